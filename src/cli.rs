@@ -1,0 +1,48 @@
+//! The commands.
+
+mod migrate;
+
+use std::io;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Variables};
+use crate::telemetry;
+
+/// A task list that shows how to cache a web application well.
+///
+/// What it runs on is set by environment variables or in a file `.env`; README.md lists them.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Bring the database's tables up to date.
+    Migrate,
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    ///
+    /// A chain of causes that ends with what to do.
+    pub fn run(self) -> Result<()> {
+        let config = Config::from_variables(&Variables::read()?)?;
+        telemetry::init(&config.log, io::stderr);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(async {
+            match self.command {
+                Command::Migrate => migrate::run(&config).await,
+            }
+        });
+        // A blocking call to a server that hangs must not keep the program from ending.
+        runtime.shutdown_background();
+        result
+    }
+}

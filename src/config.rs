@@ -1,0 +1,44 @@
+//! Everything that can be set from outside, one struct per concern, read once at the start.
+//!
+//! A value comes from the environment or, if it is not set there, from `.env`. A wrong one ends the program with an
+//! error that names the variable, the value unless it may be a secret, and what is accepted.
+
+pub mod database;
+pub mod env;
+pub mod log;
+pub mod server;
+
+pub use self::database::DatabaseConfig;
+pub use self::env::{Error, Variables};
+pub use self::log::LogConfig;
+pub use self::server::ServerConfig;
+
+/// The whole configuration. Its `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `DEVELOPMENT_MODE`, on by default: `serve` migrates by itself, and a database need not be named.
+    pub development: bool,
+    /// Address, hosts, debug.
+    pub server: ServerConfig,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Makes the configuration of the variables.
+    ///
+    /// # Errors
+    ///
+    /// The first wrong value found.
+    pub fn from_variables(variables: &Variables) -> Result<Self, Error> {
+        let development = variables.flag("DEVELOPMENT_MODE")?.unwrap_or(true);
+        Ok(Self {
+            development,
+            server: ServerConfig::from_variables(variables, development)?,
+            database: DatabaseConfig::from_variables(variables, development)?,
+            log: LogConfig::from_variables(variables)?,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Which database holds the tasks.
+
+use std::fmt;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::env::{self, Variables, missing, wrong, wrong_secret};
+
+/// The longest `SLOW_QUERY`: within the time a request may take.
+const SLOWEST_QUERY: Duration = Duration::from_secs(20);
+
+/// The database, and how slow its list query pretends to be.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only.
+    pub url: DatabaseUrl,
+    /// `SLOW_QUERY`: how long the list query sleeps, as the tutorial's does. Nothing by default.
+    pub slow_query: Duration,
+}
+
+/// A checked `DATABASE_URL`.
+#[derive(Clone)]
+pub enum DatabaseUrl {
+    /// A file.
+    Sqlite(SqliteConnectOptions),
+    /// A server.
+    Postgres(PgConnectOptions),
+}
+
+impl DatabaseConfig {
+    pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
+        let url = match variables.get("DATABASE_URL")? {
+            Some(url) => DatabaseUrl::parse(url)?,
+            None if development => DatabaseUrl::Sqlite(SqliteConnectOptions::new().filename("db.sqlite3")),
+            None => {
+                let because = "with DEVELOPMENT_MODE off the tasks need a database of their own, \
+                               such as postgres://user:password@host/name";
+                return Err(missing("DATABASE_URL", because));
+            }
+        };
+        let slow_query =
+            variables.parse("SLOW_QUERY", "a duration from 0s to 20s, such as 2s or 500ms", |value| {
+                humantime::parse_duration(value).ok().filter(|duration| *duration <= SLOWEST_QUERY)
+            })?;
+        Ok(Self { url, slow_query: slow_query.unwrap_or_default() })
+    }
+}
+
+impl DatabaseUrl {
+    fn parse(url: &str) -> Result<Self, env::Error> {
+        match url.split_once(':') {
+            Some(("sqlite", path)) => parse_sqlite(url, path),
+            Some(("postgres" | "postgresql", _)) => url.parse().map(Self::Postgres).map_err(|_| unusable()),
+            _ => Err(unusable()),
+        }
+    }
+}
+
+fn parse_sqlite(url: &str, path: &str) -> Result<DatabaseUrl, env::Error> {
+    if path.trim_start_matches('/').is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
+        // Every connection of the pool would have a database of its own.
+        return Err(wrong("DATABASE_URL", url, "a SQLite file that lasts, such as sqlite://db.sqlite3"));
+    }
+    url.parse().map(DatabaseUrl::Sqlite).map_err(|_| unusable())
+}
+
+fn unusable() -> env::Error {
+    wrong_secret(
+        "DATABASE_URL",
+        "postgres://user:password@host:5432/name, with special characters percent-encoded, or sqlite://path/to/file",
+    )
+}
+
+/// Names the database without its password.
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(options) => write!(f, "SQLite, {}", options.get_filename().display()),
+            Self::Postgres(options) => {
+                let database = options.get_database().unwrap_or(options.get_username());
+                write!(f, "Postgres, {}:{}/{database}", options.get_host(), options.get_port())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database<const N: usize>(
+        pairs: [(&str, &str); N],
+        development: bool,
+    ) -> Result<DatabaseConfig, String> {
+        DatabaseConfig::from_variables(&Variables::from(pairs), development)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn development_has_a_file_and_production_must_say() {
+        assert_eq!(database([], true).unwrap().url.to_string(), "SQLite, db.sqlite3");
+        assert!(
+            database([], false)
+                .unwrap_err()
+                .starts_with("DATABASE_URL is not set: with DEVELOPMENT_MODE off")
+        );
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url = "postgres://tasks:hunter2@db.example.com:5433/app?sslmode=require";
+        let config = database([("DATABASE_URL", url)], false).unwrap();
+        assert_eq!(config.url.to_string(), "Postgres, db.example.com:5433/app");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        for broken in ["postgres://tasks:hunter2@db:port/app", "mysql://tasks:hunter2@db/app", "hunter2"] {
+            let error = database([("DATABASE_URL", broken)], false).unwrap_err();
+            assert!(error.starts_with("DATABASE_URL is wrong") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_would_not_last_is_refused() {
+        for url in ["sqlite::memory:", "sqlite://", "sqlite://file?mode=memory"] {
+            assert!(database([("DATABASE_URL", url)], true).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_slow_query_stays_within_a_request() {
+        assert_eq!(database([("SLOW_QUERY", "500ms")], true).unwrap().slow_query, Duration::from_millis(500));
+        for value in ["fast", "1h", "-1s"] {
+            assert!(
+                database([("SLOW_QUERY", value)], true).unwrap_err().starts_with("SLOW_QUERY is"),
+                "{value}"
+            );
+        }
+    }
+}

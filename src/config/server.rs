@@ -1,0 +1,161 @@
+//! Where the server listens and for whom.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::env::{self, Variables};
+
+/// Address, host names, and how much visitors are told.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// `HOST` and `PORT`, `127.0.0.1:8000` by default. Where a platform sets `PORT`, all addresses are served.
+    pub address: SocketAddr,
+    /// `ALLOWED_HOSTS`, this machine's own names by default.
+    pub allowed_hosts: AllowedHosts,
+    /// `DEBUG`, the value of `DEVELOPMENT_MODE` by default: details on error pages.
+    pub debug: bool,
+}
+
+impl ServerConfig {
+    pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
+        let port = variables.parse("PORT", "a port number from 0 to 65535", |value| value.parse().ok())?;
+        let host = variables.parse("HOST", "an IP address such as 127.0.0.1, 0.0.0.0 or ::1", parse_host)?;
+        let fallback = if port.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let hosts = variables.parse(
+            "ALLOWED_HOSTS",
+            "host names without scheme and port, split by commas: www.example.com, .example.com with all below it, \
+             [::1], or * for any",
+            AllowedHosts::parse,
+        )?;
+        Ok(Self {
+            address: SocketAddr::new(host.unwrap_or(fallback.into()), port.unwrap_or(8000)),
+            allowed_hosts: hosts.unwrap_or_default(),
+            debug: variables.flag("DEBUG")?.unwrap_or(development),
+        })
+    }
+}
+
+fn parse_host(value: &str) -> Option<IpAddr> {
+    if value.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    value.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// The host names that are served: a request for any other is refused, since links and cached pages would carry it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllowedHosts(Vec<Pattern>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Pattern {
+    Any,
+    Exact(String),
+    /// `.example.com`: that name and all below it.
+    Domain(String),
+}
+
+impl AllowedHosts {
+    fn parse(value: &str) -> Option<Self> {
+        let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(Pattern::parse).collect::<Option<Vec<_>>>().filter(|list| !list.is_empty()).map(Self)
+    }
+
+    /// Returns whether a host, without its port, is served. Case and a final dot do not matter.
+    #[must_use]
+    pub fn allows(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        self.0.iter().any(|pattern| pattern.matches(&host))
+    }
+}
+
+impl Default for AllowedHosts {
+    fn default() -> Self {
+        Self(["127.0.0.1", "localhost", "[::1]"].map(|name| Pattern::Exact(name.into())).into())
+    }
+}
+
+impl fmt::Display for AllowedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, pattern) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            match pattern {
+                Pattern::Any => write!(f, "{comma}*")?,
+                Pattern::Exact(name) => write!(f, "{comma}{name}")?,
+                Pattern::Domain(name) => write!(f, "{comma}.{name}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pattern {
+    fn parse(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        if name == "*" {
+            return Some(Self::Any);
+        }
+        if is_bracketed_ipv6(&name) {
+            return Some(Self::Exact(name));
+        }
+        let bare = name.strip_prefix('.').unwrap_or(&name);
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if bare.is_empty() || !bare.chars().all(is_host) {
+            return None;
+        }
+        let pattern = if bare.len() < name.len() { Self::Domain } else { Self::Exact };
+        Some(pattern(bare.to_owned()))
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(name) => host == name,
+            Self::Domain(name) => {
+                host.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }
+        }
+    }
+}
+
+fn is_bracketed_ipv6(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server<const N: usize>(pairs: [(&str, &str); N]) -> Result<ServerConfig, String> {
+        ServerConfig::from_variables(&Variables::from(pairs), true).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_port_from_a_platform_opens_all_addresses() {
+        assert_eq!(server([]).unwrap().address.to_string(), "127.0.0.1:8000");
+        assert_eq!(server([("PORT", "5000")]).unwrap().address.to_string(), "0.0.0.0:5000");
+        assert_eq!(server([("PORT", "5000"), ("HOST", "::1")]).unwrap().address.to_string(), "[::1]:5000");
+    }
+
+    #[test]
+    fn a_domain_with_a_leading_dot_stands_for_all_below_it() {
+        let hosts = AllowedHosts::parse(".example.com, [::1]").unwrap();
+        for host in ["example.com", "www.example.com", "WWW.Example.COM.", "[::1]"] {
+            assert!(hosts.allows(host), "{host}");
+        }
+        for host in ["badexample.com", "example.com.evil.net", "localhost", ""] {
+            assert!(!hosts.allows(host), "{host}");
+        }
+        assert!(AllowedHosts::parse("*").unwrap().allows("anything"));
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_accepted() {
+        for (name, value) in
+            [("PORT", "70000"), ("HOST", "nowhere!"), ("ALLOWED_HOSTS", "https://example.com")]
+        {
+            let error = server([(name, value)]).unwrap_err();
+            assert!(error.starts_with(&format!("{name} is {value:?}; accepted: ")), "{error}");
+        }
+    }
+}

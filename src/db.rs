@@ -1,0 +1,208 @@
+//! The database: SQLite or Postgres, with the same SQL and one time limit for both.
+
+mod lease;
+mod migrations;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow};
+use sqlx::{Encode, Executor, FromRow, IntoArguments, Pool, Type};
+use tokio::time::timeout;
+
+use self::lease::Lease;
+use crate::config::database::{DatabaseConfig, DatabaseUrl};
+
+/// How long an operation may take, waiting for a connection included: with the cache's timeout before it, a lost
+/// database is a page that says so within five seconds.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long SQLite waits for another writer; below [`TIMEOUT`], so that it is SQLite that says so.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait for a connection; below [`TIMEOUT`], so that it is the pool that says so.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections of one process. The smallest hosted Postgres has 20 for all.
+const CONNECTIONS: u32 = 8;
+
+/// A pool of connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: AnyPool,
+    slow_query: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum AnyPool {
+    Sqlite(Pool<Sqlite>),
+    Postgres(Pool<Postgres>),
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached, or is too busy, for now.
+    #[error("database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// It did not answer in time. A write may have happened.
+    #[error("database did not answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    /// It answered with an error.
+    #[error("database refused a statement")]
+    Refused(#[source] sqlx::Error),
+    /// A migration cannot be applied.
+    #[error("migrations cannot be applied")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl Error {
+    /// Returns whether it is worth trying again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+}
+
+/// An argument of a statement.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg<'a> {
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(&'a str),
+}
+
+/// What both databases can read a row into.
+pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+impl Database {
+    /// Prepares a pool; connects when it is first used.
+    #[must_use]
+    pub fn new(config: &DatabaseConfig) -> Self {
+        let pool = match &config.url {
+            DatabaseUrl::Sqlite(options) => {
+                let pool =
+                    SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+                AnyPool::Sqlite(pool.connect_lazy_with(sqlite_options(options)))
+            }
+            DatabaseUrl::Postgres(options) => {
+                let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+                AnyPool::Postgres(pool.connect_lazy_with(options.clone().application_name("tasklist")))
+            }
+        };
+        Self { pool, slow_query: config.slow_query }
+    }
+
+    /// Returns how slow the list query pretends to be.
+    #[must_use]
+    pub fn slow_query(&self) -> Duration {
+        self.slow_query
+    }
+
+    /// Returns what the database calls itself, and so whether it can be reached.
+    ///
+    /// # Errors
+    ///
+    /// As any statement.
+    pub async fn version(&self) -> Result<String, Error> {
+        let sql = match self.pool {
+            AnyPool::Sqlite(_) => "select 'SQLite ' || sqlite_version()",
+            AnyPool::Postgres(_) => "select 'Postgres ' || current_setting('server_version')",
+        };
+        self.fetch_one(sql, &[]).await.map(|(version,): (String,)| version)
+    }
+
+    /// Runs a statement and returns its rows. Arguments are `$1`, `$2`, … in both databases.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] and [`Error::Timeout`] pass with time; [`Error::Refused`] does not.
+    ///
+    /// # Cancel safety
+    ///
+    /// A statement that is dropped before its end costs its connection; whether a write happened is open.
+    pub async fn fetch_all<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Error> {
+        let rows = async {
+            match &self.pool {
+                AnyPool::Sqlite(pool) => fetch_all(pool, sql, args).await,
+                AnyPool::Postgres(pool) => fetch_all(pool, sql, args).await,
+            }
+        };
+        timeout(TIMEOUT, rows).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
+    }
+
+    /// As [`fetch_all`](Self::fetch_all), for a statement with one row.
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`Error::Refused`] without a row.
+    pub async fn fetch_one<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<T, Error> {
+        self.fetch_optional(sql, args).await?.ok_or(Error::Refused(sqlx::Error::RowNotFound))
+    }
+
+    /// As [`fetch_all`](Self::fetch_all), for a statement with one row or none.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn fetch_optional<T: Row>(
+        &self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Option<T>, Error> {
+        self.fetch_all(sql, args).await.map(|rows| rows.into_iter().next())
+    }
+}
+
+fn sqlite_options(options: &SqliteConnectOptions) -> SqliteConnectOptions {
+    options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal).busy_timeout(BUSY_TIMEOUT)
+}
+
+async fn fetch_all<DB, T>(pool: &Pool<DB>, sql: &'static str, args: &[Arg<'_>]) -> sqlx::Result<Vec<T>>
+where
+    DB: sqlx::Database,
+    DB::Arguments: IntoArguments<DB>,
+    T: for<'r> FromRow<'r, DB::Row> + Send + Unpin,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+{
+    let mut query = sqlx::query_as(sql);
+    for arg in args {
+        query = match *arg {
+            Arg::Int(number) => query.bind(number),
+            Arg::Text(text) => query.bind(text.to_owned()),
+        };
+    }
+    let mut lease = Lease::new(pool.acquire().await?);
+    let rows = query.fetch_all(lease.connection()).await;
+    lease.give_back();
+    rows
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+/// Returns whether the same statement can be expected to work later: no connection, or a server or a file that says
+/// that it is busy, starting or stopping (PostgreSQL, "Error Codes"; SQLite, "Result Codes").
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            true
+        }
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention,
+            // 25006 read-only (a standby after failover).
+            let postgres = ["08", "53", "57P0", "25006"].iter().any(|class| code.starts_with(class));
+            // BUSY, LOCKED, FULL, CANTOPEN; the higher bits only say more about it.
+            let sqlite = code.parse().is_ok_and(|code: u16| matches!(code & 0xff, 5 | 6 | 13 | 14));
+            if code.len() == 5 { postgres } else { sqlite }
+        }),
+        _ => false,
+    }
+}

@@ -1,0 +1,34 @@
+//! A connection on loan from its pool.
+
+use sqlx::pool::PoolConnection;
+
+/// Gives its connection back to the pool only if the statement on it has ended.
+///
+/// A pool waits for the end of an abandoned statement before it lends the connection again, and while a server hangs
+/// that never comes: one such connection after the other would be lost until none is left. So it is closed instead.
+pub(super) struct Lease<DB: sqlx::Database> {
+    connection: PoolConnection<DB>,
+    ended: bool,
+}
+
+impl<DB: sqlx::Database> Lease<DB> {
+    pub(super) fn new(connection: PoolConnection<DB>) -> Self {
+        Self { connection, ended: false }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.connection
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.ended = true;
+    }
+}
+
+impl<DB: sqlx::Database> Drop for Lease<DB> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
+    }
+}

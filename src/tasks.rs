@@ -1,0 +1,206 @@
+//! A task, and all that is done with tasks in the database.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::db::{Arg, Database, Error};
+
+/// Tasks on one page of the list.
+pub const PER_PAGE: usize = 100;
+
+/// How many tasks are read as one list. A longer one would not fit into one cached value (1 MB) and is read by pages.
+const LONGEST_LIST: usize = 5_000;
+
+/// One row of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Task {
+    /// Never used twice; the list is ordered by it.
+    pub id: i64,
+    /// What is to be done.
+    pub name: String,
+}
+
+/// The answer to the expensive query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskList {
+    /// All tasks, ordered by id.
+    Whole(Vec<Task>),
+    /// More than are kept as one list: read them by pages.
+    TooLong,
+}
+
+/// One page of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The tasks on it, at most [`PER_PAGE`].
+    pub tasks: Vec<Task>,
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many tasks there are on all pages.
+    pub total: usize,
+}
+
+/// A name that can be stored: trimmed, 1 to 500 characters, any Unicode but NUL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskName(String);
+
+/// Why a text is no task's name, said to the person who typed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing but blanks.
+    #[error("Please write what is to be done.")]
+    Empty,
+    /// Longer than [`TaskName::LONGEST`].
+    #[error("Please use at most {longest} characters; these are {length}.", longest = TaskName::LONGEST)]
+    TooLong {
+        /// In characters.
+        length: usize,
+    },
+    /// Postgres stores every character but this.
+    #[error("Please leave out the NUL character.")]
+    Nul,
+}
+
+/// Reads the whole list, which is the query that the tutorial calls expensive.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn all(db: &Database) -> Result<TaskList, Error> {
+    sleep(db.slow_query()).await;
+    let limit = to_sql(LONGEST_LIST + 1);
+    let tasks: Vec<Task> = db.fetch_all("select id, name from tasks order by id limit $1", &[limit]).await?;
+    Ok(if tasks.len() > LONGEST_LIST { TaskList::TooLong } else { TaskList::Whole(tasks) })
+}
+
+/// Reads one page of the list, for lists too long to be read whole.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
+    sleep(db.slow_query()).await;
+    let (total,): (i64,) = db.fetch_one("select count(*) from tasks", &[]).await?;
+    let total = usize::try_from(total).unwrap_or_default();
+    let number = number.clamp(1, pages(total));
+    let window = [to_sql(PER_PAGE), to_sql((number - 1) * PER_PAGE)];
+    let tasks = db.fetch_all("select id, name from tasks order by id limit $1 offset $2", &window).await?;
+    Ok(Page { tasks, number, total })
+}
+
+/// Adds a task and returns it.
+///
+/// # Errors
+///
+/// The database's. After [`Error::Timeout`] the task may be there or not.
+pub async fn add(db: &Database, name: &TaskName) -> Result<Task, Error> {
+    db.fetch_one("insert into tasks (name) values ($1) returning id, name", &[Arg::Text(&name.0)]).await
+}
+
+/// Removes a task and returns it, or `None` if there is none with this id.
+///
+/// # Errors
+///
+/// The database's. After [`Error::Timeout`] the task may be there or not.
+pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
+    db.fetch_optional("delete from tasks where id = $1 returning id, name", &[Arg::Int(id)]).await
+}
+
+/// Returns the number of the page that a task is on, or, if it is gone, the one where it was.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn page_of(db: &Database, id: i64) -> Result<usize, Error> {
+    let sql = "select (select count(*) from tasks where id < $1), (select count(*) from tasks)";
+    let (before, total): (i64, i64) = db.fetch_one(sql, &[Arg::Int(id)]).await?;
+    let [before, total] = [before, total].map(|count| usize::try_from(count).unwrap_or_default());
+    Ok((before / PER_PAGE + 1).min(pages(total)))
+}
+
+fn pages(total: usize) -> usize {
+    total.div_ceil(PER_PAGE).max(1)
+}
+
+fn to_sql(count: usize) -> Arg<'static> {
+    Arg::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+impl Page {
+    /// Cuts a page out of the whole list. A number beyond the last page means the last page, as in Django's
+    /// `Paginator.get_page`: a page that has become empty is nobody's mistake.
+    #[must_use]
+    pub fn of(mut tasks: Vec<Task>, number: usize) -> Self {
+        let total = tasks.len();
+        let number = number.clamp(1, pages(total));
+        tasks.drain(..(number - 1) * PER_PAGE);
+        tasks.truncate(PER_PAGE);
+        Self { tasks, number, total }
+    }
+
+    /// Returns how many pages there are, at least one.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        pages(self.total)
+    }
+}
+
+impl TaskName {
+    /// The most characters a name can have.
+    pub const LONGEST: usize = 500;
+
+    /// Makes a name of what somebody typed.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidName`], with a sentence for that person.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let name = text.trim();
+        match name.chars().count() {
+            0 => Err(InvalidName::Empty),
+            length if length > Self::LONGEST => Err(InvalidName::TooLong { length }),
+            _ if name.contains('\0') => Err(InvalidName::Nul),
+            _ => Ok(Self(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(count: i64) -> Vec<Task> {
+        (1..=count).map(|id| Task { id, name: format!("task {id}") }).collect()
+    }
+
+    #[test]
+    fn a_name_is_trimmed_and_counted_in_characters() {
+        assert_eq!(TaskName::parse("  buy milk \n"), Ok(TaskName("buy milk".into())));
+        assert_eq!(TaskName::parse(" \t\u{3000}"), Err(InvalidName::Empty));
+        assert!(TaskName::parse(&"🥛".repeat(500)).is_ok());
+        assert_eq!(TaskName::parse(&"é".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
+        assert_eq!(TaskName::parse("a\0b"), Err(InvalidName::Nul));
+    }
+
+    #[test]
+    fn a_page_has_a_hundred_tasks_and_the_last_one_the_rest() {
+        let page = Page::of(tasks(250), 3);
+        assert_eq!((page.tasks.len(), page.tasks[0].id, page.pages()), (50, 201, 3));
+        assert_eq!(Page::of(tasks(200), 2).tasks[99].id, 200);
+    }
+
+    #[test]
+    fn a_page_that_is_not_there_is_the_nearest_that_is() {
+        assert_eq!(Page::of(tasks(200), 9).number, 2);
+        assert_eq!(Page::of(tasks(200), 0).number, 1);
+        assert_eq!(Page::of(tasks(0), 5), Page { tasks: vec![], number: 1, total: 0 });
+    }
+}
