@@ -1,6 +1,8 @@
 //! The commands.
 
+mod check;
 mod migrate;
+mod serve;
 
 use std::io;
 
@@ -17,13 +19,17 @@ use crate::telemetry;
 #[command(version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Command {
+    /// Serve the task list (the default).
+    Serve,
     /// Bring the database's tables up to date.
     Migrate,
+    /// Try configuration and database, and say what is wrong with them.
+    Check,
 }
 
 impl Cli {
@@ -34,11 +40,17 @@ impl Cli {
     /// A chain of causes that ends with what to do.
     pub fn run(self) -> Result<()> {
         let config = Config::from_variables(&Variables::read()?)?;
-        telemetry::init(&config.log, io::stderr);
+        let command = self.command.unwrap_or(Command::Serve);
+        match command {
+            Command::Serve => telemetry::init(&config.log, io::stdout),
+            Command::Migrate | Command::Check => telemetry::init(&config.log, io::stderr),
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
-            match self.command {
+            match command {
+                Command::Serve => serve::run(&config).await,
                 Command::Migrate => migrate::run(&config).await,
+                Command::Check => check::run(&config).await,
             }
         });
         // A blocking call to a server that hangs must not keep the program from ending.

@@ -1,0 +1,63 @@
+//! The error at the edge: what a visitor is told, and what the log.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::FormRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::db;
+
+/// Why a view has no page to show. [`error_pages`](crate::middleware) makes a page and a log line of it.
+#[derive(Clone, Debug)]
+pub struct Error {
+    status: StatusCode,
+    cause: Arc<anyhow::Error>,
+}
+
+impl Error {
+    /// Says that a request cannot be served, and why.
+    pub fn new(status: StatusCode, cause: impl Into<anyhow::Error>) -> Self {
+        Self { status, cause: Arc::new(cause.into()) }
+    }
+
+    /// Returns the chain of causes, for the log and for developers.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        format!("{:#}", self.cause)
+    }
+}
+
+/// An answer without a body: the page is made where the look of the site is known.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        let transient = error.is_transient();
+        let status =
+            if transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Self::new(status, error)
+    }
+}
+
+impl From<FormRejection> for Error {
+    fn from(rejection: FormRejection) -> Self {
+        Self::new(rejection.status(), rejection)
+    }
+}
+
+/// Answers a path that no route has.
+pub async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+/// Answers a method that a path does not have; axum adds `Allow`.
+pub async fn method_not_allowed() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
+}

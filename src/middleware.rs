@@ -1,0 +1,97 @@
+//! Every layer of the site, from the outside in, with the reason for its place.
+
+mod allowed_hosts;
+mod error_pages;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::csrf::CsrfLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+use tracing::{Span, info, info_span};
+
+use crate::app::AppState;
+
+/// Of a request's body. A form with the longest name needs a tenth of it.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Of a whole request, the longest `SLOW_QUERY` included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// On every answer. Everything comes from this site and nothing from elsewhere, no script, no inline style, in
+/// nobody's frame.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'",
+        ),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    // Not `no-referrer`: with it browsers send `Origin: null` along with our own forms.
+    (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Puts the layers around the pages.
+pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState> {
+    let hosts = state.server.allowed_hosts.clone();
+    pages.layer(
+        ServiceBuilder::new()
+            // Outside the error pages, which are compressed as well.
+            .layer(CompressionLayer::new())
+            // Outside all that can refuse a request, so that every refusal is a page in the site's look.
+            .layer(from_fn_with_state(state.server.debug, error_pages::render))
+            // Outside the layers below, whose panics it catches too.
+            .layer(CatchPanicLayer::new())
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+            // Before anything that trusts the host: the CSRF check compares the origin with it.
+            .layer(from_fn_with_state(hosts, allowed_hosts::check))
+            // Before the body is read.
+            .layer(CsrfLayer::new())
+            .layer(DefaultBodyLimit::disable())
+            .layer(RequestBodyLimitLayer::new(BODY_LIMIT)),
+    )
+}
+
+/// Puts the layers around everything, the probes included.
+pub(crate) fn outer(all: Router<AppState>) -> Router<AppState> {
+    let log = TraceLayer::new_for_http()
+        .make_span_with(|request: &Request| {
+            info_span!("request", method = %request.method(), path = request.uri().path())
+        })
+        .on_request(())
+        .on_response(|response: &Response<_>, took: Duration, _: &Span| {
+            info!(status = response.status().as_u16(), took_ms = took.as_millis(), "answered");
+        })
+        // A failure is a status like any other; its cause is logged by the error pages.
+        .on_failure(());
+    all.layer(ServiceBuilder::new().layer(log).layer(from_fn(security_headers)))
+}
+
+async fn security_headers(request: Request, next: Next) -> axum::response::Response {
+    let https = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.extend(SECURITY_HEADERS);
+    // The list changes at any time, so a browser must ask; a view or a file that knows better has said so.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    if https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
+    }
+    response
+}

@@ -1,0 +1,77 @@
+//! Refuses requests for host names that are not ours.
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::config::server::AllowedHosts;
+use crate::error::Error;
+
+pub(super) async fn check(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
+    match host(&request) {
+        Some(host) if hosts.allows(host) => next.run(request).await,
+        found => {
+            let found = found.unwrap_or_default();
+            let cause = anyhow::anyhow!("host {found:?} is not in ALLOWED_HOSTS ({hosts})");
+            Error::new(StatusCode::BAD_REQUEST, cause).into_response()
+        }
+    }
+}
+
+/// Returns the one host a request is for, without its port: that of its target if it names one, else of its `Host`
+/// header, of which there must be exactly one (RFC 9112, section 3.2).
+fn host(request: &Request) -> Option<&str> {
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    let (header, more) = (headers.next(), headers.next());
+    if more.is_some() {
+        return None;
+    }
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => header?.to_str().ok()?,
+    };
+    Some(without_port(authority))
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(target: &str, hosts: &[&str], expected: Option<&str>) {
+        let mut request = axum::http::Request::builder().uri(target);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        assert_eq!(host(&request.body(Body::empty()).unwrap()), expected);
+    }
+
+    #[test]
+    fn the_host_is_found_without_its_port() {
+        check("/", &["example.com"], Some("example.com"));
+        check("/", &["example.com:8000"], Some("example.com"));
+        check("/", &["[::1]:8000"], Some("[::1]"));
+        check("/", &["[::1]"], Some("[::1]"));
+    }
+
+    #[test]
+    fn a_target_that_names_a_host_counts_before_the_header() {
+        check("http://example.com/", &["other.example"], Some("example.com"));
+    }
+
+    #[test]
+    fn no_host_or_two_are_none() {
+        check("/", &[], None);
+        check("/", &["example.com", "example.com"], None);
+    }
+}

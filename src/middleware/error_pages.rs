@@ -1,0 +1,78 @@
+//! Makes a page of every refusal and failure, whoever it comes from, and logs what a visitor is not told.
+
+use askama::Template;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{self, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower_http::csrf::ProtectionError;
+
+use crate::error::Error;
+use crate::templates::ErrorPage;
+
+/// Seconds after which a browser or a client may try again what was refused with 503.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+pub(super) async fn render(State(debug): State<bool>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) || is_page(&response) {
+        return response;
+    }
+    let cause = cause(&response);
+    if status.is_server_error() {
+        tracing::error!(status = status.as_u16(), "{}", cause.as_deref().unwrap_or("request failed"));
+    }
+    page(status, cause.filter(|_| debug), response)
+}
+
+/// The form with a message is a page of its own.
+fn is_page(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"))
+}
+
+fn cause(response: &Response) -> Option<String> {
+    let extensions = response.extensions();
+    let cross_site = || extensions.get::<ProtectionError>().map(ToString::to_string);
+    extensions.get::<Error>().map(Error::cause).or_else(cross_site)
+}
+
+fn page(status: StatusCode, detail: Option<String>, response: Response) -> Response {
+    let (title, advice) = words(status);
+    let page = ErrorPage { status: status.as_u16(), title, advice, detail };
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        parts.headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    Response::from_parts(parts, Body::from(page.render().unwrap_or_else(|_| title.to_owned())))
+}
+
+fn words(status: StatusCode) -> (&'static str, &'static str) {
+    match status {
+        StatusCode::FORBIDDEN => {
+            ("Request refused", "This form was sent from another site. Open the list and try again there.")
+        }
+        StatusCode::NOT_FOUND => ("Page not found", "There is nothing at this address."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("Method not allowed", "This address answers to other requests than this.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("Too much text", "This is more than a task's name can hold."),
+        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+            "Form not understood",
+            "This was not sent by the form of the list. Open the list and try again there.",
+        ),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            ("Back in a moment", "The list cannot be reached right now. Please try again in a few seconds.")
+        }
+        status if status.is_server_error() => {
+            ("Something went wrong", "This is our mistake. Please try again later.")
+        }
+        _ => ("Bad request", "The server did not understand this request."),
+    }
+}

@@ -1,0 +1,104 @@
+//! The list and the two changes to it.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+
+use crate::db::Database;
+use crate::error::Error;
+use crate::tasks::{self, InvalidName, Page, TaskList, TaskName};
+use crate::templates::IndexPage;
+
+/// `?page=N`. Anything that is no number means the first page, as in Django's `Paginator.get_page`.
+#[derive(Deserialize)]
+pub struct ListQuery {
+    page: Option<String>,
+}
+
+impl ListQuery {
+    fn number(&self) -> usize {
+        self.page.as_deref().and_then(|page| page.parse().ok()).unwrap_or(1)
+    }
+}
+
+/// The form of `POST /add`.
+#[derive(Deserialize, FromRequest)]
+#[from_request(via(axum::Form), rejection(Error))]
+pub struct AddTask {
+    #[serde(default)]
+    name: String,
+}
+
+/// The form of `POST /remove`.
+#[derive(Deserialize, FromRequest)]
+#[from_request(via(axum::Form), rejection(Error))]
+pub struct RemoveTask {
+    #[serde(default)]
+    id: String,
+}
+
+/// Shows a page of the list.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn index(
+    State(db): State<Database>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<IndexPage, Error> {
+    let number = query.map_or(1, |Query(query)| query.number());
+    let page = read_page(&db, number).await?;
+    Ok(IndexPage { page, name: String::new(), problem: None })
+}
+
+/// Adds a task and leads to the page it is on.
+///
+/// # Errors
+///
+/// The database's. A name that cannot be stored is answered with the form and a message.
+pub async fn add(State(db): State<Database>, form: AddTask) -> Result<Response, Error> {
+    let name = match TaskName::parse(&form.name) {
+        Ok(name) => name,
+        Err(problem) => return refuse(&db, form.name, problem).await,
+    };
+    let task = tasks::add(&db, &name).await?;
+    tracing::info!(task.id, "task added");
+    Ok(show_change(&db, task.id).await)
+}
+
+/// Removes a task and leads to the page it was on. One that is gone already is gone, which is what was asked for.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn remove(State(db): State<Database>, form: RemoveTask) -> Result<Response, Error> {
+    let Ok(id) = form.id.trim().parse() else {
+        return Ok(Redirect::to("/").into_response());
+    };
+    if tasks::remove(&db, id).await?.is_some() {
+        tracing::info!(task.id = id, "task removed");
+    }
+    Ok(show_change(&db, id).await)
+}
+
+/// Leads to where a change can be seen. It is done by now, so nothing here can fail the request.
+async fn show_change(db: &Database, id: i64) -> Response {
+    let number = tasks::page_of(db, id).await.unwrap_or(1);
+    let path = if number == 1 { "/".into() } else { format!("/?page={number}") };
+    Redirect::to(&path).into_response()
+}
+
+async fn refuse(db: &Database, name: String, problem: InvalidName) -> Result<Response, Error> {
+    let page = read_page(db, 1).await?;
+    let form = IndexPage { page, name, problem: Some(problem.to_string()) };
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
+}
+
+async fn read_page(db: &Database, number: usize) -> Result<Page, Error> {
+    match tasks::all(db).await? {
+        TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
+        TaskList::TooLong => Ok(tasks::page(db, number).await?),
+    }
+}
