@@ -19,3 +19,5 @@ pub mod views;
 
 pub mod db;
 pub mod tasks;
+
+pub mod cache;

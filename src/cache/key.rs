@@ -1,0 +1,109 @@
+//! Keys: readable, checked before they reach a backend, hashed when long.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+
+/// The longest key memcached takes, in bytes (memcached `doc/protocol.txt`, "Keys").
+const LONGEST_KEY: usize = 250;
+
+/// How much of a long key stays readable before its hash.
+const READABLE_HEAD: usize = 100;
+
+/// A checked key: not empty, no blanks, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(String);
+
+/// A key that no backend is ever asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key {0:?} is empty or holds a blank or a control character")]
+pub struct InvalidKey(String);
+
+impl Key {
+    /// Checks a key. A long one is accepted, and shortened by hashing where it meets a backend.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKey`] for the empty key, blanks and control characters: memcached's text protocol would read them as
+    /// the end of the key, so that one key could be made to name another.
+    pub fn new(key: impl Into<String>) -> Result<Self, InvalidKey> {
+        let key = key.into();
+        if is_clean(&key) && !key.is_empty() { Ok(Self(key)) } else { Err(InvalidKey(key)) }
+    }
+}
+
+fn is_clean(text: &str) -> bool {
+    !text.chars().any(|c| c.is_whitespace() || c.is_control())
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What comes before every key on servers that are shared with others; empty by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// What a prefix may look like, for error messages.
+    pub const ACCEPTED: &str = "up to 64 characters without blanks and control characters";
+
+    /// Returns the name under which a backend stores `key`: `prefix:key`, at most 250 bytes long.
+    #[must_use]
+    pub fn apply(&self, key: &Key) -> String {
+        let name = if self.0.is_empty() { key.0.clone() } else { format!("{}:{}", self.0, key.0) };
+        if name.len() <= LONGEST_KEY {
+            return name;
+        }
+        let hash: String = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let head = &name[..name.floor_char_boundary(READABLE_HEAD)];
+        format!("{head}:sha256:{hash}")
+    }
+}
+
+impl FromStr for KeyPrefix {
+    type Err = InvalidKey;
+
+    fn from_str(prefix: &str) -> Result<Self, InvalidKey> {
+        if is_clean(prefix) && prefix.len() <= 64 {
+            Ok(Self(prefix.into()))
+        } else {
+            Err(InvalidKey(prefix.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_and_control_characters_are_refused() {
+        for key in ["", "a b", "a\r\nset b 0 0 1", "a\tb", "a\u{7f}", "a\u{a0}b", "\0"] {
+            assert_eq!(Key::new(key), Err(InvalidKey(key.into())));
+        }
+        assert!(Key::new("tâches:é:1").is_ok());
+    }
+
+    #[test]
+    fn a_short_key_stays_as_it_is() {
+        let key = Key::new("tasks.all").unwrap();
+        assert_eq!(KeyPrefix::default().apply(&key), "tasks.all");
+        assert_eq!("shop".parse::<KeyPrefix>().unwrap().apply(&key), "shop:tasks.all");
+    }
+
+    #[test]
+    fn a_long_key_is_hashed_and_keeps_its_head() {
+        let names = ["a", "b"].map(|end| {
+            let key = Key::new(format!("tasks.{}{end}", "é".repeat(200))).unwrap();
+            KeyPrefix::default().apply(&key)
+        });
+        assert_ne!(names[0], names[1]);
+        for name in names {
+            assert!(name.starts_with("tasks.é") && name.contains(":sha256:") && name.len() <= 250, "{name}");
+        }
+    }
+}
