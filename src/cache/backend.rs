@@ -1,6 +1,7 @@
 //! What a store of bytes must do to serve as a cache.
 
 pub mod locmem;
+pub mod memcache_crate;
 
 use std::fmt;
 use std::time::Duration;

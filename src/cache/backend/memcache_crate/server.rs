@@ -1,0 +1,187 @@
+//! One memcached server: its connections, the time limit of an operation, and what happens when one fails.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use memcache::{Client, MemcacheError};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use super::breaker::{Breaker, Opened};
+use super::connector::{Connector, classify};
+use crate::cache::backend::{Error, ErrorKind};
+
+/// Connections to one server, and so operations under way on it at once.
+const CONNECTIONS: usize = 8;
+
+/// The tutorial's `send_timeout` and `receive_timeout`; here the whole operation, waiting and connecting included.
+pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
+
+/// How often a server that is left out is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How many deletes a recovering server is sent at once, so that they fit into one operation's time.
+const OWED_AT_ONCE: usize = 500;
+
+pub(super) struct Server {
+    name: String,
+    connector: Connector,
+    idle: Mutex<Vec<Client>>,
+    permits: Arc<Semaphore>,
+    breaker: Breaker,
+}
+
+impl Server {
+    pub(super) fn new(connector: Connector) -> Arc<Self> {
+        Arc::new(Self {
+            name: connector.address().to_string(),
+            connector,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            breaker: Breaker::default(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns whether the server asks for a login and got one.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.connector.is_authenticated()
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        Error { server: self.name.clone(), kind }
+    }
+
+    /// Runs an operation that changes nothing.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(None, operation).await
+    }
+
+    /// Runs an operation that changes `key`. If it fails, the key is deleted before the server is asked again.
+    pub(super) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        key: &str,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(Some(key), operation).await
+    }
+
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        written: Option<&str>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result =
+            if self.breaker.is_open() { Err(ErrorKind::LeftOut) } else { self.attempt(operation).await };
+        result.map_err(|kind| {
+            if kind.is_outage() {
+                self.leave_out(written, &kind);
+            }
+            self.error(kind)
+        })
+    }
+
+    async fn attempt<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, ErrorKind> {
+        let server = Arc::clone(self);
+        let permits = Arc::clone(&self.permits);
+        let work = async move {
+            // The permit goes along to the thread, so that callers who gave up still count.
+            let permit = permits.acquire_owned().await;
+            spawn_blocking(move || {
+                let _permit = permit;
+                server.blocking(operation)
+            })
+            .await
+        };
+        match timeout(OPERATION_TIMEOUT, work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(ErrorKind::Protocol(panic.to_string())),
+            Err(_) => Err(ErrorKind::Timeout(OPERATION_TIMEOUT)),
+        }
+    }
+
+    /// Runs an operation on a connection that is nobody else's, and keeps the connection only if all went well.
+    fn blocking<T>(&self, operation: impl Fn(&Client) -> Result<T, MemcacheError>) -> Result<T, ErrorKind> {
+        let idle = self.idle().pop();
+        if let Some(client) = idle {
+            match operation(&client).map_err(|error| classify(&error)) {
+                Ok(value) => return Ok(self.keep(client, value)),
+                // Closed by the server since it was last used: not an outage yet.
+                Err(ErrorKind::Unreachable(_)) => self.idle().clear(),
+                Err(other) => return Err(other),
+            }
+        }
+        let client = self.connector.connect()?;
+        let value = operation(&client).map_err(|error| classify(&error))?;
+        Ok(self.keep(client, value))
+    }
+
+    fn keep<T>(&self, client: Client, value: T) -> T {
+        self.idle().push(client);
+        value
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave_out(self: &Arc<Self>, owed: Option<&str>, cause: &ErrorKind) {
+        if self.breaker.open(owed) == Opened::Now {
+            tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
+            self.idle().clear();
+            tokio::spawn(recover(Arc::downgrade(self)));
+        }
+    }
+
+    /// Sends a server that is left out the deletes it is owed; returns whether it is asked again.
+    async fn try_again(self: &Arc<Self>) -> Result<bool, ErrorKind> {
+        let mut owed = self.breaker.owed();
+        owed.truncate(OWED_AT_ONCE);
+        let keys = owed.clone();
+        self.attempt(move |client| {
+            greet(client)?;
+            keys.iter().try_for_each(|key| client.delete(key).map(drop))
+        })
+        .await?;
+        let Some(forgotten) = self.breaker.close(&owed) else {
+            return Ok(false);
+        };
+        tracing::info!(
+            memcached.server = self.name,
+            deleted = owed.len(),
+            forgotten,
+            "memcached answers again"
+        );
+        Ok(true)
+    }
+}
+
+/// Returns the server's version once it has answered a `get`: without a login it answers only the question for that.
+pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
+    client.get::<Vec<u8>>("tasklist.greeting")?;
+    let versions = client.version()?;
+    Ok(versions.into_iter().map(|(_, version)| version).next().unwrap_or_default())
+}
+
+/// Tries a server that is left out until it answers. Ends with the server itself.
+async fn recover(server: Weak<Server>) {
+    loop {
+        sleep(RETRY).await;
+        let Some(server) = server.upgrade() else { return };
+        while let Ok(asked_again) = server.try_again().await {
+            if asked_again {
+                return;
+            }
+        }
+    }
+}
