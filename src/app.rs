@@ -2,6 +2,11 @@
 
 use axum::extract::FromRef;
 
+use crate::cache::backend::locmem::Locmem;
+use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
+use crate::cache::query::CachedQuery;
+use crate::cache::{Cache, Key};
+use crate::config::cache::{BackendConfig, CacheConfig};
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 
@@ -10,6 +15,10 @@ use crate::db::Database;
 pub struct AppState {
     /// The tasks' database.
     pub db: Database,
+    /// The cache.
+    pub cache: Cache,
+    /// The query that reads all tasks, cached under `tasks.all` as in the tutorial.
+    pub list: CachedQuery,
     /// Hosts and debug.
     pub server: ServerConfig,
 }
@@ -17,11 +26,29 @@ pub struct AppState {
 impl AppState {
     /// Makes all parts. Connects to nothing yet.
     ///
+    /// # Errors
+    ///
+    /// A cache that cannot be used as configured.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        Self { db: Database::new(&config.database), server: config.server.clone() }
+    pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
+        let cache = cache_from_config(&config.cache)?;
+        let key = Key::new("tasks.all").expect("a constant without blanks");
+        Ok(Self {
+            db: Database::new(&config.database),
+            list: CachedQuery::new(cache.clone(), key, config.cache.strategy),
+            cache,
+            server: config.server.clone(),
+        })
     }
+}
+
+fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentials> {
+    let prefix = config.key_prefix.clone();
+    Ok(match &config.backend {
+        BackendConfig::Locmem => Cache::new(Locmem::new(), prefix),
+        BackendConfig::Memcached(options) => Cache::new(MemcacheCrate::new(options)?, prefix),
+    })
 }

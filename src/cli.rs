@@ -28,7 +28,7 @@ enum Command {
     Serve,
     /// Bring the database's tables up to date.
     Migrate,
-    /// Try configuration and database, and say what is wrong with them.
+    /// Try configuration, database and cache, and say what is wrong with them.
     Check,
 }
 

@@ -3,11 +3,13 @@
 //! A value comes from the environment or, if it is not set there, from `.env`. A wrong one ends the program with an
 //! error that names the variable, the value unless it may be a secret, and what is accepted.
 
+pub mod cache;
 pub mod database;
 pub mod env;
 pub mod log;
 pub mod server;
 
+pub use self::cache::CacheConfig;
 pub use self::database::DatabaseConfig;
 pub use self::env::{Error, Variables};
 pub use self::log::LogConfig;
@@ -22,6 +24,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The database.
     pub database: DatabaseConfig,
+    /// The cache.
+    pub cache: CacheConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -38,6 +42,7 @@ impl Config {
             development,
             server: ServerConfig::from_variables(variables, development)?,
             database: DatabaseConfig::from_variables(variables, development)?,
+            cache: CacheConfig::from_variables(variables)?,
             log: LogConfig::from_variables(variables)?,
         })
     }

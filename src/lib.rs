@@ -1,7 +1,18 @@
 //! A task list that shows how to cache a web application well.
 //!
 //! This crate is an application to run and a text to read. In reading order: what is configured, how the parts are
-//! put together, what a request passes, and what the tasks are.
+//! put together, what a request passes, what the tasks are, and how they are cached.
+//!
+//! ```text
+//!              cli ── config ── app                      start
+//!                                │
+//!   request ── middleware ── router ── views ── templates
+//!                                       │  │
+//!                         tasks ── db ──┘  └── cache ── cache::backend
+//! ```
+//!
+//! The borders between them are what is absent: [`cache`] knows neither tasks nor HTTP, [`tasks`] and [`db`] do not
+//! know that there is a cache, only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
 
 pub mod cli;
 pub mod config;

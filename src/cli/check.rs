@@ -1,10 +1,12 @@
-//! `tasklist check`: tries configuration and database, and says what is wrong with them and what to do.
+//! `tasklist check`: tries configuration, database and cache, and says what is wrong with them and what to do.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
+use crate::app::AppState;
+use crate::cache::backend::{self, ErrorKind};
 use crate::config::Config;
 use crate::db::Database;
 
@@ -21,8 +23,9 @@ struct Problem {
 }
 
 pub(super) async fn run(config: &Config) -> Result<()> {
-    let db = Database::new(&config.database);
-    let findings = [configuration(config), database(&db, config).await];
+    let state = AppState::from_config(config)?;
+    let mut findings = vec![configuration(config), database(&state.db, config).await];
+    findings.extend(cache(&state).await);
     for finding in &findings {
         report(finding);
     }
@@ -46,7 +49,8 @@ fn report(finding: &Finding) {
 
 fn configuration(config: &Config) -> Finding {
     let mode = if config.development { "development" } else { "production" };
-    let outcome = format!("{mode}, hosts {}", config.server.allowed_hosts);
+    let outcome =
+        format!("{mode}, hosts {}, strategy {}", config.server.allowed_hosts, config.cache.strategy);
     Finding { what: "configuration".into(), outcome: Ok(outcome), took: Duration::ZERO }
 }
 
@@ -75,5 +79,36 @@ async fn migrated(db: &Database) -> Result<(), Problem> {
             cause: format!("{:#}", anyhow::Error::from(error)),
             remedy: "may the user of DATABASE_URL read its tables?",
         }),
+    }
+}
+
+async fn cache(state: &AppState) -> Vec<Finding> {
+    let to_finding = |check: backend::ServerCheck| Finding {
+        what: format!("cache {}", check.server),
+        took: check.took,
+        outcome: check
+            .outcome
+            .map_err(|error| Problem { cause: error.kind.to_string(), remedy: remedy(&error.kind) }),
+    };
+    let checks = state.cache.check().await;
+    if checks.is_empty() {
+        let outcome = Ok(state.cache.to_string());
+        return vec![Finding { what: "cache".into(), outcome, took: Duration::ZERO }];
+    }
+    checks.into_iter().map(to_finding).collect()
+}
+
+fn remedy(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Unreachable(_) => {
+            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall?"
+        }
+        ErrorKind::Timeout(_) => {
+            "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
+        }
+        ErrorKind::Unauthenticated => {
+            "check MEMCACHIER_USERNAME and MEMCACHIER_PASSWORD on the provider's overview page"
+        }
+        _ => "is the server of MEMCACHIER_SERVERS a memcached that speaks the binary protocol?",
     }
 }

@@ -26,10 +26,10 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("failed to listen on {address}; set PORT to one that is free, or stop what runs there")
     })?;
-    let state = AppState::from_config(config);
+    let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
-    announce(config, listener.local_addr()?, &version);
+    announce(config, &state, listener.local_addr()?, &version).await;
     serve(listener, state).await
 }
 
@@ -63,16 +63,26 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
 }
 
 /// Says what the server runs on.
-fn announce(config: &Config, address: SocketAddr, version: &str) {
+async fn announce(config: &Config, state: &AppState, address: SocketAddr, version: &str) {
     let url = format!("http://{}/", clickable(address));
+    let cache = &state.cache;
+    let strategy = config.cache.strategy;
     if config.log.format == LogFormat::Json {
-        tracing::info!(url, database = version, "serving");
+        tracing::info!(url, database = version, %cache, %strategy, "serving");
         return;
     }
     let mode = if config.development { "development" } else { "production" };
     println!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION"));
     println!("  address   {url}");
     println!("  database  {} ({version})", config.database.url);
+    println!("  cache     {cache}");
+    for check in cache.check().await {
+        match check.outcome {
+            Ok(found) => println!("            {}: {found}", check.server),
+            Err(error) => println!("            {error}; pages are served without it"),
+        }
+    }
+    println!("  strategy  {strategy}");
     println!("  sessions  none, nothing is kept for a visitor");
 }
 
@@ -89,6 +99,7 @@ fn clickable(address: SocketAddr) -> SocketAddr {
 
 async fn serve(listener: TcpListener, state: AppState) -> Result<()> {
     let (draining, drain_started) = oneshot::channel::<()>();
+    let cache = state.cache.clone();
     let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests under way are ended");
@@ -102,7 +113,7 @@ async fn serve(listener: TcpListener, state: AppState) -> Result<()> {
         result = server => result.context("failed to serve")?,
         () = overdue => tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs()),
     }
-    tracing::info!("stopped");
+    tracing::info!("stopped; cache since start: {}", cache.stats());
     Ok(())
 }
 

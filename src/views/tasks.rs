@@ -5,7 +5,9 @@ use axum::extract::{FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use tracing::Instrument;
 
+use crate::cache::query::CachedQuery;
 use crate::db::Database;
 use crate::error::Error;
 use crate::tasks::{self, InvalidName, Page, TaskList, TaskName};
@@ -43,13 +45,14 @@ pub struct RemoveTask {
 ///
 /// # Errors
 ///
-/// The database's.
+/// The database's, if the list is not cached.
 pub async fn index(
     State(db): State<Database>,
+    State(list): State<CachedQuery>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<IndexPage, Error> {
     let number = query.map_or(1, |Query(query)| query.number());
-    let page = read_page(&db, number).await?;
+    let page = read_page(&db, &list, number).await?;
     Ok(IndexPage { page, name: String::new(), problem: None })
 }
 
@@ -58,14 +61,21 @@ pub async fn index(
 /// # Errors
 ///
 /// The database's. A name that cannot be stored is answered with the form and a message.
-pub async fn add(State(db): State<Database>, form: AddTask) -> Result<Response, Error> {
+pub async fn add(
+    State(db): State<Database>,
+    State(list): State<CachedQuery>,
+    form: AddTask,
+) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
         Ok(name) => name,
-        Err(problem) => return refuse(&db, form.name, problem).await,
+        Err(problem) => return refuse(&db, &list, form.name, problem).await,
     };
-    let task = tasks::add(&db, &name).await?;
-    tracing::info!(task.id, "task added");
-    Ok(show_change(&db, task.id).await)
+    to_the_end(async move {
+        let task = tasks::add(&db, &name).await?;
+        tracing::info!(task.id, "task added");
+        Ok(show_change(&db, &list, task.id).await)
+    })
+    .await
 }
 
 /// Removes a task and leads to the page it was on. One that is gone already is gone, which is what was asked for.
@@ -73,32 +83,55 @@ pub async fn add(State(db): State<Database>, form: AddTask) -> Result<Response, 
 /// # Errors
 ///
 /// The database's.
-pub async fn remove(State(db): State<Database>, form: RemoveTask) -> Result<Response, Error> {
+pub async fn remove(
+    State(db): State<Database>,
+    State(list): State<CachedQuery>,
+    form: RemoveTask,
+) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else {
         return Ok(Redirect::to("/").into_response());
     };
-    if tasks::remove(&db, id).await?.is_some() {
-        tracing::info!(task.id = id, "task removed");
-    }
-    Ok(show_change(&db, id).await)
+    to_the_end(async move {
+        if tasks::remove(&db, id).await?.is_some() {
+            tracing::info!(task.id = id, "task removed");
+        }
+        Ok(show_change(&db, &list, id).await)
+    })
+    .await
 }
 
-/// Leads to where a change can be seen. It is done by now, so nothing here can fail the request.
-async fn show_change(db: &Database, id: i64) -> Response {
+/// Makes a change visible and leads to where it can be seen. It is done by now, so nothing here can fail the request.
+async fn show_change(db: &Database, list: &CachedQuery, id: i64) -> Response {
+    list.changed(async || tasks::all(db).await).await;
     let number = tasks::page_of(db, id).await.unwrap_or(1);
     let path = if number == 1 { "/".into() } else { format!("/?page={number}") };
     Redirect::to(&path).into_response()
 }
 
-async fn refuse(db: &Database, name: String, problem: InvalidName) -> Result<Response, Error> {
-    let page = read_page(db, 1).await?;
+async fn refuse(
+    db: &Database,
+    list: &CachedQuery,
+    name: String,
+    problem: InvalidName,
+) -> Result<Response, Error> {
+    let page = read_page(db, list, 1).await?;
     let form = IndexPage { page, name, problem: Some(problem.to_string()) };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 
-async fn read_page(db: &Database, number: usize) -> Result<Page, Error> {
-    match tasks::all(db).await? {
+async fn read_page(db: &Database, list: &CachedQuery, number: usize) -> Result<Page, Error> {
+    match list.get_or_run(async || tasks::all(db).await).await? {
         TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
         TaskList::TooLong => Ok(tasks::page(db, number).await?),
     }
+}
+
+/// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the
+/// database must not stay out of the cached list.
+async fn to_the_end(
+    change: impl Future<Output = Result<Response, Error>> + Send + 'static,
+) -> Result<Response, Error> {
+    tokio::spawn(change.in_current_span())
+        .await
+        .unwrap_or_else(|error| Err(Error::new(StatusCode::INTERNAL_SERVER_ERROR, error)))
 }

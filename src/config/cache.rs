@@ -1,0 +1,195 @@
+//! Which cache, and how a write becomes visible in it.
+
+use percent_encoding::percent_decode_str;
+
+use super::env::{self, Variables, missing, wrong, wrong_secret};
+use crate::cache::backend::memcache_crate::{Credentials, Options, ServerAddress};
+use crate::cache::{KeyPrefix, Strategy};
+
+/// The families of variables that name memcached servers, the first that is set wins.
+const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];
+
+const ACCEPTED_URL: &str = "locmem:// or memcached://user:password@host1:11211,host2:11211, \
+                            with special characters percent-encoded";
+
+/// Backend, prefix and strategy.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// `CACHE_URL`, else `MEMCACHIER_SERVERS`, `_USERNAME`, `_PASSWORD`, else this process.
+    pub backend: BackendConfig,
+    /// `CACHE_KEY_PREFIX`, for servers shared with others. Empty by default.
+    pub key_prefix: KeyPrefix,
+    /// `CACHE_STRATEGY`.
+    pub strategy: Strategy,
+}
+
+/// Where values are kept.
+#[derive(Clone, Debug)]
+pub enum BackendConfig {
+    /// In this process.
+    Locmem,
+    /// On memcached servers.
+    Memcached(Options),
+}
+
+impl CacheConfig {
+    pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
+        let prefix = variables.parse("CACHE_KEY_PREFIX", KeyPrefix::ACCEPTED, |value| value.parse().ok())?;
+        let strategy = variables.parse("CACHE_STRATEGY", Strategy::ACCEPTED, |value| value.parse().ok())?;
+        Ok(Self {
+            backend: BackendConfig::from_variables(variables)?,
+            key_prefix: prefix.unwrap_or_default(),
+            strategy: strategy.unwrap_or_default(),
+        })
+    }
+}
+
+impl BackendConfig {
+    fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
+        if let Some(url) = variables.get("CACHE_URL")? {
+            return Self::from_url(url).ok_or_else(|| wrong_secret("CACHE_URL", ACCEPTED_URL));
+        }
+        for family in FAMILIES {
+            if let Some(memcached) = options_from_family(variables, family)? {
+                return Ok(Self::Memcached(memcached));
+            }
+        }
+        Ok(Self::Locmem)
+    }
+
+    fn from_url(url: &str) -> Option<Self> {
+        match url.split_once("://")? {
+            ("locmem", "") => Some(Self::Locmem),
+            ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(Self::Memcached),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `MEMCACHIER_SERVERS`, `_USERNAME`, `_PASSWORD` or those of another family; `None` if none of them is set.
+fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Options>, env::Error> {
+    let [servers, username, password] =
+        ["SERVERS", "USERNAME", "PASSWORD"].map(|part| format!("{family}_{part}"));
+    let half = "half a set of credentials; set";
+    let credentials = match (variables.get(&username)?, variables.get(&password)?) {
+        (Some(name), Some(word)) => Some(Credentials { username: name.into(), password: word.into() }),
+        (None, None) => None,
+        (Some(_), None) => return Err(missing(&password, &format!("{half} it, or unset {username}"))),
+        (None, Some(_)) => return Err(missing(&username, &format!("{half} it, or unset {password}"))),
+    };
+    match (variables.get(&servers)?, credentials) {
+        (Some(list), credentials) => {
+            let accepted = "host:port, several split by commas, semicolons or blanks";
+            let servers = parse_servers(list).ok_or_else(|| wrong(&servers, list, accepted))?;
+            Ok(Some(Options { servers, credentials }))
+        }
+        (None, Some(_)) => {
+            Err(missing(&servers, &format!("{username} and {password} are; set it, or unset them")))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Reads `user:password@host:port,host:port`.
+fn options_from_authority(authority: &str) -> Option<Options> {
+    let (userinfo, servers) = match authority.rsplit_once('@') {
+        Some((userinfo, servers)) => (Some(userinfo), servers),
+        None => (None, authority),
+    };
+    let credentials = match userinfo.map(|userinfo| userinfo.split_once(':')) {
+        None => None,
+        Some(Some((username, password))) if !username.is_empty() => {
+            Some(Credentials { username: decode(username)?, password: decode(password)?.into() })
+        }
+        Some(_) => return None,
+    };
+    Some(Options { servers: parse_servers(servers)?, credentials })
+}
+
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+}
+
+fn parse_servers(list: &str) -> Option<Vec<ServerAddress>> {
+    let names = list.split([',', ';', ' ', '\t', '\n', '\r']).filter(|name| !name.is_empty());
+    names.map(|name| name.parse().ok()).collect::<Option<Vec<_>>>().filter(|servers| !servers.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn backend<const N: usize>(pairs: [(&str, &str); N]) -> Result<BackendConfig, String> {
+        BackendConfig::from_variables(&Variables::from(pairs)).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn check<const N: usize>(pairs: [(&str, &str); N], servers: &[&str], login: Option<(&str, &str)>) {
+        let Ok(BackendConfig::Memcached(config)) = backend(pairs) else {
+            panic!("{pairs:?} names no memcached")
+        };
+        assert_eq!(config.servers.iter().map(ToString::to_string).collect::<Vec<_>>(), servers);
+        let credentials = config.credentials.as_ref();
+        assert_eq!(credentials.map(|c| (c.username.as_str(), c.password.expose_secret())), login);
+    }
+
+    #[test]
+    fn without_variables_the_cache_is_this_process() {
+        assert!(matches!(backend([]), Ok(BackendConfig::Locmem)));
+        assert!(matches!(backend([("CACHE_URL", "locmem://")]), Ok(BackendConfig::Locmem)));
+    }
+
+    #[test]
+    fn servers_are_split_at_commas_semicolons_and_blanks() {
+        let list = "mc1.example.com:11211,mc2.example.com;10.0.0.3:11212 [::1]:11213  ::1";
+        let expected = [
+            "mc1.example.com:11211",
+            "mc2.example.com:11211",
+            "10.0.0.3:11212",
+            "[::1]:11213",
+            "[::1]:11211",
+        ];
+        check([("MEMCACHIER_SERVERS", list)], &expected, None);
+    }
+
+    #[test]
+    fn the_other_families_are_fallbacks() {
+        let cloud = [
+            ("MEMCACHEDCLOUD_SERVERS", "cloud"),
+            ("MEMCACHEDCLOUD_USERNAME", "u"),
+            ("MEMCACHEDCLOUD_PASSWORD", "p"),
+        ];
+        check(cloud, &["cloud:11211"], Some(("u", "p")));
+        check([("MEMCACHE_SERVERS", "second"), ("MEMCACHIER_SERVERS", "first")], &["first:11211"], None);
+    }
+
+    #[test]
+    fn a_url_is_percent_decoded_and_comes_first() {
+        let url = ("CACHE_URL", "memcached://u%40x:p%3Aw%2F@h1:11212,h2");
+        check([url, ("MEMCACHIER_SERVERS", "other")], &["h1:11212", "h2:11211"], Some(("u@x", "p:w/")));
+    }
+
+    #[test]
+    fn half_a_set_of_credentials_is_an_error() {
+        let error = backend([("MEMCACHIER_SERVERS", "h"), ("MEMCACHIER_USERNAME", "u")]).unwrap_err();
+        assert!(error.starts_with("MEMCACHIER_PASSWORD is not set: half a set"), "{error}");
+        let error = backend([("MEMCACHIER_USERNAME", "u"), ("MEMCACHIER_PASSWORD", "p")]).unwrap_err();
+        assert!(error.starts_with("MEMCACHIER_SERVERS is not set"), "{error}");
+    }
+
+    #[test]
+    fn wrong_values_are_errors_without_the_password() {
+        for url in ["memcached://u:hunter2@", "memcached://hunter2@h", "redis://u:hunter2@h", "hunter2"] {
+            let error = backend([("CACHE_URL", url)]).unwrap_err();
+            assert!(error.starts_with("CACHE_URL is wrong") && !error.contains("hunter2"), "{error}");
+        }
+        for servers in ["host:port", "host:99999", "ho/st", ",", "[::1"] {
+            let error = backend([("MEMCACHIER_SERVERS", servers)]).unwrap_err();
+            assert!(error.starts_with("MEMCACHIER_SERVERS is"), "{error}");
+        }
+        let config = backend([("CACHE_URL", "memcached://u:hunter2@h")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
