@@ -1,0 +1,215 @@
+//! The command line: what is said, and with which exit code.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Output;
+
+use crate::support::app::Settings;
+use crate::support::memcached::Memcached;
+use crate::support::postgres::Postgres;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, messages: &[&str]) {
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}{errors}");
+    for message in messages {
+        assert!(said.contains(message) || errors.contains(message), "{message:?} is not in:\n{said}{errors}");
+    }
+    for noise in ["panicked", "backtrace", "hunter2"] {
+        assert!(!said.contains(noise) && !errors.contains(noise), "{noise} in:\n{said}{errors}");
+    }
+}
+
+#[test]
+fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
+    let cases = [
+        ("PORT", "http", "PORT is \"http\"; accepted: a port number"),
+        ("HOST", "example", "HOST is \"example\"; accepted: an IP address"),
+        ("DEBUG", "2", "DEBUG is \"2\"; accepted: True or False"),
+        ("DEVELOPMENT_MODE", "prod", "DEVELOPMENT_MODE is \"prod\"; accepted: True or False"),
+        (
+            "DATABASE_URL",
+            "mysql://u:hunter2@h/d",
+            "DATABASE_URL is wrong (its value is not shown here); accepted: postgres://",
+        ),
+        ("ALLOWED_HOSTS", "https://a", "ALLOWED_HOSTS is \"https://a\"; accepted: host names"),
+        (
+            "CACHE_URL",
+            "redis://u:hunter2@h",
+            "CACHE_URL is wrong (its value is not shown here); accepted: locmem://",
+        ),
+        ("CACHE_STRATEGY", "magic", "CACHE_STRATEGY is \"magic\"; accepted: delete or update"),
+        ("CACHE_KEY_PREFIX", "a b", "CACHE_KEY_PREFIX is \"a b\"; accepted: up to 64 characters"),
+        ("MEMCACHIER_SERVERS", "a:b", "MEMCACHIER_SERVERS is \"a:b\"; accepted: host:port"),
+        ("MEMCACHIER_USERNAME", "u", "MEMCACHIER_PASSWORD is not set: half a set of credentials"),
+        ("SLOW_QUERY", "slow", "SLOW_QUERY is \"slow\"; accepted: a duration"),
+        ("RUST_LOG", "info,=,", "RUST_LOG is \"info,=,\"; accepted: error, warn"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT is \"xml\"; accepted: text or json"),
+    ];
+    for (name, value, message) in cases {
+        let settings = Settings::new().with("RUST_BACKTRACE", "1").with(name, value);
+        for command in ["serve", "check", "migrate"] {
+            assert_fails(&settings.run(&[command]), &[message]);
+        }
+    }
+}
+
+#[test]
+fn a_password_that_the_client_cannot_send_is_said_at_the_start() {
+    let settings = Settings::new().with("CACHE_URL", "memcached://u:hunter2%40@127.0.0.1");
+    assert_fails(&settings.run(&["serve"]), &["holds a character that the memcache crate cannot send"]);
+}
+
+#[test]
+fn a_dot_env_file_is_read_below_the_environment() {
+    let settings = Settings::new();
+    fs::write(settings.directory().join(".env"), "CACHE_STRATEGY=update\nALLOWED_HOSTS=from.file\n").unwrap();
+    let said = text(&settings.with("ALLOWED_HOSTS", "from.environment").run(&["check"]).stdout);
+    assert!(said.contains("hosts from.environment, strategy update"), "{said}");
+}
+
+#[test]
+fn a_wrong_command_shows_the_usage() {
+    let output = Settings::new().run(&["server"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("Usage: tasklist"), "{}", text(&output.stderr));
+    for word in ["serve", "migrate", "check"] {
+        assert!(text(&Settings::new().run(&["--help"]).stdout).contains(word));
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let output = Settings::new().with("PORT", &address.port().to_string()).run(&["serve"]);
+    assert_fails(&output, &[&format!("failed to listen on {address}; set PORT to one that is free")]);
+}
+
+#[tokio::test]
+async fn check_says_what_works() {
+    let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached);
+    assert_fails(
+        &settings.run(&["check"]),
+        &["not migrated, 0001 create tasks missing", "remedy: run `tasklist migrate`"],
+    );
+    assert!(settings.run(&["migrate"]).status.success());
+    let output = settings.run(&["check"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for part in ["ok      database Postgres, 127.0.0.1:", "migrated", "binary protocol, logged in as tester"]
+    {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert!(!said.contains("sesame"));
+}
+
+#[test]
+fn check_says_what_is_wrong_and_what_to_do() {
+    let (memcached, hung) = (Memcached::start_with_sasl(), Memcached::start());
+    hung.stop();
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let not_memcached = web.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut open = vec![];
+        for mut stream in web.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+            open.push(stream);
+        }
+    });
+    let settings = Settings::new;
+    let cases = [
+        (
+            settings().with("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d"),
+            ["database is not available: ", "remedy: is the server of DATABASE_URL up"],
+        ),
+        (
+            settings().with("MEMCACHIER_SERVERS", "127.0.0.1:1"),
+            ["not reachable (Connection refused", "remedy: is MEMCACHIER_SERVERS right"],
+        ),
+        (
+            settings().with("MEMCACHIER_SERVERS", "nowhere.invalid"),
+            ["not reachable (", "remedy: is MEMCACHIER_SERVERS right"],
+        ),
+        (
+            settings().with_memcached(&hung),
+            ["no answer within 750 ms", "remedy: it accepts connections and does not answer"],
+        ),
+        (
+            settings().with("MEMCACHIER_SERVERS", &not_memcached.to_string()),
+            ["answers as no memcached does", "remedy: is the server of MEMCACHIER_SERVERS a memcached"],
+        ),
+        (
+            settings().with_memcached(&memcached),
+            ["user name or password refused", "remedy: check MEMCACHIER_USERNAME"],
+        ),
+        (
+            settings().with_login(&memcached).with("MEMCACHIER_PASSWORD", "hunter2"),
+            ["user name or password refused", "remedy: check MEMCACHIER_USERNAME"],
+        ),
+    ];
+    for (settings, messages) in cases {
+        let _ = settings.run(&["migrate"]);
+        assert_fails(&settings.run(&["check"]), &messages);
+    }
+}
+
+#[tokio::test]
+async fn serve_says_what_it_runs_on() {
+    let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
+    let app = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached).serve();
+    let said = app.output();
+    for part in [
+        "(development)",
+        "address   http://127.0.0.1:",
+        "database  Postgres, 127.0.0.1:",
+        &format!("cache     memcached at {}", memcached.address()),
+        "logged in as tester",
+        "strategy  delete",
+        "sessions  none",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert!(!said.contains("sesame"));
+}
+
+#[tokio::test]
+async fn a_stop_signal_lets_requests_end() {
+    for signal in ["TERM", "INT"] {
+        let app = Settings::new().with("SLOW_QUERY", "1s").serve();
+        let request = tokio::spawn(app.request("GET", "/").send());
+        let idle = app.get("/healthz").await;
+        assert_eq!(idle.status, 200);
+        app.signal(signal);
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+        let (status, said) = app.terminate();
+        assert!(status.success(), "{said}");
+        assert!(said.contains("stopping: no new connections") && !said.contains("are cut"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {
+    let app = Settings::new().with("SLOW_QUERY", "20s").serve();
+    let request = tokio::spawn(app.request("GET", "/").send());
+    crate::support::wait_until("the request is under way", || !request.is_finished());
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let (status, said) = app.terminate();
+    assert!(status.success() && said.contains("requests that did not end within 9 s are cut"), "{said}");
+    assert!(request.await.unwrap().is_err());
+}
+
+#[test]
+fn the_log_can_be_json_line_by_line() {
+    let settings = Settings::new().with("LOG_FORMAT", "json").with("MEMCACHIER_SERVERS", "127.0.0.1:1");
+    let output = settings.run(&["check"]);
+    let lines = text(&output.stderr);
+    let log: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&log["level"], &log["memcached.server"]), (&"WARN".into(), &"127.0.0.1:1".into()), "{lines}");
+}

@@ -1,0 +1,143 @@
+//! A database that hangs, goes away, comes back, or is not what it should be.
+
+use crate::support::app::Settings;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::{app::App, wait_until};
+
+/// Asks until the app serves the list again; every answer until then must be a 503 page.
+async fn wait_for_recovery(app: &App) {
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_secs(30) {
+        let page = app.get("/").await;
+        if page.status == 200 {
+            return;
+        }
+        page.assert_error(503, "Back in a moment");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("the app did not recover: {}", app.output());
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_or_dies_is_a_503_and_comes_back_without_a_restart() {
+    let mut postgres = Postgres::start();
+    let database = postgres.database().await;
+    // Without a cached list every page needs the database.
+    let settings =
+        Settings::new().with("DATABASE_URL", &database.url).with("MEMCACHIER_SERVERS", "127.0.0.1:1");
+    let app = settings.serve();
+    app.add("Safe").await.assert_lists(["Safe"]);
+
+    postgres.hang();
+    let requests: Vec<_> = (0..20).map(|_| tokio::spawn(app.request("GET", "/").send())).collect();
+    for request in requests {
+        let answer = request.await.unwrap().unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "5"));
+    }
+    app.post("/add", &[("name", "x")]).await.assert_error(503, "Back in a moment");
+    assert_eq!(app.get("/readyz").await.status, 503);
+    assert_eq!(app.get("/healthz").await.status, 200);
+    postgres.go_on();
+    wait_for_recovery(&app).await;
+
+    postgres.kill();
+    app.get("/").await.assert_error(503, "Back in a moment");
+    postgres.restart();
+    wait_for_recovery(&app).await;
+    assert!(app.get("/").await.tasks().contains(&"Safe".to_owned()));
+}
+
+// The proxy runs while the app is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_cut_without_a_word_are_replaced() {
+    let database = Postgres::shared().database().await;
+    let proxy = Proxy::start(database.address()).await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url_through(proxy.address));
+    let app = settings.with("MEMCACHIER_SERVERS", "127.0.0.1:1").serve();
+    app.add("Safe").await.assert_lists(["Safe"]);
+    // Statements, but not the pool's own probing before them. More of them than there are connections: none may be
+    // lost to a statement that never ends.
+    proxy.hold("sqlx_s_");
+    let requests: Vec<_> = (0..20).map(|_| tokio::spawn(app.request("GET", "/").send())).collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap().status(), 503);
+    }
+    proxy.lose();
+    wait_for_recovery(&app).await;
+}
+
+#[tokio::test]
+async fn production_serves_only_a_migrated_database() {
+    let database = Postgres::shared().database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with("DEVELOPMENT_MODE", "False");
+    let refused = settings.run(&["serve"]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        message.contains("is not migrated (0001 create tasks missing); run `tasklist migrate` first"),
+        "{message}"
+    );
+
+    let migrated = settings.run(&["migrate"]);
+    assert!(migrated.status.success());
+    assert!(String::from_utf8(migrated.stdout).unwrap().contains("applied 0001 create tasks"));
+    let again = settings.run(&["migrate"]);
+    assert!(!String::from_utf8(again.stdout).unwrap().contains("applied"));
+    settings.serve().add("Works").await.assert_lists(["Works"]);
+}
+
+#[tokio::test]
+async fn two_processes_may_start_on_a_new_database_at_once() {
+    let database = Postgres::shared().database().await;
+    for settings in [Settings::new(), Settings::new().with("DATABASE_URL", &database.url)] {
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| settings.serve())).collect();
+            for start in starts {
+                drop(start.join().expect("it starts"));
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_row_inserted_by_hand_is_a_task() {
+    let database = Postgres::shared().database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url);
+    assert!(settings.run(&["migrate"]).status.success());
+    database.execute("insert into tasks (name) values ('By hand')").await;
+    settings.serve().get("/").await.assert_lists(["By hand"]);
+}
+
+#[tokio::test]
+async fn serve_waits_for_a_database_that_is_starting() {
+    let mut postgres = Postgres::start();
+    let database = postgres.database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url);
+    postgres.kill();
+    let app = std::thread::scope(|scope| {
+        let app = scope.spawn(|| settings.serve());
+        postgres.restart();
+        app.join().unwrap()
+    });
+    app.add("Patient").await.assert_lists(["Patient"]);
+}
+
+#[tokio::test]
+async fn a_sqlite_file_that_another_process_writes_to_is_waited_for() {
+    let settings = Settings::new();
+    let [one, other] = [settings.serve(), settings.serve()];
+    let mut adds = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        for app in [&one, &other] {
+            adds.spawn(app.request("POST", "/add").form(&[("name", &format!("task {number}"))]).send());
+        }
+    }
+    while let Some(answer) = adds.join_next().await {
+        assert_eq!(answer.unwrap().unwrap().status(), 303);
+    }
+    wait_until("all are there", || {
+        one.output().matches("task added").count() + other.output().matches("task added").count() == 100
+    });
+    assert_eq!(settings.serve().get("/").await.tasks().len(), 100);
+}

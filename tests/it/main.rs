@@ -1,0 +1,16 @@
+//! The program as its users meet it: the real binary, real databases, real memcached, a real browser.
+
+#![expect(unreachable_pub, reason = "nothing of a test binary can be reached from outside")]
+#![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
+#![expect(clippy::disallowed_methods, reason = "tests look around and wait for processes in real time")]
+
+mod support;
+
+mod browser;
+mod cache;
+mod commands;
+mod database;
+mod deploy;
+mod pages;
+mod safety;
+mod structure;

@@ -1,0 +1,20 @@
+//! Servers of the tests' own, on free ports, in directories that go when they do.
+
+pub mod app;
+pub mod memcached;
+pub mod page;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+
+use std::time::{Duration, Instant};
+
+/// Asks until the answer is yes; panics with `what` if it never is.
+#[track_caller]
+pub fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !answer() {
+        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,155 @@
+//! The program, run as a user runs it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+use super::memcached::{Memcached, PASSWORD, USER};
+use super::page::Page;
+use super::process::Process;
+use super::wait_until;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
+
+/// One server. Its environment is what the test gives it and nothing else.
+pub struct App {
+    process: Process,
+    output: Arc<Mutex<String>>,
+    pub url: String,
+    http: reqwest::Client,
+    _directory: Arc<TempDir>,
+}
+
+/// Variables for one or more servers, which share a directory and so a SQLite file.
+#[derive(Clone)]
+pub struct Settings {
+    variables: Vec<(String, String)>,
+    directory: Arc<TempDir>,
+}
+
+impl Settings {
+    pub fn new() -> Self {
+        Self {
+            variables: vec![("PORT".into(), "0".into())],
+            directory: Arc::new(tempfile::tempdir().unwrap()),
+        }
+        .with("HOST", "127.0.0.1")
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn with_memcached(self, server: &Memcached) -> Self {
+        self.with("MEMCACHIER_SERVERS", &server.address())
+    }
+
+    pub fn with_login(self, server: &Memcached) -> Self {
+        self.with_memcached(server).with("MEMCACHIER_USERNAME", USER).with("MEMCACHIER_PASSWORD", PASSWORD)
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).current_dir(self.directory()).env_clear();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn serve(&self) -> App {
+        let mut command = self.command(&["serve"]);
+        let mut process =
+            Process::start(command.stdout(Stdio::piped()).stderr(Stdio::inherit()), self.directory());
+        let output = Arc::new(Mutex::new(String::new()));
+        let (lines, sink) =
+            (BufReader::new(process.child().stdout.take().unwrap()).lines(), Arc::clone(&output));
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *sink.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let is_complete = |text: &str| text.contains("\n  sessions");
+        wait_until("the app says what it runs on", || is_complete(&output.lock().unwrap()));
+        let url = output
+            .lock()
+            .unwrap()
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .unwrap()
+            .into();
+        App { process, output, url, http: client(), _directory: Arc::clone(&self.directory) }
+    }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
+}
+
+impl App {
+    /// SQLite in a directory of its own and the cache in the process: what `cargo run` gives.
+    pub fn start() -> Self {
+        Settings::new().serve()
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://").trim_end_matches('/')
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap();
+        self.http.request(method, format!("{}{}", self.url, path.trim_start_matches('/')))
+    }
+
+    pub async fn get(&self, path: &str) -> Page {
+        Page::read(self.request("GET", path)).await
+    }
+
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Page {
+        Page::read(self.request("POST", path).form(form)).await
+    }
+
+    /// Adds a task and returns the page the browser is led to.
+    pub async fn add(&self, name: &str) -> Page {
+        self.follow(self.post("/add", &[("name", name)]).await).await
+    }
+
+    /// Removes the task of this name from the page, by the form beside it.
+    pub async fn remove(&self, page: &Page, name: &str) -> Page {
+        self.follow(self.post("/remove", &[("id", &page.id_of(name))]).await).await
+    }
+
+    async fn follow(&self, page: Page) -> Page {
+        assert_eq!(page.status, 303, "{}", page.body);
+        self.get(page.header("location").unwrap()).await
+    }
+
+    /// Asks it to stop as a platform does, and waits.
+    pub fn terminate(mut self) -> (ExitStatus, String) {
+        self.process.signal("TERM");
+        let status = self.process.wait();
+        (status, self.output())
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+}

@@ -1,0 +1,108 @@
+//! A memcached of a test's own, with SASL or without.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::process::{Process, find};
+use super::wait_until;
+
+pub const USER: &str = "tester";
+pub const PASSWORD: &str = "sesame";
+
+pub struct Memcached {
+    process: Process,
+    directory: TempDir,
+    pub port: u16,
+    sasl: bool,
+}
+
+impl Memcached {
+    pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// Asks for [`USER`] and [`PASSWORD`].
+    pub fn start_with_sasl() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(sasl: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if sasl {
+            write_sasl_files(&directory);
+        }
+        let process = run(&directory, sasl, "-1");
+        let port_file = directory.path().join("port");
+        wait_until("memcached listens", || port_in(&port_file).is_some());
+        let port = port_in(&port_file).unwrap();
+        Self { process, directory, port, sasl }
+    }
+
+    /// What `MEMCACHIER_SERVERS` says.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn stop(&self) {
+        self.process.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.process.signal("CONT");
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        fs::remove_file(self.directory.path().join("port")).unwrap();
+        self.process = run(&self.directory, self.sasl, &self.port.to_string());
+        wait_until("memcached listens again", || self.directory.path().join("port").exists());
+    }
+
+    /// A client that is not the program's own handling of the crate: one connection, used once.
+    pub fn client(&self) -> memcache::Client {
+        let login = if self.sasl { format!("{USER}:{PASSWORD}@") } else { String::new() };
+        memcache::connect(format!("memcache://{login}{}?protocol=binary&timeout=5", self.address())).unwrap()
+    }
+
+    /// One of memcached's own counters, such as `get_hits`.
+    pub fn stat(&self, name: &str) -> u64 {
+        let (_, stats) = self.client().stats().unwrap().remove(0);
+        stats[name].parse().unwrap()
+    }
+}
+
+fn run(directory: &TempDir, sasl: bool, port: &str) -> Process {
+    let mut command = Command::new(find("memcached", &[], "memcached"));
+    command.args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", port, "-m", "64"]);
+    command.env("MEMCACHED_PORT_FILENAME", directory.path().join("port"));
+    if sasl {
+        command.arg("-S").env("SASL_CONF_PATH", directory.path());
+    }
+    Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory.path())
+}
+
+fn write_sasl_files(directory: &TempDir) {
+    let database = directory.path().join("sasldb2");
+    let settings = format!(
+        "mech_list: plain\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {}\n",
+        database.display()
+    );
+    fs::write(directory.path().join("memcached.conf"), settings).unwrap();
+    let mut command = Command::new(find("saslpasswd2", &["/usr/sbin"], "sasl2-bin"));
+    command.args(["-p", "-c", "-a", "memcached", "-f"]).arg(&database).arg(USER).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn port_in(file: &std::path::Path) -> Option<u16> {
+    fs::read_to_string(file).ok()?.lines().find_map(|line| line.strip_prefix("TCP INET: ")?.parse().ok())
+}

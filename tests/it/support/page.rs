@@ -1,0 +1,62 @@
+//! A page, and what can be asserted of it.
+
+use reqwest::RequestBuilder;
+use reqwest::header::HeaderMap;
+use scraper::{Html, Selector};
+
+pub struct Page {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Page {
+    pub async fn read(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.text().await.unwrap() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The texts of all elements that a selector finds.
+    pub fn texts(&self, selector: &str) -> Vec<String> {
+        let html = Html::parse_document(&self.body);
+        let selector = Selector::parse(selector).unwrap();
+        html.select(&selector).map(|element| element.text().collect::<String>().trim().to_owned()).collect()
+    }
+
+    /// The values of an attribute of all elements that a selector finds.
+    pub fn attributes(&self, selector: &str, name: &str) -> Vec<String> {
+        let html = Html::parse_document(&self.body);
+        let selector = Selector::parse(selector).unwrap();
+        html.select(&selector).filter_map(|element| element.attr(name)).map(Into::into).collect()
+    }
+
+    /// The names of the tasks listed, in order.
+    pub fn tasks(&self) -> Vec<String> {
+        self.texts("tr td.name")
+    }
+
+    pub fn id_of(&self, task: &str) -> String {
+        let index = self.tasks().iter().position(|name| name == task);
+        let index = index.unwrap_or_else(|| panic!("{task:?} is not among {:?}", self.tasks()));
+        self.attributes("tr input[name=id]", "value").remove(index)
+    }
+
+    #[track_caller]
+    pub fn assert_lists<const N: usize>(&self, tasks: [&str; N]) {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(self.tasks(), tasks);
+    }
+
+    /// Asserts a page in the site's look, not a bare status.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, title: &str) {
+        assert_eq!((self.status, self.texts("h1")), (status, vec![title.to_owned()]), "{}", self.body);
+        assert_eq!(self.texts("a[href='/']"), ["Task list", "Back to the list"]);
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+    }
+}

@@ -1,0 +1,143 @@
+//! A Postgres of the tests' own: one for all tests, with a database for each, or one that a test may stop.
+
+use std::fs::{self, Permissions};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+
+use super::process::{Process, find};
+use super::wait_until;
+
+pub struct Postgres {
+    process: Process,
+    _directory: TempDir,
+    data: PathBuf,
+    port: u16,
+}
+
+/// A database that is one test's own.
+pub struct TestDatabase {
+    pub url: String,
+    server: SocketAddr,
+}
+
+impl Postgres {
+    /// The server for all tests that leave it running.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+        let data = directory.path().join("data");
+        let mut initdb = unprivileged("initdb");
+        initdb.arg("-D").arg(&data).args(["-U", "tasks", "--auth=trust", "--no-sync", "-E", "UTF8"]);
+        assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = run(&data, port, directory.path());
+        Self { process, _directory: directory, data, port }
+    }
+
+    /// Makes an empty database.
+    pub async fn database(&self) -> TestDatabase {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await.unwrap();
+        TestDatabase { url: self.url(&name), server: ([127, 0, 0, 1], self.port).into() }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://tasks@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Stops the server and all its sessions in the middle of what they do.
+    pub fn hang(&self) {
+        self.signal_all("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal_all("CONT");
+    }
+
+    fn signal_all(&self, name: &str) {
+        let postmaster = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let parent = postmaster.lines().next().unwrap();
+        // A session that has just started may have been missed, so twice.
+        for _ in 0..2 {
+            let _ = Command::new("pkill").args([&format!("-{name}"), "-P", parent]).status();
+            self.process.signal(name);
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.process.signal("QUIT");
+        self.process.wait();
+    }
+
+    pub fn restart(&mut self) {
+        let _ = fs::remove_file(self.data.join("postmaster.pid"));
+        let directory = self.data.parent().unwrap().to_owned();
+        self.process = run(&self.data, self.port, &directory);
+    }
+}
+
+impl TestDatabase {
+    /// The server's `host:port`.
+    pub fn address(&self) -> String {
+        self.server.to_string()
+    }
+
+    /// The URL by way of a proxy.
+    pub fn url_through(&self, proxy: SocketAddr) -> String {
+        self.url.replace(&self.address(), &proxy.to_string())
+    }
+
+    /// Runs statements by hand, as with `psql`.
+    pub async fn execute(&self, sql: &'static str) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+}
+
+fn run(data: &Path, port: u16, directory: &Path) -> Process {
+    let mut command = unprivileged("postgres");
+    command.arg("-D").arg(data).args(["-p", &port.to_string()]);
+    let settings = [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "fsync=off",
+        "max_connections=300",
+        "shared_buffers=32MB",
+    ];
+    command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+    let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory);
+    let isready = find("pg_isready", &[], "postgresql");
+    wait_until("Postgres listens", || {
+        let mut command = Command::new(&isready);
+        command.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap().success()
+    });
+    process
+}
+
+/// Postgres refuses to run as root, so root runs it as the user that its package makes.
+fn unprivileged(program: &str) -> Command {
+    let directories: Vec<_> = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
+    let directories: Vec<_> = directories.iter().map(|entry| entry.path().join("bin")).collect();
+    let directories: Vec<_> = directories.iter().filter_map(|path| path.to_str()).collect();
+    let program = find(program, &directories, "postgresql");
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command
+}

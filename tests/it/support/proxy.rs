@@ -1,0 +1,100 @@
+//! A TCP proxy that can hold a message on its way to the server, so that a test decides when it arrives, if ever.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    orders: watch::Sender<Orders>,
+    held: Arc<watch::Sender<usize>>,
+    accepted: Arc<AtomicUsize>,
+}
+
+/// What the connections are to do.
+#[derive(Clone, Copy, Default)]
+struct Orders {
+    /// What a message must contain to be held.
+    mark: Option<&'static str>,
+    /// Connections up to this number never go on: as if a cable had been cut, which nobody is told.
+    lost: usize,
+}
+
+impl Proxy {
+    pub async fn start(upstream: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = Self {
+            address,
+            orders: watch::Sender::default(),
+            held: Arc::default(),
+            accepted: Arc::default(),
+        };
+        let (orders, held, accepted) = (proxy.orders.subscribe(), proxy.held.clone(), proxy.accepted.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
+                let server = TcpStream::connect(&upstream).await.unwrap();
+                let connection = Connection { number, orders: orders.clone(), held: held.clone() };
+                tokio::spawn(connection.forward(client, server));
+            }
+        });
+        proxy
+    }
+
+    /// From now on keeps whatever contains `mark`, and what comes after it on the same connection.
+    pub fn hold(&self, mark: &'static str) {
+        self.orders.send_modify(|orders| orders.mark = Some(mark));
+    }
+
+    /// Waits until something is held.
+    pub async fn wait_for_held(&self) {
+        self.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
+    }
+
+    /// Lets what is held go on.
+    pub fn release(&self) {
+        self.orders.send_modify(|orders| orders.mark = None);
+    }
+
+    /// Never lets anything of the connections made so far go on; new ones work.
+    pub fn lose(&self) {
+        let lost = self.accepted.load(Ordering::SeqCst);
+        self.orders.send_modify(|orders| *orders = Orders { mark: None, lost });
+    }
+}
+
+struct Connection {
+    number: usize,
+    orders: watch::Receiver<Orders>,
+    held: Arc<watch::Sender<usize>>,
+}
+
+impl Connection {
+    async fn forward(mut self, client: TcpStream, server: TcpStream) {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            self.wait_until_allowed(&buffer[..length]).await;
+            if to_server.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn wait_until_allowed(&mut self, message: &[u8]) {
+        let is_in =
+            |mark: &str| mark.is_empty() || message.windows(mark.len()).any(|part| part == mark.as_bytes());
+        let must_wait = |orders: &Orders| orders.lost >= self.number || orders.mark.is_some_and(is_in);
+        if must_wait(&self.orders.borrow()) {
+            self.held.send_modify(|held| *held += 1);
+        }
+        let _ = self.orders.wait_for(|orders| !must_wait(orders)).await;
+    }
+}
