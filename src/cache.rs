@@ -2,7 +2,7 @@
 //!
 //! # What is here
 //!
-//! A [`Cache`] is a handle over one [`Backend`](backend::Backend): in this process, or memcached. What the app keeps
+//! A [`Cache`] is a handle over one [`Backend`]: in this process, or memcached. What the app keeps
 //! goes through it as a typed value under a checked [`Key`] with a [`Ttl`].
 //!
 //! ```text

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::db;
 
-/// Why a view has no page to show. [`error_pages`](crate::middleware) makes a page and a log line of it.
+/// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
 pub struct Error {
     status: StatusCode,
