@@ -1,12 +1,13 @@
 //! Every layer of the site, from the outside in, with the reason for its place.
 
 mod allowed_hosts;
+mod body_limit;
 mod error_pages;
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -14,15 +15,11 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::csrf::CsrfLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::{Span, info, info_span};
 
 use crate::app::AppState;
-
-/// Of a request's body. A form with the longest name needs a tenth of it.
-const BODY_LIMIT: usize = 64 * 1024;
 
 /// Of a whole request, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,8 +60,7 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             .layer(from_fn_with_state(hosts, allowed_hosts::check))
             // Before the body is read.
             .layer(CsrfLayer::new())
-            .layer(DefaultBodyLimit::disable())
-            .layer(RequestBodyLimitLayer::new(BODY_LIMIT)),
+            .layer(from_fn(body_limit::check)),
     )
 }
 
