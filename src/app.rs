@@ -1,6 +1,7 @@
 //! The composition root: makes the parts of the configuration and puts them together.
 
 use axum::extract::FromRef;
+use tokio_util::task::TaskTracker;
 
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
@@ -9,6 +10,7 @@ use crate::cache::{Cache, Key};
 use crate::config::cache::{BackendConfig, CacheConfig};
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
+use crate::tasks::TaskList;
 
 /// What views take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]
@@ -18,7 +20,9 @@ pub struct AppState {
     /// The cache.
     pub cache: Cache,
     /// The query that reads all tasks, cached under `tasks.all` as in the tutorial.
-    pub list: CachedQuery,
+    pub list: CachedQuery<TaskList>,
+    /// Changes under way, which are ended before the process does.
+    pub changes: TaskTracker,
     /// Hosts and debug.
     pub server: ServerConfig,
 }
@@ -39,6 +43,7 @@ impl AppState {
         Ok(Self {
             db: Database::new(&config.database),
             list: CachedQuery::new(cache.clone(), key, config.cache.strategy),
+            changes: TaskTracker::new(),
             cache,
             server: config.server.clone(),
         })

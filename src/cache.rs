@@ -68,6 +68,10 @@ impl Cache {
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
         let found = self.forgive(key, self.0.backend.get(&self.0.prefix.apply(key)).await).flatten();
         let value = found.as_deref().and_then(codec::decode);
+        if found.is_some() && value.is_none() {
+            self.0.stats.unreadable.add_one();
+            tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");
+        }
         let outcome = if value.is_some() { &self.0.stats.hits } else { &self.0.stats.misses };
         outcome.add_one();
         tracing::debug!(cache.key = %key, hit = value.is_some(), "cache get");

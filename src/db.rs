@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow};
-use sqlx::{Encode, Executor, FromRow, IntoArguments, Pool, Type};
+use sqlx::{
+    Connection, Encode, Executor, FromRow, IntoArguments, PgConnection, Pool, SqliteConnection, Type,
+};
 use tokio::time::timeout;
 
 use self::lease::Lease;
@@ -22,6 +24,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long to wait for a connection; below [`TIMEOUT`], so that it is the pool that says so.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long Postgres works on a statement; below [`TIMEOUT`], so that a statement we gave up on does not happen after.
+const STATEMENT_TIMEOUT: &str = "set statement_timeout = '3500ms'";
 
 /// Connections of one process. The smallest hosted Postgres has 20 for all.
 const CONNECTIONS: u32 = 8;
@@ -49,7 +54,7 @@ pub enum Error {
     #[error("database did not answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// It answered with an error.
-    #[error("database refused a statement")]
+    #[error("database refused")]
     Refused(#[source] sqlx::Error),
     /// A migration cannot be applied.
     #[error("migrations cannot be applied")]
@@ -89,6 +94,9 @@ impl Database {
             }
             DatabaseUrl::Postgres(options) => {
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
+                let pool = pool.after_connect(|connection, _| {
+                    Box::pin(async { connection.execute(STATEMENT_TIMEOUT).await.map(drop) })
+                });
                 AnyPool::Postgres(pool.connect_lazy_with(options.clone().application_name("tasklist")))
             }
         };
@@ -99,6 +107,25 @@ impl Database {
     #[must_use]
     pub fn slow_query(&self) -> Duration {
         self.slow_query
+    }
+
+    /// Opens a connection outside the pool and closes it: the pool, which goes on trying, hides why there is none.
+    ///
+    /// # Errors
+    ///
+    /// The cause, such as a refused connection or a wrong password.
+    pub async fn knock(&self) -> Result<(), Error> {
+        let connect = async {
+            match &self.pool {
+                AnyPool::Sqlite(pool) => {
+                    SqliteConnection::connect_with(&pool.connect_options()).await?.close().await
+                }
+                AnyPool::Postgres(pool) => {
+                    PgConnection::connect_with(&pool.connect_options()).await?.close().await
+                }
+            }
+        };
+        timeout(TIMEOUT, connect).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
     }
 
     /// Returns what the database calls itself, and so whether it can be reached.
@@ -177,9 +204,9 @@ where
         };
     }
     let mut lease = Lease::new(pool.acquire().await?);
-    let rows = query.fetch_all(lease.connection()).await;
+    let rows = query.fetch_all(lease.connection()).await?;
     lease.give_back();
-    rows
+    Ok(rows)
 }
 
 impl From<sqlx::Error> for Error {
@@ -197,10 +224,10 @@ fn is_transient(error: &sqlx::Error) -> bool {
         }
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention,
-            // 25006 read-only (a standby after failover).
-            let postgres = ["08", "53", "57P0", "25006"].iter().any(|class| code.starts_with(class));
-            // BUSY, LOCKED, FULL, CANTOPEN; the higher bits only say more about it.
-            let sqlite = code.parse().is_ok_and(|code: u16| matches!(code & 0xff, 5 | 6 | 13 | 14));
+            // 57014 statement timeout, 25006 read-only (a standby after failover).
+            let postgres = ["08", "53", "57P0", "57014", "25006"].iter().any(|class| code.starts_with(class));
+            // BUSY, LOCKED, FULL; the higher bits only say more about it.
+            let sqlite = code.parse().is_ok_and(|code: u16| matches!(code & 0xff, 5 | 6 | 13));
             if code.len() == 5 { postgres } else { sqlite }
         }),
         _ => false,

@@ -1,7 +1,5 @@
 //! A task, and all that is done with tasks in the database.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -10,8 +8,14 @@ use crate::db::{Arg, Database, Error};
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
 
-/// How many tasks are read as one list. A longer one would not fit into one cached value (1 MB) and is read by pages.
+/// How many tasks are read as one list; a longer list is read by pages.
 const LONGEST_LIST: usize = 5_000;
+
+/// How many bytes of names are read as one list. With what is around them they fit into one cached value of 1 MB.
+const LARGEST_LIST: usize = 800_000;
+
+/// What surrounds a name in a cached list, an id of usual length included.
+const BYTES_AROUND_NAME: usize = 30;
 
 /// One row of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
@@ -72,7 +76,9 @@ pub async fn all(db: &Database) -> Result<TaskList, Error> {
     sleep(db.slow_query()).await;
     let limit = to_sql(LONGEST_LIST + 1);
     let tasks: Vec<Task> = db.fetch_all("select id, name from tasks order by id limit $1", &[limit]).await?;
-    Ok(if tasks.len() > LONGEST_LIST { TaskList::TooLong } else { TaskList::Whole(tasks) })
+    let bytes: usize = tasks.iter().map(|task| task.name.len() + BYTES_AROUND_NAME).sum();
+    let is_too_long = tasks.len() > LONGEST_LIST || bytes > LARGEST_LIST;
+    Ok(if is_too_long { TaskList::TooLong } else { TaskList::Whole(tasks) })
 }
 
 /// Reads one page of the list, for lists too long to be read whole.
@@ -130,7 +136,7 @@ fn to_sql(count: usize) -> Arg<'static> {
 
 impl Page {
     /// Cuts a page out of the whole list. A number beyond the last page means the last page, as in Django's
-    /// `Paginator.get_page`: a page that has become empty is nobody's mistake.
+    /// `Paginator.get_page`: a page that has become empty is nobody's mistake. Unlike there, 0 means the first.
     #[must_use]
     pub fn of(mut tasks: Vec<Task>, number: usize) -> Self {
         let total = tasks.len();
@@ -164,12 +170,6 @@ impl TaskName {
             _ if name.contains('\0') => Err(InvalidName::Nul),
             _ => Ok(Self(name.to_owned())),
         }
-    }
-}
-
-impl fmt::Display for TaskName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Stats {
     pub(super) hits: Counter,
     pub(super) misses: Counter,
+    pub(super) unreadable: Counter,
     pub(super) fills: Counter,
     pub(super) deletes: Counter,
     pub(super) refused: Counter,
@@ -34,8 +35,8 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} hits, {} misses, {} fills, {} deletes, {} values refused, {} operations failed",
-            self.hits, self.misses, self.fills, self.deletes, self.refused, self.errors
+            "{} hits, {} misses ({} unreadable), {} fills, {} deletes, {} values refused, {} operations failed",
+            self.hits, self.misses, self.unreadable, self.fills, self.deletes, self.refused, self.errors
         )
     }
 }

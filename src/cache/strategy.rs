@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 /// What happens to a cached query when its data changes.
 ///
-/// Both work over several processes, and both have a weakness that no care on our side removes.
+/// Both work over several processes that share a cache, and both have weaknesses that no care on our side removes. What
+/// a writer could not tell a server during an outage it tells it before it reads from there again; but other processes
+/// may read the old answer in between, and a writer that ends first never tells. Old answers expire after five minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// The writer deletes the cached value after its commit; the next reader fills it again.

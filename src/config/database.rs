@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::env::{self, Variables, missing, wrong, wrong_secret};
+use super::env::{self, Variables, missing, wrong_secret};
 
 /// The longest `SLOW_QUERY`: within the time a request may take.
 const SLOWEST_QUERY: Duration = Duration::from_secs(20);
@@ -49,6 +50,12 @@ impl DatabaseConfig {
 }
 
 impl DatabaseUrl {
+    /// Returns whether it names a file that is not there.
+    #[must_use]
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Sqlite(options) if !options.get_filename().exists())
+    }
+
     fn parse(url: &str) -> Result<Self, env::Error> {
         match url.split_once(':') {
             Some(("sqlite", path)) => parse_sqlite(url, path),
@@ -59,9 +66,11 @@ impl DatabaseUrl {
 }
 
 fn parse_sqlite(url: &str, path: &str) -> Result<DatabaseUrl, env::Error> {
-    if path.trim_start_matches('/').is_empty() || path.contains(":memory:") || path.contains("mode=memory") {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let file = decoded.trim_start_matches('/').split('?').next().unwrap_or_default();
+    if file.is_empty() || file.contains(":memory:") || decoded.contains("mode=memory") {
         // Every connection of the pool would have a database of its own.
-        return Err(wrong("DATABASE_URL", url, "a SQLite file that lasts, such as sqlite://db.sqlite3"));
+        return Err(wrong_secret("DATABASE_URL", "a SQLite file that lasts, such as sqlite://db.sqlite3"));
     }
     url.parse().map(DatabaseUrl::Sqlite).map_err(|_| unusable())
 }
@@ -128,7 +137,13 @@ mod tests {
 
     #[test]
     fn a_database_that_would_not_last_is_refused() {
-        for url in ["sqlite::memory:", "sqlite://", "sqlite://file?mode=memory"] {
+        for url in [
+            "sqlite::memory:",
+            "sqlite://",
+            "sqlite://?mode=rwc",
+            "sqlite://%3Amemory%3A",
+            "sqlite://f?mode=memory",
+        ] {
             assert!(database([("DATABASE_URL", url)], true).is_err(), "{url}");
         }
     }

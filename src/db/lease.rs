@@ -2,8 +2,9 @@
 
 use sqlx::pool::PoolConnection;
 
-/// Gives its connection back to the pool only if the statement on it has ended.
+/// Gives its connection back to the pool only if the statement on it has ended well.
 ///
+/// After an error the connection may keep failing: its prepared statements do once a table has changed under them.
 /// A pool waits for the end of an abandoned statement before it lends the connection again, and while a server hangs
 /// that never comes: one such connection after the other would be lost until none is left. So it is closed instead.
 pub(super) struct Lease<DB: sqlx::Database> {

@@ -1,14 +1,22 @@
 //! The steps of `migrations/`, embedded, and what is still missing of them.
 
-use sqlx::migrate::Migrator;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Connection, PgConnection};
+use tokio::time::sleep;
 
 use super::{AnyPool, Database, Error};
 
 /// Tries for a SQLite file that another process migrates at the same time; Postgres has a lock for it.
 const ATTEMPTS: usize = 5;
 
+/// Between them.
+const PAUSE: Duration = Duration::from_millis(100);
+
 impl Database {
     /// Applies the migrations that are missing and returns their names. Safe to run in several processes at once.
+    /// Takes as long as it takes.
     ///
     /// # Errors
     ///
@@ -17,18 +25,26 @@ impl Database {
         let pending = self.pending_migrations().await?;
         let mut result = self.apply().await;
         for _ in 1..ATTEMPTS {
-            if result.is_ok() || matches!(self.pool, AnyPool::Postgres(_)) {
+            if !matches!((&result, &self.pool), (Err(MigrateError::ExecuteMigration(..)), AnyPool::Sqlite(_)))
+            {
                 break;
             }
+            sleep(PAUSE).await;
             result = self.apply().await;
         }
         result.map(|()| pending).map_err(Error::Migrate)
     }
 
-    async fn apply(&self) -> Result<(), sqlx::migrate::MigrateError> {
+    /// Runs on a connection of its own, which has no time limit for statements.
+    async fn apply(&self) -> Result<(), MigrateError> {
+        let migrator = migrator(&self.pool);
         match &self.pool {
-            AnyPool::Sqlite(pool) => migrator(&self.pool).run(pool).await,
-            AnyPool::Postgres(pool) => migrator(&self.pool).run(pool).await,
+            AnyPool::Sqlite(pool) => migrator.run(pool).await,
+            AnyPool::Postgres(pool) => {
+                let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+                migrator.run(&mut connection).await?;
+                Ok(connection.close().await?)
+            }
         }
     }
 

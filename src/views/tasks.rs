@@ -5,15 +5,16 @@ use axum::extract::{FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::cache::query::CachedQuery;
-use crate::db::Database;
+use crate::db::{self, Database};
 use crate::error::Error;
 use crate::tasks::{self, InvalidName, Page, TaskList, TaskName};
 use crate::templates::IndexPage;
 
-/// `?page=N`. Anything that is no number means the first page, as in Django's `Paginator.get_page`.
+/// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
 pub struct ListQuery {
     page: Option<String>,
@@ -48,7 +49,7 @@ pub struct RemoveTask {
 /// The database's, if the list is not cached.
 pub async fn index(
     State(db): State<Database>,
-    State(list): State<CachedQuery>,
+    State(list): State<CachedQuery<TaskList>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<IndexPage, Error> {
     let number = query.map_or(1, |Query(query)| query.number());
@@ -63,15 +64,16 @@ pub async fn index(
 /// The database's. A name that cannot be stored is answered with the form and a message.
 pub async fn add(
     State(db): State<Database>,
-    State(list): State<CachedQuery>,
+    State(list): State<CachedQuery<TaskList>>,
+    State(changes): State<TaskTracker>,
     form: AddTask,
 ) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
         Ok(name) => name,
         Err(problem) => return refuse(&db, &list, form.name, problem).await,
     };
-    to_the_end(async move {
-        let task = tasks::add(&db, &name).await?;
+    to_the_end(&changes, async move {
+        let task = settle(tasks::add(&db, &name).await, &list).await?;
         tracing::info!(task.id, "task added");
         Ok(show_change(&db, &list, task.id).await)
     })
@@ -85,24 +87,37 @@ pub async fn add(
 /// The database's.
 pub async fn remove(
     State(db): State<Database>,
-    State(list): State<CachedQuery>,
+    State(list): State<CachedQuery<TaskList>>,
+    State(changes): State<TaskTracker>,
     form: RemoveTask,
 ) -> Result<Response, Error> {
-    let Ok(id) = form.id.trim().parse() else {
-        return Ok(Redirect::to("/").into_response());
-    };
-    to_the_end(async move {
-        if tasks::remove(&db, id).await?.is_some() {
-            tracing::info!(task.id = id, "task removed");
+    let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
+    to_the_end(&changes, async move {
+        if settle(tasks::remove(&db, id).await, &list).await?.is_none() {
+            return Ok(show(&db, id).await);
         }
+        tracing::info!(task.id = id, "task removed");
         Ok(show_change(&db, &list, id).await)
     })
     .await
 }
 
+/// Passes on what came of a write. One that got no answer may have happened, and then the cached list is old.
+async fn settle<T>(result: Result<T, db::Error>, list: &CachedQuery<TaskList>) -> Result<T, Error> {
+    if result.as_ref().is_err_and(db::Error::is_transient) {
+        list.forget().await;
+    }
+    Ok(result?)
+}
+
 /// Makes a change visible and leads to where it can be seen. It is done by now, so nothing here can fail the request.
-async fn show_change(db: &Database, list: &CachedQuery, id: i64) -> Response {
+async fn show_change(db: &Database, list: &CachedQuery<TaskList>, id: i64) -> Response {
     list.changed(async || tasks::all(db).await).await;
+    show(db, id).await
+}
+
+/// Leads to the page of a task, or to the first if the database cannot say which.
+async fn show(db: &Database, id: i64) -> Response {
     let number = tasks::page_of(db, id).await.unwrap_or(1);
     let path = if number == 1 { "/".into() } else { format!("/?page={number}") };
     Redirect::to(&path).into_response()
@@ -110,7 +125,7 @@ async fn show_change(db: &Database, list: &CachedQuery, id: i64) -> Response {
 
 async fn refuse(
     db: &Database,
-    list: &CachedQuery,
+    list: &CachedQuery<TaskList>,
     name: String,
     problem: InvalidName,
 ) -> Result<Response, Error> {
@@ -119,8 +134,8 @@ async fn refuse(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 
-async fn read_page(db: &Database, list: &CachedQuery, number: usize) -> Result<Page, Error> {
-    match list.get_or_run(async || tasks::all(db).await).await? {
+async fn read_page(db: &Database, list: &CachedQuery<TaskList>, number: usize) -> Result<Page, Error> {
+    match list.get_or_set(async || tasks::all(db).await).await? {
         TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
         TaskList::TooLong => Ok(tasks::page(db, number).await?),
     }
@@ -129,9 +144,11 @@ async fn read_page(db: &Database, list: &CachedQuery, number: usize) -> Result<P
 /// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the
 /// database must not stay out of the cached list.
 async fn to_the_end(
+    changes: &TaskTracker,
     change: impl Future<Output = Result<Response, Error>> + Send + 'static,
 ) -> Result<Response, Error> {
-    tokio::spawn(change.in_current_span())
+    changes
+        .spawn(change.in_current_span())
         .await
         .unwrap_or_else(|error| Err(Error::new(StatusCode::INTERNAL_SERVER_ERROR, error)))
 }
