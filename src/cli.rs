@@ -4,7 +4,7 @@ mod check;
 mod migrate;
 mod serve;
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -14,7 +14,10 @@ use crate::telemetry;
 
 /// A task list that shows how to cache a web application well.
 ///
-/// What it runs on is set by environment variables or in a file `.env`; README.md lists them.
+/// What it runs on is set by environment variables or in a file `.env` in the current directory: HOST, PORT,
+/// DATABASE_URL, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, MEMCACHIER_SERVERS, MEMCACHIER_USERNAME, MEMCACHIER_PASSWORD,
+/// CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, SLOW_QUERY, RUST_LOG, LOG_FORMAT. A wrong value is answered with what
+/// is accepted.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -37,13 +40,15 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// A chain of causes that ends with what to do.
+    /// What failed, with what to do, and its causes.
     pub fn run(self) -> Result<()> {
         let config = Config::from_variables(&Variables::read()?)?;
         let command = self.command.unwrap_or(Command::Serve);
         match command {
-            Command::Serve => telemetry::init(&config.log, io::stdout),
-            Command::Migrate | Command::Check => telemetry::init(&config.log, io::stderr),
+            Command::Serve => telemetry::init(&config.log, io::stdout, io::stdout().is_terminal()),
+            Command::Migrate | Command::Check => {
+                telemetry::init(&config.log, io::stderr, io::stderr().is_terminal());
+            }
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
@@ -57,4 +62,9 @@ impl Cli {
         runtime.shutdown_background();
         result
     }
+}
+
+/// Prints a line for people. Whoever has stopped reading is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
 }

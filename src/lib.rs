@@ -20,6 +20,7 @@ pub mod telemetry;
 
 pub mod app;
 pub mod router;
+pub mod server;
 
 pub mod error;
 mod middleware;

@@ -1,7 +1,5 @@
 //! The log: readable lines or JSON.
 
-use std::io;
-
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -9,14 +7,15 @@ use crate::config::LogConfig;
 use crate::config::log::LogFormat;
 
 /// Starts logging to a stream: standard output for a server, whose log is its output; standard error for commands.
-pub fn init<W>(config: &LogConfig, writer: W)
+/// `ansi` colours the lines, for a terminal.
+pub fn init<W>(config: &LogConfig, writer: W, ansi: bool)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::new(&config.filter);
     let log = fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match config.format {
-        LogFormat::Text => log.with_ansi(io::IsTerminal::is_terminal(&io::stdout())).init(),
+        LogFormat::Text => log.with_ansi(ansi).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }

@@ -5,16 +5,18 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
+use super::say;
 use crate::app::AppState;
 use crate::cache::backend::{self, ErrorKind};
 use crate::config::Config;
-use crate::db::Database;
+use crate::config::database::DatabaseUrl;
+use crate::db::{self, Database};
 
 /// What was tried, and how it went.
 struct Finding {
     what: String,
     outcome: Result<String, Problem>,
-    took: Duration,
+    took: Option<Duration>,
 }
 
 struct Problem {
@@ -38,11 +40,12 @@ pub(super) async fn run(config: &Config) -> Result<()> {
 
 fn report(finding: &Finding) {
     let Finding { what, outcome, took } = finding;
+    let took = took.map(|took| format!(" ({took:.1?})")).unwrap_or_default();
     match outcome {
-        Ok(found) => println!("ok      {what}: {found} ({took:.1?})"),
+        Ok(found) => say(&format!("ok      {what}: {found}{took}")),
         Err(problem) => {
-            println!("FAILED  {what}: {}", problem.cause);
-            println!("        remedy: {}", problem.remedy);
+            say(&format!("FAILED  {what}: {}", problem.cause));
+            say(&format!("        remedy: {}", problem.remedy));
         }
     }
 }
@@ -51,41 +54,54 @@ fn configuration(config: &Config) -> Finding {
     let mode = if config.development { "development" } else { "production" };
     let outcome =
         format!("{mode}, hosts {}, strategy {}", config.server.allowed_hosts, config.cache.strategy);
-    Finding { what: "configuration".into(), outcome: Ok(outcome), took: Duration::ZERO }
+    Finding { what: "configuration".into(), outcome: Ok(outcome), took: None }
 }
 
 async fn database(db: &Database, config: &Config) -> Finding {
     let started = Instant::now();
-    let version = db.version().await;
-    let took = started.elapsed();
-    let outcome = match version {
-        Err(error) => Err(Problem {
-            cause: format!("{:#}", anyhow::Error::from(error)),
-            remedy: "is the server of DATABASE_URL up, are user, password and database name right?",
-        }),
-        Ok(version) => migrated(db).await.map(|()| format!("{version}, migrated")),
+    let what = format!("database {}", config.database.url);
+    if config.development && config.database.url.is_missing_file() {
+        return Finding { what, outcome: Ok("does not exist yet; `serve` makes it".into()), took: None };
+    }
+    let outcome = match db.knock().await {
+        Ok(()) => inspect(db, config.development).await,
+        Err(error) => Err(Problem { cause: chain(error), remedy: reach_remedy(&config.database.url) }),
     };
-    Finding { what: format!("database {}", config.database.url), outcome, took }
+    Finding { what, outcome, took: Some(started.elapsed()) }
 }
 
-async fn migrated(db: &Database) -> Result<(), Problem> {
-    match db.pending_migrations().await {
-        Ok(pending) if pending.is_empty() => Ok(()),
-        Ok(pending) => Err(Problem {
+fn reach_remedy(url: &DatabaseUrl) -> &'static str {
+    match url {
+        DatabaseUrl::Sqlite(_) => "does the directory of DATABASE_URL exist, and may this user write to it?",
+        DatabaseUrl::Postgres(_) => {
+            "is the server of DATABASE_URL up, are user, password and database name right?"
+        }
+    }
+}
+
+async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
+    let unreadable =
+        |error| Problem { cause: chain(error), remedy: "may the user of DATABASE_URL read its tables?" };
+    let version = db.version().await.map_err(unreadable)?;
+    let pending = db.pending_migrations().await.map_err(unreadable)?;
+    match (pending.is_empty(), development) {
+        (true, _) => Ok(format!("{version}, migrated")),
+        (false, true) => Ok(format!("{version}, not migrated yet; `serve` does it")),
+        (false, false) => Err(Problem {
             cause: format!("not migrated, {} missing", pending.join(", ")),
             remedy: "run `tasklist migrate`",
         }),
-        Err(error) => Err(Problem {
-            cause: format!("{:#}", anyhow::Error::from(error)),
-            remedy: "may the user of DATABASE_URL read its tables?",
-        }),
     }
+}
+
+fn chain(error: db::Error) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 async fn cache(state: &AppState) -> Vec<Finding> {
     let to_finding = |check: backend::ServerCheck| Finding {
         what: format!("cache {}", check.server),
-        took: check.took,
+        took: Some(check.took),
         outcome: check
             .outcome
             .map_err(|error| Problem { cause: error.kind.to_string(), remedy: remedy(&error.kind) }),
@@ -93,7 +109,7 @@ async fn cache(state: &AppState) -> Vec<Finding> {
     let checks = state.cache.check().await;
     if checks.is_empty() {
         let outcome = Ok(state.cache.to_string());
-        return vec![Finding { what: "cache".into(), outcome, took: Duration::ZERO }];
+        return vec![Finding { what: "cache".into(), outcome, took: None }];
     }
     checks.into_iter().map(to_finding).collect()
 }

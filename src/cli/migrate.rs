@@ -2,16 +2,17 @@
 
 use anyhow::{Context, Result};
 
+use super::say;
 use crate::config::Config;
 use crate::db::Database;
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let url = &config.database.url;
     let db = Database::new(&config.database);
-    let applied = db.migrate().await.with_context(|| format!("failed to migrate {url}"))?;
-    for name in &applied {
-        println!("applied {name}");
+    let failed = || format!("failed to migrate {url}; `tasklist check` says more");
+    for name in &db.migrate().await.with_context(failed)? {
+        say(&format!("applied {name}"));
     }
-    println!("{url}: up to date");
+    say(&format!("{url}: up to date"));
     Ok(())
 }

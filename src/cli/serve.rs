@@ -1,36 +1,50 @@
 //! `tasklist serve`: the server, from its first lines of output to the last request.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::say;
 use crate::app::AppState;
 use crate::config::Config;
+use crate::config::cache::BackendConfig;
 use crate::config::log::LogFormat;
 use crate::db::Database;
 use crate::router::router;
+use crate::server;
 
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
 
-/// How long requests may take to end after a signal; platforms kill after 10 s and more.
-const DRAIN: Duration = Duration::from_secs(9);
+/// How long requests may take to end after a signal, and then changes whose visitors have left. Platforms kill after
+/// 10 s and more.
+const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN_CHANGES: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let address = config.server.address;
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("failed to listen on {address}; set PORT to one that is free, or stop what runs there")
-    })?;
+    let listener = TcpListener::bind(address).await.map_err(|error| explain_bind(address, error))?;
     let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
     announce(config, &state, listener.local_addr()?, &version).await;
-    serve(listener, state).await
+    serve(listener, state).await;
+    Ok(())
+}
+
+fn explain_bind(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "set PORT to one that is free, or stop what runs there",
+        io::ErrorKind::AddrNotAvailable => "set HOST to an address of this machine, such as 127.0.0.1",
+        io::ErrorKind::PermissionDenied => "set PORT to 1024 or above",
+        _ => "check HOST and PORT",
+    };
+    anyhow::Error::new(error).context(format!("failed to listen on {address}; {remedy}"))
 }
 
 async fn wait_for(db: &Database, config: &Config) -> Result<String> {
@@ -41,8 +55,9 @@ async fn wait_for(db: &Database, config: &Config) -> Result<String> {
             Err(error) => error,
         };
         if Instant::now() >= deadline || !error.is_transient() {
+            let cause = db.knock().await.err().unwrap_or(error);
             let url = &config.database.url;
-            return Err(error)
+            return Err(cause)
                 .with_context(|| format!("failed to reach {url}; check DATABASE_URL and the server"));
         }
         sleep(Duration::from_millis(250)).await;
@@ -52,10 +67,12 @@ async fn wait_for(db: &Database, config: &Config) -> Result<String> {
 async fn prepare(db: &Database, config: &Config) -> Result<()> {
     let url = &config.database.url;
     if config.development {
-        db.migrate().await.with_context(|| format!("failed to migrate {url}"))?;
+        let failed = || format!("failed to migrate {url}; `tasklist check` says more");
+        db.migrate().await.with_context(failed)?;
         return Ok(());
     }
-    let pending = db.pending_migrations().await?;
+    let failed = || format!("failed to look into {url}; may its user read its tables?");
+    let pending = db.pending_migrations().await.with_context(failed)?;
     if !pending.is_empty() {
         bail!("{url} is not migrated ({} missing); run `tasklist migrate` first", pending.join(", "));
     }
@@ -67,54 +84,53 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
     let url = format!("http://{}/", clickable(address));
     let cache = &state.cache;
     let strategy = config.cache.strategy;
+    if !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
+        tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
+    }
     if config.log.format == LogFormat::Json {
         tracing::info!(url, database = version, %cache, %strategy, "serving");
         return;
     }
     let mode = if config.development { "development" } else { "production" };
-    println!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION"));
-    println!("  address   {url}");
-    println!("  database  {} ({version})", config.database.url);
-    println!("  cache     {cache}");
+    say(&format!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION")));
+    say(&format!("  address   {url}"));
+    say(&format!("  database  {} ({version})", config.database.url));
+    say(&format!("  cache     {cache}"));
     for check in cache.check().await {
         match check.outcome {
-            Ok(found) => println!("            {}: {found}", check.server),
-            Err(error) => println!("            {error}; pages are served without it"),
+            Ok(found) => say(&format!("            {}: {found}", check.server)),
+            Err(error) => say(&format!("            {error}; pages are served without it")),
         }
     }
-    println!("  strategy  {strategy}");
-    println!("  sessions  none, nothing is kept for a visitor");
+    say(&format!("  strategy  {strategy}"));
+    say("  sessions  none, nothing is kept for a visitor");
 }
 
 /// Returns an address that a browser on this machine can open.
 fn clickable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
-        let localhost =
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let localhost = if address.is_ipv4() { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
         address.set_ip(localhost);
     }
     address
 }
 
-async fn serve(listener: TcpListener, state: AppState) -> Result<()> {
-    let (draining, drain_started) = oneshot::channel::<()>();
-    let cache = state.cache.clone();
-    let server = axum::serve(listener, router(state)).with_graceful_shutdown(async move {
+async fn serve(listener: TcpListener, state: AppState) {
+    let (cache, changes) = (state.cache.clone(), state.changes.clone());
+    let stop = async {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests under way are ended");
-        drop(draining);
-    });
-    let overdue = async {
-        let _ = drain_started.await;
-        sleep(DRAIN).await;
     };
-    tokio::select! {
-        result = server => result.context("failed to serve")?,
-        () = overdue => tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs()),
+    if !server::serve(listener, router(state), stop, DRAIN).await {
+        tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs());
+    }
+    // Those whose visitors have left: nobody else waits for them.
+    changes.close();
+    if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {
+        tracing::warn!("{} changes may not be visible in the cache until it expires", changes.len());
     }
     tracing::info!("stopped; cache since start: {}", cache.stats());
-    Ok(())
 }
 
 async fn stop_signal() {
