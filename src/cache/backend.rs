@@ -69,6 +69,8 @@ pub enum ErrorKind {
     Unreachable(String),
     /// Accepted, and not answered in time.
     Timeout(Duration),
+    /// Too many operations under way.
+    Busy,
     /// Left out for a while, since it failed a moment ago.
     LeftOut,
     /// The user name or the password is wrong, or missing.
@@ -94,7 +96,8 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::Unreachable(cause) => write!(f, "not reachable ({cause})"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
-            Self::LeftOut => f.write_str("left out after a failure, tried again every second"),
+            Self::Busy => f.write_str("too many operations under way"),
+            Self::LeftOut => f.write_str("left out after a failure, and tried again by itself"),
             Self::Unauthenticated => f.write_str("user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),

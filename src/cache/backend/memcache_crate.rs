@@ -4,6 +4,8 @@
 //! wrong is thrown away together with its pool, because after a timeout the crate would hand the late answer to the
 //! next key. Its own connecting has no time limit, so a server is first tried with one that has.
 //!
+//! What no care makes good: the crate believes a server that announces 4 GiB, and has no limit for connecting itself.
+//!
 //! A key always belongs to the same server, also while that server is away: a key that moved to a neighbour and back
 //! would find its old value again.
 
@@ -17,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use self::connector::Connector;
@@ -100,11 +103,7 @@ impl Backend for MemcacheCrate {
     }
 
     async fn check(&self) -> Vec<ServerCheck> {
-        let mut checks = Vec::with_capacity(self.servers.len());
-        for server in &self.servers {
-            checks.push(self.check_one(server).await);
-        }
-        checks
+        join_all(self.servers.iter().map(|server| self.check_one(server))).await
     }
 
     fn describe(&self) -> String {

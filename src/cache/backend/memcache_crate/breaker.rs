@@ -30,21 +30,19 @@ pub(super) enum Opened {
 }
 
 impl Breaker {
-    /// Returns whether the server is left out.
-    pub(super) fn is_open(&self) -> bool {
-        self.state().open
+    /// Returns whether the server is left out. `owed` is the key of the write that does not happen then.
+    pub(super) fn refuses(&self, owed: Option<&str>) -> bool {
+        let mut state = self.state();
+        if state.open {
+            state.owe(owed);
+        }
+        state.open
     }
 
     /// Leaves the server out. `owed` is the key of the write that failed, if it was one.
     pub(super) fn open(&self, owed: Option<&str>) -> Opened {
         let mut state = self.state();
-        if let Some(key) = owed {
-            if state.owed.len() < MOST_OWED {
-                state.owed.insert(key.to_owned());
-            } else if !state.owed.contains(key) {
-                state.forgotten += 1;
-            }
-        }
+        state.owe(owed);
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
     }
 
@@ -72,6 +70,17 @@ impl Breaker {
     }
 }
 
+impl State {
+    fn owe(&mut self, key: Option<&str>) {
+        let Some(key) = key else { return };
+        if self.owed.len() < MOST_OWED {
+            self.owed.insert(key.to_owned());
+        } else if !self.owed.contains(key) {
+            self.forgotten += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,9 +92,9 @@ mod tests {
         let delivered = breaker.owed();
         assert_eq!(breaker.open(Some("b")), Opened::Before);
         assert_eq!(breaker.close(&delivered), None);
-        assert!(breaker.is_open());
+        assert!(breaker.refuses(None));
         assert_eq!(breaker.close(&breaker.owed()), Some(0));
-        assert!(!breaker.is_open());
+        assert!(!breaker.refuses(None));
     }
 
     #[test]

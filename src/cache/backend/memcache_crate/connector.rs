@@ -12,7 +12,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use secrecy::ExposeSecret;
 
 use super::options::{Credentials, ServerAddress};
-use super::server::OPERATION_TIMEOUT;
+use super::server::{CONNECTIONS, OPERATION_TIMEOUT};
 use crate::cache::backend::ErrorKind;
 
 /// The tutorial's `connect_timeout`.
@@ -36,7 +36,7 @@ pub(super) struct Connector {
     address: ServerAddress,
     with_login: Url,
     without_login: Url,
-    /// Set once the server said that it knows no login.
+    /// Whether the server said, the last time, that it knows no login.
     plain: AtomicBool,
     /// r2d2 connects on threads; without this each pool would have three of its own.
     threads: Arc<ScheduledThreadPool>,
@@ -64,7 +64,7 @@ impl Connector {
             with_login,
             without_login,
             plain: AtomicBool::new(credentials.is_none()),
-            threads: Arc::new(ScheduledThreadPool::builder().num_threads(1).build()),
+            threads: Arc::new(ScheduledThreadPool::builder().num_threads(CONNECTIONS).build()),
         })
     }
 
@@ -100,6 +100,7 @@ impl Connector {
 
     /// Logs in once outside the pool, which would report every refusal as a timeout.
     fn try_login(&self) -> Result<(), MemcacheError> {
+        self.plain.store(self.with_login == self.without_login, Ordering::Relaxed);
         match self.manager().connect() {
             Err(MemcacheError::CommandError(CommandError::Unknown(UNKNOWN_COMMAND)))
                 if self.is_authenticated() =>

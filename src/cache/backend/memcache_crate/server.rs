@@ -6,14 +6,14 @@ use std::time::Duration;
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::breaker::{Breaker, Opened};
 use super::connector::{Connector, classify};
 use crate::cache::backend::{Error, ErrorKind};
 
 /// Connections to one server, and so operations under way on it at once.
-const CONNECTIONS: usize = 8;
+pub(super) const CONNECTIONS: usize = 8;
 
 /// The tutorial's `send_timeout` and `receive_timeout`; here the whole operation, waiting and connecting included.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
@@ -22,7 +22,7 @@ pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How many deletes a recovering server is sent at once, so that they fit into one operation's time.
-const OWED_AT_ONCE: usize = 500;
+const OWED_AT_ONCE: usize = 50;
 
 pub(super) struct Server {
     name: String,
@@ -78,10 +78,12 @@ impl Server {
         written: Option<&str>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        let result =
-            if self.breaker.is_open() { Err(ErrorKind::LeftOut) } else { self.attempt(operation).await };
-        result.map_err(|kind| {
-            if kind.is_outage() {
+        if self.breaker.refuses(written) {
+            return Err(self.error(ErrorKind::LeftOut));
+        }
+        self.attempt(operation).await.map_err(|kind| {
+            // Too many callers are no fault of the server's; but what they could not write is owed all the same.
+            if kind.is_outage() && (kind != ErrorKind::Busy || written.is_some()) {
                 self.leave_out(written, &kind);
             }
             self.error(kind)
@@ -92,18 +94,15 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, ErrorKind> {
-        let server = Arc::clone(self);
-        let permits = Arc::clone(&self.permits);
-        let work = async move {
-            // The permit goes along to the thread, so that callers who gave up still count.
-            let permit = permits.acquire_owned().await;
-            spawn_blocking(move || {
-                let _permit = permit;
-                server.blocking(operation)
-            })
-            .await
-        };
-        match timeout(OPERATION_TIMEOUT, work).await {
+        // The permit goes along to the thread, so that callers who gave up still count.
+        let permit = timeout(OPERATION_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| ErrorKind::Busy)?;
+        let (server, deadline) = (Arc::clone(self), Instant::now() + OPERATION_TIMEOUT);
+        let work = spawn_blocking(move || {
+            let _permit = permit;
+            server.blocking(deadline, operation)
+        });
+        match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(ErrorKind::Protocol(panic.to_string())),
             Err(_) => Err(ErrorKind::Timeout(OPERATION_TIMEOUT)),
@@ -111,7 +110,11 @@ impl Server {
     }
 
     /// Runs an operation on a connection that is nobody else's, and keeps the connection only if all went well.
-    fn blocking<T>(&self, operation: impl Fn(&Client) -> Result<T, MemcacheError>) -> Result<T, ErrorKind> {
+    fn blocking<T>(
+        &self,
+        deadline: Instant,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError>,
+    ) -> Result<T, ErrorKind> {
         let idle = self.idle().pop();
         if let Some(client) = idle {
             match operation(&client).map_err(|error| classify(&error)) {
@@ -122,6 +125,10 @@ impl Server {
             }
         }
         let client = self.connector.connect()?;
+        if Instant::now() >= deadline {
+            // Nobody waits any more. What would be written now could undo what has been written since.
+            return Err(ErrorKind::Timeout(OPERATION_TIMEOUT));
+        }
         let value = operation(&client).map_err(|error| classify(&error))?;
         Ok(self.keep(client, value))
     }
@@ -168,7 +175,7 @@ impl Server {
 
 /// Returns the server's version once it has answered a `get`: without a login it answers only the question for that.
 pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
-    client.get::<Vec<u8>>("tasklist.greeting")?;
+    client.get::<Vec<u8>>("greeting")?;
     let versions = client.version()?;
     Ok(versions.into_iter().map(|(_, version)| version).next().unwrap_or_default())
 }
