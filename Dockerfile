@@ -17,6 +17,6 @@ RUN useradd --system --user-group --create-home --home-dir /data tasklist
 COPY --from=build /app/target/release/tasklist /usr/local/bin/tasklist
 USER tasklist
 WORKDIR /data
-ENV PORT=8080
+ENV DEVELOPMENT_MODE=False PORT=8080
 EXPOSE 8080
 CMD ["tasklist", "serve"]

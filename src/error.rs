@@ -12,19 +12,25 @@ use crate::db;
 #[derive(Clone, Debug)]
 pub struct Error {
     status: StatusCode,
-    cause: Arc<anyhow::Error>,
+    cause: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 impl Error {
     /// Says that a request cannot be served, and why.
-    pub fn new(status: StatusCode, cause: impl Into<anyhow::Error>) -> Self {
-        Self { status, cause: Arc::new(cause.into()) }
+    pub fn new(status: StatusCode, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { status, cause: Arc::new(cause) }
     }
 
     /// Returns the chain of causes, for the log and for developers.
     #[must_use]
     pub fn cause(&self) -> String {
-        format!("{:#}", self.cause)
+        let mut text = self.cause.to_string();
+        let mut source = self.cause.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
     }
 }
 

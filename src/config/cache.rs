@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::env::{self, Variables, missing, wrong, wrong_secret};
+use super::env::{self, Variables, missing, wrong_secret};
 use crate::cache::backend::memcache_crate::{Credentials, Options, ServerAddress};
 use crate::cache::{KeyPrefix, Strategy};
 
@@ -80,7 +80,7 @@ fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Opt
     match (variables.get(&servers)?, credentials) {
         (Some(list), credentials) => {
             let accepted = "host:port, several split by commas, semicolons or blanks";
-            let servers = parse_servers(list).ok_or_else(|| wrong(&servers, list, accepted))?;
+            let servers = parse_servers(list).ok_or_else(|| wrong_secret(&servers, accepted))?;
             Ok(Some(Options { servers, credentials }))
         }
         (None, Some(_)) => {
@@ -98,7 +98,7 @@ fn options_from_authority(authority: &str) -> Option<Options> {
     };
     let credentials = match userinfo.map(|userinfo| userinfo.split_once(':')) {
         None => None,
-        Some(Some((username, password))) if !username.is_empty() => {
+        Some(Some((username, password))) if !username.is_empty() && !password.is_empty() => {
             Some(Credentials { username: decode(username)?, password: decode(password)?.into() })
         }
         Some(_) => return None,
@@ -181,13 +181,22 @@ mod tests {
 
     #[test]
     fn wrong_values_are_errors_without_the_password() {
-        for url in ["memcached://u:hunter2@", "memcached://hunter2@h", "redis://u:hunter2@h", "hunter2"] {
+        for url in [
+            "memcached://u:hunter2@",
+            "memcached://hunter2@h",
+            "memcached://hunter2:@h",
+            "redis://u:hunter2@h",
+            "hunter2",
+        ] {
             let error = backend([("CACHE_URL", url)]).unwrap_err();
             assert!(error.starts_with("CACHE_URL is wrong") && !error.contains("hunter2"), "{error}");
         }
-        for servers in ["host:port", "host:99999", "ho/st", ",", "[::1"] {
+        for servers in ["host:port", "host:99999", "ho/st", ",", "[::1", "u:hunter2@host"] {
             let error = backend([("MEMCACHIER_SERVERS", servers)]).unwrap_err();
-            assert!(error.starts_with("MEMCACHIER_SERVERS is"), "{error}");
+            assert!(
+                error.starts_with("MEMCACHIER_SERVERS is wrong") && !error.contains("hunter2"),
+                "{error}"
+            );
         }
         let config = backend([("CACHE_URL", "memcached://u:hunter2@h")]).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));

@@ -70,9 +70,11 @@ impl Variables {
                 return Err(Error::File { place: String::new(), cause: error.to_string() });
             }
         };
+        // Some editors put a byte order mark before everything else.
+        let text = text.trim_start_matches('\u{feff}');
         dotenvy::from_read_iter(text.as_bytes())
             .map(|pair| {
-                pair.map(|(name, value)| (name, value.into())).map_err(|error| file_error(&text, &error))
+                pair.map(|(name, value)| (name, value.into())).map_err(|error| file_error(text, &error))
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -144,7 +146,11 @@ fn file_error(text: &str, error: &dotenvy::Error) -> Error {
     let dotenvy::Error::LineParse(line, _) = error else {
         return Error::File { place: String::new(), cause: "cannot be read".into() };
     };
-    let number = text.lines().position(|candidate| candidate.contains(line.trim())).map(|index| index + 1);
+    let lines = || text.lines().map(str::trim);
+    let whole = lines().position(|candidate| candidate == line.trim());
+    let number = whole
+        .or_else(|| lines().position(|candidate| candidate.contains(line.trim())))
+        .map(|index| index + 1);
     Error::File {
         place: number.map(|number| format!(", line {number}")).unwrap_or_default(),
         cause: "expected NAME=value; quote values with blanks or special characters in single quotes".into(),
@@ -172,9 +178,11 @@ mod tests {
     fn a_bad_line_in_the_file_is_named_without_its_text() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(".env");
-        std::fs::write(&path, "DEBUG=True\nMEMCACHIER_PASSWORD=two words secret\n").unwrap();
-        let error = Variables::from_file(&path).err().unwrap().to_string();
-        assert!(error.starts_with(".env, line 2: expected NAME=value"), "{error}");
-        assert!(!error.contains("secret"), "{error}");
+        for bad in ["MEMCACHIER_PASSWORD=two words secret", "DEBUG"] {
+            std::fs::write(&path, format!("\u{feff}DEBUG=True\n{bad}\n")).unwrap();
+            let error = Variables::from_file(&path).err().unwrap().to_string();
+            assert!(error.starts_with(".env, line 2: expected NAME=value"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

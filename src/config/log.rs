@@ -26,7 +26,8 @@ impl LogConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let levels = "error, warn, info, debug, trace, or per module: info,tasklist=debug";
         let filter = variables.parse("RUST_LOG", levels, |value| {
-            EnvFilter::builder().parse(value).is_ok().then(|| value.to_owned())
+            let is_filter = EnvFilter::builder().parse(value).is_ok() && value.split(',').all(is_directive);
+            is_filter.then(|| value.to_owned())
         })?;
         let format = variables.parse("LOG_FORMAT", "text or json", |value| match value {
             "text" => Some(LogFormat::Text),
@@ -37,5 +38,27 @@ impl LogConfig {
             filter: filter.unwrap_or_else(|| "info".into()),
             format: format.unwrap_or(LogFormat::Text),
         })
+    }
+}
+
+/// A misspelt level would be taken for a module's name, and switch off the log of all others.
+fn is_directive(text: &str) -> bool {
+    let is_level = |text: &str| text == "off" || text.parse::<tracing::Level>().is_ok();
+    text.contains('=') || text.starts_with("tasklist") || is_level(&text.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_refused() {
+        let config = |filter| LogConfig::from_variables(&Variables::from([("RUST_LOG", filter)]));
+        for filter in ["info", "WARN", "off", "info,tasklist=debug", "tasklist::cache"] {
+            assert_eq!(config(filter).unwrap().filter, filter);
+        }
+        for filter in ["debugg", "loud", "info,=,"] {
+            assert!(config(filter).is_err(), "{filter}");
+        }
     }
 }

@@ -11,12 +11,21 @@ use crate::error::Error;
 pub(super) async fn check(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
     match host(&request) {
         Some(host) if hosts.allows(host) => next.run(request).await,
-        found => {
-            let found = found.unwrap_or_default();
-            let cause = anyhow::anyhow!("host {found:?} is not in ALLOWED_HOSTS ({hosts})");
-            Error::new(StatusCode::BAD_REQUEST, cause).into_response()
-        }
+        Some(host) => refuse(Refusal::NotAllowed { host: host.to_owned(), hosts }),
+        None => refuse(Refusal::NotOne),
     }
+}
+
+fn refuse(cause: Refusal) -> Response {
+    Error::new(StatusCode::BAD_REQUEST, cause).into_response()
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("host {host:?} is not in ALLOWED_HOSTS ({hosts})")]
+    NotAllowed { host: String, hosts: AllowedHosts },
+    #[error("the request names no host, or more than one")]
+    NotOne,
 }
 
 /// Returns the one host a request is for, without its port: that of its target if it names one, else of its `Host`

@@ -22,8 +22,10 @@ pub(super) async fn render(State(debug): State<bool>, request: Request, next: Ne
         return response;
     }
     let cause = cause(&response);
-    if status.is_server_error() {
-        tracing::error!(status = status.as_u16(), "{}", cause.as_deref().unwrap_or("request failed"));
+    match &cause {
+        Some(cause) if status.is_server_error() => tracing::error!(status = status.as_u16(), "{cause}"),
+        Some(cause) => tracing::info!(status = status.as_u16(), "refused: {cause}"),
+        None => {}
     }
     page(status, cause.filter(|_| debug), response)
 }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use crate::cache::Cache;
+use crate::config::ServerConfig;
 use crate::db::Database;
 
 /// Answers as long as the process does.
@@ -14,21 +15,30 @@ pub async fn healthz() -> &'static str {
 }
 
 /// Answers 200 if the database can be reached, else 503. A dead cache is told, and is no failure: pages are served
-/// without it.
-pub async fn readyz(State(db): State<Database>, State(cache): State<Cache>) -> (StatusCode, String) {
+/// without it. Versions, addresses and user names are for developers only.
+pub async fn readyz(
+    State(db): State<Database>,
+    State(cache): State<Cache>,
+    State(server): State<ServerConfig>,
+) -> (StatusCode, String) {
     let (database, checks) = tokio::join!(db.version(), cache.check());
     let status = if database.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut report = match database {
-        Ok(version) => format!("database: ok, {version}\n"),
-        Err(error) => format!("database: {error}\n"),
-    };
-    // Writing to a string cannot fail.
-    let _ = writeln!(report, "cache: {cache}; since start {}", cache.stats());
-    for check in checks {
-        let _ = match check.outcome {
-            Ok(found) => writeln!(report, "cache {}: ok, {found}", check.server),
-            Err(error) => writeln!(report, "cache {error}"),
+    let is_cache_well = checks.iter().all(|check| check.outcome.is_ok());
+    let word = |is_well: bool| if is_well { "ok" } else { "failed" };
+    let mut report = format!("database: {}\ncache: {}\n", word(database.is_ok()), word(is_cache_well));
+    if server.debug {
+        // Writing to a string cannot fail.
+        let _ = match database {
+            Ok(version) => writeln!(report, "\n{version}"),
+            Err(error) => writeln!(report, "\n{error}"),
         };
+        let _ = writeln!(report, "{cache}; since start {}", cache.stats());
+        for check in checks {
+            let _ = match check.outcome {
+                Ok(found) => writeln!(report, "{}: {found}", check.server),
+                Err(error) => writeln!(report, "{error}"),
+            };
+        }
     }
     (status, report)
 }

@@ -8,6 +8,7 @@ use std::process::Output;
 use crate::support::app::Settings;
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
+use crate::support::wait_until;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -45,7 +46,11 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
         ),
         ("CACHE_STRATEGY", "magic", "CACHE_STRATEGY is \"magic\"; accepted: delete or update"),
         ("CACHE_KEY_PREFIX", "a b", "CACHE_KEY_PREFIX is \"a b\"; accepted: up to 64 characters"),
-        ("MEMCACHIER_SERVERS", "a:b", "MEMCACHIER_SERVERS is \"a:b\"; accepted: host:port"),
+        (
+            "MEMCACHIER_SERVERS",
+            "a:b",
+            "MEMCACHIER_SERVERS is wrong (its value is not shown here); accepted: host:port",
+        ),
         ("MEMCACHIER_USERNAME", "u", "MEMCACHIER_PASSWORD is not set: half a set of credentials"),
         ("SLOW_QUERY", "slow", "SLOW_QUERY is \"slow\"; accepted: a duration"),
         ("RUST_LOG", "info,=,", "RUST_LOG is \"info,=,\"; accepted: error, warn"),
@@ -95,6 +100,7 @@ fn a_port_that_is_taken_is_named() {
 async fn check_says_what_works() {
     let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached);
+    let settings = settings.with("DEVELOPMENT_MODE", "False");
     assert_fails(
         &settings.run(&["check"]),
         &["not migrated, 0001 create tasks missing", "remedy: run `tasklist migrate`"],
@@ -127,7 +133,7 @@ fn check_says_what_is_wrong_and_what_to_do() {
     let cases = [
         (
             settings().with("DATABASE_URL", "postgres://u:hunter2@127.0.0.1:1/d"),
-            ["database is not available: ", "remedy: is the server of DATABASE_URL up"],
+            ["Connection refused", "remedy: is the server of DATABASE_URL up"],
         ),
         (
             settings().with("MEMCACHIER_SERVERS", "127.0.0.1:1"),
@@ -179,11 +185,27 @@ async fn serve_says_what_it_runs_on() {
     assert!(!said.contains("sesame"));
 }
 
-#[tokio::test]
+#[test]
+fn check_changes_nothing_and_ends_well_in_an_empty_directory() {
+    let settings = Settings::new();
+    let output = settings.run(&["check"]);
+    assert!(output.status.success() && text(&output.stdout).contains("does not exist yet; `serve` makes it"));
+    assert!(!settings.directory().join("db.sqlite3").exists());
+}
+
+#[test]
+fn a_reader_who_has_gone_is_no_reason_to_panic() {
+    let output = Settings::new().run_into_closed_pipe(&["check"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+// The request is sent while the app is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_signal_lets_requests_end() {
     for signal in ["TERM", "INT"] {
-        let app = Settings::new().with("SLOW_QUERY", "1s").serve();
+        let app = Settings::new().with("SLOW_QUERY", "1s").with("RUST_LOG", "debug").serve();
         let request = tokio::spawn(app.request("GET", "/").send());
+        wait_until("the query runs", || app.output().contains("cache get"));
         let idle = app.get("/healthz").await;
         assert_eq!(idle.status, 200);
         app.signal(signal);
@@ -194,14 +216,14 @@ async fn a_stop_signal_lets_requests_end() {
     }
 }
 
-#[tokio::test]
+// The request is sent while the app is waited for.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {
-    let app = Settings::new().with("SLOW_QUERY", "20s").serve();
+    let app = Settings::new().with("SLOW_QUERY", "20s").with("RUST_LOG", "debug").serve();
     let request = tokio::spawn(app.request("GET", "/").send());
-    crate::support::wait_until("the request is under way", || !request.is_finished());
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    wait_until("the query runs", || app.output().contains("cache get"));
     let (status, said) = app.terminate();
-    assert!(status.success() && said.contains("requests that did not end within 9 s are cut"), "{said}");
+    assert!(status.success() && said.contains("requests that did not end within 8 s are cut"), "{said}");
     assert!(request.await.unwrap().is_err());
 }
 

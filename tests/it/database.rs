@@ -68,6 +68,33 @@ async fn connections_that_were_cut_without_a_word_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_write_that_was_given_up_does_not_happen_after_all() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    // Twice, so that the statement is prepared on the connection that is used.
+    app.add("Before").await;
+    app.add("Before too").await;
+    let lock = database.lock_tasks().await;
+    app.post("/add", &[("name", "Given up")]).await.assert_error(503, "Back in a moment");
+    drop(lock);
+    app.add("After").await.assert_lists(["Before", "Before too", "After"]);
+}
+
+#[tokio::test]
+async fn a_table_that_changes_under_the_app_costs_a_request_for_each_connection_at_most() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    for _ in 0..5 {
+        app.add("Before").await;
+    }
+    database.execute("alter table tasks alter column name type varchar(2000)").await;
+    for _ in 0..8 {
+        app.post("/add", &[("name", "May fail")]).await;
+    }
+    assert!(app.add("After").await.tasks().contains(&"After".to_owned()));
+}
+
+#[tokio::test]
 async fn production_serves_only_a_migrated_database() {
     let database = Postgres::shared().database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with("DEVELOPMENT_MODE", "False");

@@ -32,6 +32,15 @@ async fn probes_answer_under_any_host() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_strangers_no_versions_and_addresses() {
+    let settings = Settings::new().with("MEMCACHIER_SERVERS", "127.0.0.1:1");
+    let body = settings.clone().with("DEBUG", "False").serve().get("/readyz").await.body;
+    assert_eq!(body, "database: ok\ncache: failed\n");
+    let body = settings.serve().get("/readyz").await.body;
+    assert!(body.contains("SQLite 3") && body.contains("127.0.0.1:1"), "{body}");
+}
+
+#[tokio::test]
 async fn a_form_from_another_site_is_refused() {
     let app = App::start();
     let own = app.url.trim_end_matches('/').to_owned();

@@ -24,7 +24,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("env::var", &["src/config/env.rs"]),
     ("backend::locmem", &["src/app.rs"]),
     ("MemcacheCrate", &["src/app.rs", "src/cache/backend/memcache_crate.rs"]),
-    ("anyhow", &["src/cli", "src/config", "src/main.rs", "src/error.rs", "src/middleware/allowed_hosts.rs"]),
+    ("anyhow", &["src/cli", "src/main.rs"]),
     (".layer(", &["src/middleware.rs"]),
     ("sqlx::", &["src/db", "src/tasks.rs", "src/config/database.rs"]),
 ];

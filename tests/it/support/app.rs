@@ -68,6 +68,13 @@ impl Settings {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs a command whose standard output nobody reads.
+    pub fn run_into_closed_pipe(&self, arguments: &[&str]) -> Output {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        self.command(arguments).stdout(writer).output().unwrap()
+    }
+
     /// Starts the server and waits until it serves.
     pub fn serve(&self) -> App {
         let mut command = self.command(&["serve"]);

@@ -101,6 +101,13 @@ impl TestDatabase {
         self.url.replace(&self.address(), &proxy.to_string())
     }
 
+    /// Keeps others from writing tasks until the connection is dropped.
+    pub async fn lock_tasks(&self) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::raw_sql("begin; lock table tasks in share mode").execute(&mut connection).await.unwrap();
+        connection
+    }
+
     /// Runs statements by hand, as with `psql`.
     pub async fn execute(&self, sql: &'static str) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -20,6 +21,8 @@ pub struct Proxy {
 struct Orders {
     /// What a message must contain to be held.
     mark: Option<&'static str>,
+    /// What a message must contain to be left without an answer.
+    unanswered: Option<&'static str>,
     /// Connections up to this number never go on: as if a cable had been cut, which nobody is told.
     lost: usize,
 }
@@ -51,6 +54,11 @@ impl Proxy {
         self.orders.send_modify(|orders| orders.mark = Some(mark));
     }
 
+    /// Lets whatever contains `mark` go on, but cuts its connection when it is answered.
+    pub fn lose_answer_to(&self, mark: &'static str) {
+        self.orders.send_modify(|orders| orders.unanswered = Some(mark));
+    }
+
     /// Waits until something is held.
     pub async fn wait_for_held(&self) {
         self.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
@@ -64,7 +72,7 @@ impl Proxy {
     /// Never lets anything of the connections made so far go on; new ones work.
     pub fn lose(&self) {
         let lost = self.accepted.load(Ordering::SeqCst);
-        self.orders.send_modify(|orders| *orders = Orders { mark: None, lost });
+        self.orders.send_modify(|orders| *orders = Orders { lost, ..Orders::default() });
     }
 }
 
@@ -76,25 +84,43 @@ struct Connection {
 
 impl Connection {
     async fn forward(mut self, client: TcpStream, server: TcpStream) {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let (mut from_client, to_client) = client.into_split();
+        let (from_server, mut to_server) = server.into_split();
+        let is_mute = Arc::new(AtomicBool::new(false));
+        tokio::spawn(answer(from_server, to_client, is_mute.clone()));
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
-            self.wait_until_allowed(&buffer[..length]).await;
-            if to_server.write_all(&buffer[..length]).await.is_err() {
+            let message = &buffer[..length];
+            self.wait_until_allowed(message).await;
+            if self.orders.borrow().unanswered.is_some_and(|mark| contains(message, mark)) {
+                is_mute.store(true, Ordering::SeqCst);
+            }
+            if to_server.write_all(message).await.is_err() {
                 return;
             }
         }
     }
 
     async fn wait_until_allowed(&mut self, message: &[u8]) {
-        let is_in =
-            |mark: &str| mark.is_empty() || message.windows(mark.len()).any(|part| part == mark.as_bytes());
-        let must_wait = |orders: &Orders| orders.lost >= self.number || orders.mark.is_some_and(is_in);
+        let is_held = |mark| contains(message, mark);
+        let must_wait = |orders: &Orders| orders.lost >= self.number || orders.mark.is_some_and(is_held);
         if must_wait(&self.orders.borrow()) {
             self.held.send_modify(|held| *held += 1);
         }
         let _ = self.orders.wait_for(|orders| !must_wait(orders)).await;
     }
+}
+
+/// Passes on what the server says, up to the answer that must not arrive: then it hangs up.
+async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, is_mute: Arc<AtomicBool>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = server.read(&mut buffer).await {
+        if is_mute.load(Ordering::SeqCst) || client.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn contains(message: &[u8], mark: &str) -> bool {
+    mark.is_empty() || message.windows(mark.len()).any(|part| part == mark.as_bytes())
 }
