@@ -8,11 +8,11 @@
 //!                                │
 //!   request ── middleware ── router ── views ── templates
 //!                                       │  │
-//!                         tasks ── db ──┘  └── cache ── cache::backend
+//!                         tasks ── db ──┘  └── cache ── cache::backend ── memcached
 //! ```
 //!
 //! The borders between them are what is absent: [`cache`] knows neither tasks nor HTTP, [`tasks`] and [`db`] do not
-//! know that there is a cache, only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
+//! know that there is a cache, [`memcached`] knows nothing of ours, only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
 
 pub mod cli;
 pub mod config;
@@ -33,3 +33,4 @@ pub mod db;
 pub mod tasks;
 
 pub mod cache;
+pub mod memcached;

@@ -1,0 +1,70 @@
+//! An async client for memcached: binary protocol, SASL, pipelined, several servers.
+//!
+//! It imports nothing of the crate it is in, so it can be lifted out as it is.
+//!
+//! # How it is built
+//!
+//! ```text
+//!   Client ── Ring ──► Server ──queue──► its task ──► connection ──► socket
+//!   verbs     which    counters          connect,      pipeline      TCP or TLS
+//!             server                     leave out,
+//!                                        bring back        protocol: bytes ⇄ values, no I/O
+//! ```
+//!
+//! - [`protocol`] turns requests into bytes and bytes into responses. It knows no socket and no clock.
+//! - A *connection* is owned by one task. It takes what is queued in batches, writes a batch at once, and gives each
+//!   answer to whoever waits for it by the `opaque` that request and answer share.
+//! - A *server* connects when there is work, logs in, and is left out for a while when it fails.
+//! - A *client* places keys on servers by a [`Ring`] that agrees with libmemcached's.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tasklist::memcached::{Client, Credentials, Expiration, Options};
+//!
+//! let mut options = Options::new(vec!["mc1.example.com:11211".parse()?]);
+//! options.credentials = Some(Credentials { username: "user".into(), password: "secret".into() });
+//! let client = Client::new(options);
+//! client.set("greeting", "hello", Expiration::Never).await?;
+//! let value = client.get("greeting").await?;
+//! assert_eq!(value.map(|value| value.data).as_deref(), Some(&b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What people trip over
+//!
+//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped, its answer is read like any other
+//!   and thrown away, so the connection stays in step; whether its command was carried out is open.
+//! - **An overdue answer ends the connection,** and so does anything that is not an answer to what was asked. All that
+//!   was under way fails. Nothing is sent twice: the client does not retry.
+//! - **A server that fails is left out.** One operation pays for finding out; those that follow fail at once, until the
+//!   server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers meanwhile:
+//!   when they moved back, old values would be found.
+//! - **A write that is lost owes a delete.** Whether it was not sent or not answered, its key may still hold an older
+//!   value. The key is deleted on the next connection before anything else is asked there. Other clients may read the
+//!   older value until then, and a client that ends first pays nothing.
+//! - **A login that the server does not know** is no error: the server is used without. A refused one is.
+//!
+//! # Limits
+//!
+//! Keys have 1 to 250 bytes without blanks and control characters. Values have up to 32 MiB here, and as many as the
+//! server takes. A server has one connection, a queue of 4,096 operations, a pipeline of as many, and 10,000 owed keys.
+//! Requests and answers are binary protocol only; MemCachier and memcached up to today's 1.6 speak it.
+
+mod client;
+mod connect;
+mod connection;
+mod error;
+mod multi;
+mod options;
+pub mod protocol;
+mod ring;
+mod server;
+mod stats;
+
+pub use self::client::{Cas, Client, Value};
+pub use self::error::{Error, ErrorKind};
+pub use self::options::{Credentials, InvalidAddress, Options, ServerAddress};
+pub use self::protocol::Expiration;
+pub use self::ring::Ring;
+pub use self::stats::ServerStats;

@@ -1,0 +1,350 @@
+//! The verbs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes};
+use futures_util::future::join_all;
+
+use super::error::{Error, ErrorKind};
+use super::options::{Options, ServerAddress};
+use super::protocol::{Expiration, Opcode, Request, Response, Status};
+use super::ring::Ring;
+use super::server::Server;
+use super::stats::ServerStats;
+
+/// The longest key (memcached `doc/protocol.txt`, "Keys").
+const LONGEST_KEY: usize = 250;
+
+/// The longest value that is sent. Servers take 1 MiB, key and header included, unless told otherwise.
+pub(super) const LONGEST_VALUE: usize = 32 * 1024 * 1024;
+
+/// What is stored under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The bytes. They share the buffer they were read into, of up to 64 KiB: copy what is kept for long.
+    pub data: Bytes,
+    /// A number of the writer's own.
+    pub flags: u32,
+    /// The version, for [`Client::cas`].
+    pub cas: u64,
+}
+
+/// What came of a [`Client::cas`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cas {
+    /// The version was as expected; the value is stored.
+    Stored,
+    /// Somebody else has stored meanwhile; nothing was done.
+    Changed,
+    /// There is no such key any more; nothing was done.
+    Missing,
+}
+
+/// A client of one or more servers. Cheap to clone; all clones share their connections.
+///
+/// Every method may end with an [`Error`] within [`Options::operation_timeout`], and none tries again by itself. A
+/// future that is dropped leaves the client usable; whether its command is carried out is open.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) ring: Arc<Ring>,
+    pub(super) servers: Arc<[Server]>,
+}
+
+impl Client {
+    /// Makes a client. It connects when it is first used.
+    ///
+    /// # Panics
+    ///
+    /// Without servers, and outside a tokio runtime.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        assert!(!options.servers.is_empty(), "a client needs a server");
+        let options = Arc::new(options);
+        let servers = options.servers.iter().map(|address| Server::start(address.clone(), &options));
+        Self { ring: Arc::new(Ring::new(&options.servers)), servers: servers.collect() }
+    }
+
+    /// Returns the value of a key.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked. A missing key is none.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
+        let (server, key) = self.locate(key.as_ref())?;
+        let response = server.one(Request::of(Opcode::Get, key)).await?;
+        let value = found(server, response)?;
+        server.counters().hits.add(usize::from(value.is_some()));
+        server.counters().misses.add(usize::from(value.is_none()));
+        Ok(value)
+    }
+
+    /// Stores a value, whatever was there.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it. Either way no older value is left behind: the key is deleted
+    /// before the server is used again.
+    pub async fn set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        expires: Expiration,
+    ) -> Result<(), Error> {
+        let key = key.as_ref();
+        match self.store(Opcode::Set, key, value.into(), 0, expires, 0).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Refused(_) | ErrorKind::TooLarge(_)) => {
+                self.delete(key).await?;
+                Err(error)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Stores a value where there is none, and returns whether there was none.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it.
+    pub async fn add(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        expires: Expiration,
+    ) -> Result<bool, Error> {
+        let status = self.store(Opcode::Add, key.as_ref(), value.into(), 0, expires, 0).await?;
+        Ok(status == Status::OK)
+    }
+
+    /// Stores a value where there is one, and returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it.
+    pub async fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        expires: Expiration,
+    ) -> Result<bool, Error> {
+        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), 0, expires, 0).await?;
+        Ok(status == Status::OK)
+    }
+
+    /// Stores a value over the version that [`Value::cas`] said.
+    ///
+    /// Versions start again with the server: after a restart an old one may seem to be the present one. A version of 0
+    /// is none and never as expected.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it.
+    pub async fn cas(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        expires: Expiration,
+        version: u64,
+    ) -> Result<Cas, Error> {
+        if version == 0 {
+            // On the wire 0 means "whatever the version". It is what a server without versions answers.
+            return Ok(Cas::Changed);
+        }
+        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), 0, expires, version).await? {
+            Status::EXISTS => Cas::Changed,
+            Status::NOT_FOUND => Cas::Missing,
+            _ => Cas::Stored,
+        })
+    }
+
+    /// Puts bytes behind a value, and returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it.
+    pub async fn append(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<bool, Error> {
+        self.extend(Opcode::Append, key.as_ref(), value.into()).await
+    }
+
+    /// Puts bytes before a value, and returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it.
+    pub async fn prepend(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<bool, Error> {
+        self.extend(Opcode::Prepend, key.as_ref(), value.into()).await
+    }
+
+    /// Removes a key, and returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked. It will be deleted there before the server is used again.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let (server, key) = self.locate(key.as_ref())?;
+        let response = server.one(Request::of(Opcode::Delete, key)).await?;
+        expect(server, response.status, &[Status::NOT_FOUND]).map(|status| status == Status::OK)
+    }
+
+    /// Adds to a number (decimal digits, 64 bits, wraps), and returns the sum; none if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked, or the value is no number.
+    pub async fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Opcode::Increment, key.as_ref(), delta).await
+    }
+
+    /// Subtracts from a number, down to 0, and returns the rest; none if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked, or the value is no number.
+    pub async fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Opcode::Decrement, key.as_ref(), delta).await
+    }
+
+    /// Changes when a value expires, and returns whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked.
+    pub async fn touch(&self, key: impl AsRef<[u8]>, expires: Expiration) -> Result<bool, Error> {
+        let (server, key) = self.locate(key.as_ref())?;
+        let response = server.one(Request::touch(key, expires.to_wire(unix_time()))).await?;
+        expect(server, response.status, &[Status::NOT_FOUND]).map(|status| status == Status::OK)
+    }
+
+    /// Removes all values of all servers, whoever stored them.
+    ///
+    /// # Errors
+    ///
+    /// That of the first server that could not be asked; the others are flushed.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let flush = |server| async move {
+            well(server, &server.one(Request::of(Opcode::Flush, Bytes::new())).await?)
+        };
+        join_all(self.servers.iter().map(flush)).await.into_iter().collect()
+    }
+
+    /// Returns each server's version.
+    pub async fn version(&self) -> Vec<(ServerAddress, Result<String, Error>)> {
+        self.on_each(async |server| {
+            let response = server.one(Request::of(Opcode::Version, Bytes::new())).await?;
+            expect(server, response.status, &[])?;
+            Ok(String::from_utf8_lossy(&response.value).into_owned())
+        })
+        .await
+    }
+
+    /// Returns each server's own statistics, as it names them.
+    pub async fn stats(&self) -> Vec<(ServerAddress, Result<BTreeMap<String, String>, Error>)> {
+        self.on_each(async |server| {
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            let mut stats = BTreeMap::new();
+            for (_, response) in server.stat(Request::of(Opcode::Stat, Bytes::new())).await? {
+                expect(server, response.status, &[])?;
+                if !response.key.is_empty() {
+                    stats.insert(text(&response.key), text(&response.value));
+                }
+            }
+            Ok(stats)
+        })
+        .await
+    }
+
+    /// Returns what this client has asked each server, and how it went.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStats> {
+        self.servers.iter().map(Server::stats).collect()
+    }
+
+    async fn on_each<T>(
+        &self,
+        ask: impl AsyncFn(&Server) -> Result<T, Error>,
+    ) -> Vec<(ServerAddress, Result<T, Error>)> {
+        let asked = self.servers.iter().map(|server| async { (server.stats().server, ask(server).await) });
+        join_all(asked).await
+    }
+
+    fn locate(&self, key: &[u8]) -> Result<(&Server, Bytes), Error> {
+        if !is_valid(key) {
+            return Err(Error::local(ErrorKind::InvalidKey));
+        }
+        Ok((&self.servers[self.ring.server_of(key)], Bytes::copy_from_slice(key)))
+    }
+
+    async fn store(
+        &self,
+        opcode: Opcode,
+        key: &[u8],
+        value: Bytes,
+        flags: u32,
+        expires: Expiration,
+        cas: u64,
+    ) -> Result<Status, Error> {
+        let (server, key) = self.locate(key)?;
+        if value.len() > LONGEST_VALUE {
+            return Err(server.error(ErrorKind::TooLarge(value.len())));
+        }
+        let request = Request::store(opcode, key, value, flags, expires.to_wire(unix_time()), cas);
+        let response = server.one(request).await?;
+        expect(server, response.status, &[Status::EXISTS, Status::NOT_FOUND, Status::NOT_STORED])
+    }
+
+    async fn extend(&self, opcode: Opcode, key: &[u8], value: Bytes) -> Result<bool, Error> {
+        let (server, key) = self.locate(key)?;
+        if value.len() > LONGEST_VALUE {
+            return Err(server.error(ErrorKind::TooLarge(value.len())));
+        }
+        let response = server.one(Request::extend(opcode, key, value)).await?;
+        let status = expect(server, response.status, &[Status::NOT_STORED, Status::NOT_FOUND])?;
+        Ok(status == Status::OK)
+    }
+
+    async fn count(&self, opcode: Opcode, key: &[u8], delta: u64) -> Result<Option<u64>, Error> {
+        let (server, key) = self.locate(key)?;
+        let mut response = server.one(Request::count(opcode, key, delta)).await?;
+        match expect(server, response.status, &[Status::NOT_FOUND])? {
+            Status::NOT_FOUND => Ok(None),
+            _ if response.value.len() == 8 => Ok(Some(response.value.get_u64())),
+            _ => Err(server.error(ErrorKind::Protocol("a number has 8 bytes".into()))),
+        }
+    }
+}
+
+pub(super) fn is_valid(key: &[u8]) -> bool {
+    (1..=LONGEST_KEY).contains(&key.len()) && !key.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
+}
+
+pub(super) fn found(server: &Server, mut response: Response) -> Result<Option<Value>, Error> {
+    match expect(server, response.status, &[Status::NOT_FOUND])? {
+        Status::NOT_FOUND => Ok(None),
+        _ if response.extras.len() == 4 => {
+            Ok(Some(Value { flags: response.extras.get_u32(), cas: response.cas, data: response.value }))
+        }
+        _ => Err(server.error(ErrorKind::Protocol("flags have 4 bytes".into()))),
+    }
+}
+
+pub(super) fn well(server: &Server, response: &Response) -> Result<(), Error> {
+    expect(server, response.status, &[]).map(drop)
+}
+
+/// Returns a status that is ok or one of those that are no error here.
+pub(super) fn expect(server: &Server, status: Status, also: &[Status]) -> Result<Status, Error> {
+    if status == Status::OK || also.contains(&status) {
+        return Ok(status);
+    }
+    let kind = if status == Status::UNAUTHENTICATED {
+        ErrorKind::Authentication
+    } else {
+        ErrorKind::Refused(status)
+    };
+    Err(server.error(kind))
+}
+
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

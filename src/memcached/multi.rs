@@ -1,0 +1,117 @@
+//! The multi-key verbs: one quiet pipeline per server, all servers in parallel.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::client::{Client, LONGEST_VALUE, Value, expect, found, is_valid, unix_time, well};
+use super::error::{Error, ErrorKind};
+use super::protocol::{Expiration, Opcode, Request, Response, Status};
+use super::server::Server;
+
+/// Keys sent to one server in one pipeline; more go in several.
+const LONGEST_BATCH: usize = 1000;
+
+/// Every result stands where its key stood. A server that fails costs its own keys and no others.
+impl Client {
+    /// Returns the values of keys, one result for each, in their order. One round trip per server, all in parallel.
+    pub async fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<Option<Value>, Error>> {
+        let requests = keys.iter().map(|key| (key.as_ref(), |key| Request::of(Opcode::GetQuiet, key)));
+        let answers = self.many(requests).await.into_iter();
+        let to_value = |(server, response): (&Server, Option<Response>)| {
+            let value = response.map_or(Ok(None), |response| found(server, response))?;
+            server.counters().hits.add(usize::from(value.is_some()));
+            server.counters().misses.add(usize::from(value.is_none()));
+            Ok(value)
+        };
+        answers.map(|answer| answer.and_then(to_value)).collect()
+    }
+
+    /// Stores values, one result for each, in their order. One round trip per server, all in parallel.
+    pub async fn set_many<K: AsRef<[u8]>>(
+        &self,
+        values: &[(K, Bytes)],
+        expires: Expiration,
+    ) -> Vec<Result<(), Error>> {
+        let expires = expires.to_wire(unix_time());
+        let requests = values.iter().map(|(key, value)| {
+            // As with `set`, no older value is left behind one that is too long to be sent.
+            let store = move |key| match value.len() {
+                ..=LONGEST_VALUE => Request::store(Opcode::SetQuiet, key, value.clone(), 0, expires, 0),
+                _ => Request::of(Opcode::DeleteQuiet, key),
+            };
+            (key.as_ref(), store)
+        });
+        let answers = self.many(requests).await.into_iter().zip(values);
+        let to_result = |(server, failure): (&Server, Option<Response>), length| match length {
+            ..=LONGEST_VALUE => all_well(server, failure),
+            _ => Err(server.error(ErrorKind::TooLarge(length))),
+        };
+        answers.map(|(answer, (_, value))| to_result(answer?, value.len())).collect()
+    }
+
+    /// Removes keys, one result for each, in their order. One round trip per server, all in parallel.
+    pub async fn delete_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Result<bool, Error>> {
+        let requests = keys.iter().map(|key| (key.as_ref(), |key| Request::of(Opcode::DeleteQuiet, key)));
+        let answers = self.many(requests).await.into_iter();
+        let to_bool = |(server, response): (&Server, Option<Response>)| {
+            let status = response.map_or(Status::OK, |response| response.status);
+            expect(server, status, &[Status::NOT_FOUND]).map(|status| status == Status::OK)
+        };
+        answers.map(|answer| answer.and_then(to_bool)).collect()
+    }
+
+    /// Sends quiet commands, each to its server, and returns what was answered to each: nothing, mostly.
+    async fn many<'a, F: FnOnce(Bytes) -> Request>(
+        &self,
+        requests: impl Iterator<Item = (&'a [u8], F)>,
+    ) -> Vec<Result<(&Server, Option<Response>), Error>> {
+        let mut results = Vec::new();
+        let mut batches: Vec<Batch> = vec![];
+        let mut open: Vec<Option<usize>> = vec![None; self.servers.len()];
+        for (index, (key, request)) in requests.enumerate() {
+            let server = if is_valid(key) { Some(self.ring.server_of(key)) } else { None };
+            let Some(number) = server else {
+                results.push(Err(Error::local(ErrorKind::InvalidKey)));
+                continue;
+            };
+            results.push(Ok((&self.servers[number], None)));
+            let batch = *open[number].get_or_insert_with(|| {
+                batches.push(Batch { server: number, places: vec![], requests: vec![] });
+                batches.len() - 1
+            });
+            batches[batch].places.push(index);
+            batches[batch].requests.push(request(Bytes::copy_from_slice(key)));
+            if batches[batch].places.len() == LONGEST_BATCH {
+                open[number] = None;
+            }
+        }
+        let sent = batches.into_iter().map(|Batch { server, places, mut requests }| async move {
+            requests.push(Request::of(Opcode::Noop, Bytes::new()));
+            (places, self.servers[server].quiet(requests).await)
+        });
+        for (places, answers) in join_all(sent).await {
+            match answers {
+                Ok(answers) => {
+                    for (index, response) in answers {
+                        if let Some(Ok((_, slot))) = places.get(index).map(|place| &mut results[*place]) {
+                            *slot = Some(response);
+                        }
+                    }
+                }
+                Err(error) => places.iter().for_each(|place| results[*place] = Err(error.clone())),
+            }
+        }
+        results
+    }
+}
+
+/// Keys of one server, and where their results belong.
+struct Batch {
+    server: usize,
+    places: Vec<usize>,
+    requests: Vec<Request>,
+}
+
+fn all_well(server: &Server, failure: Option<Response>) -> Result<(), Error> {
+    failure.map_or(Ok(()), |response| well(server, &response))
+}

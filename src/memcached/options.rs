@@ -1,0 +1,100 @@
+//! Which servers, and how to log in to them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio_rustls::rustls;
+
+/// memcached's own port, where a server is named without one.
+pub(super) const DEFAULT_PORT: u16 = 11211;
+
+/// Which servers, how to log in to them, and how long to wait. Its `Debug` shows no password.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// At least one. Keys are spread over them, so all clients should name them alike.
+    pub servers: Vec<ServerAddress>,
+    /// The same for all servers; none for servers that ask for none.
+    pub credentials: Option<Credentials>,
+    /// For servers that offer TLS: whom to trust.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// How long connecting may take, name look-up, TLS and login included. 2 s by default.
+    pub connect_timeout: Duration,
+    /// How long an operation may take, waiting for its turn included. 750 ms by default.
+    pub operation_timeout: Duration,
+    /// How long a server that failed is left out before it is tried again. 2 s by default.
+    pub retry_interval: Duration,
+}
+
+impl Options {
+    /// Servers with the tutorial's settings for pylibmc, and without login and TLS.
+    #[must_use]
+    pub fn new(servers: Vec<ServerAddress>) -> Self {
+        Self {
+            servers,
+            credentials: None,
+            tls: None,
+            connect_timeout: Duration::from_secs(2),
+            operation_timeout: Duration::from_millis(750),
+            retry_interval: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A user name and a password, for SASL PLAIN.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// A host name or IP address and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerAddress {
+    /// Without brackets.
+    pub host: String,
+    /// 11211 where none was given.
+    pub port: u16,
+}
+
+/// A text that is no `host`, `host:port`, `[ipv6]:port` or `ipv6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a host name or address with an optional port")]
+pub struct InvalidAddress;
+
+impl FromStr for ServerAddress {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        Self::parse(text).ok_or(InvalidAddress)
+    }
+}
+
+impl ServerAddress {
+    fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, "")) => (address, None),
+            Some((address, rest)) => (address, Some(rest.strip_prefix(':')?)),
+            None if text.matches(':').count() > 1 => (text, None),
+            None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
+        let valid = host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_ok()
+            || !host.is_empty()
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        valid.then(|| Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            return write!(f, "[{}]:{}", self.host, self.port);
+        }
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}

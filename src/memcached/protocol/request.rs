@@ -1,0 +1,253 @@
+//! Commands, encoded.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::header::Header;
+use super::opcode::Opcode;
+
+/// Above this many seconds memcached reads an expiration as a point in time (memcached `doc/protocol.txt`,
+/// "Expiration times").
+const LONGEST_RELATIVE: u32 = 60 * 60 * 24 * 30;
+
+/// A point in time that is long over: what is stored with it expires at once.
+const LONG_OVER: u32 = LONGEST_RELATIVE + 1;
+
+/// "Fail if the key does not exist", in place of a counter's lifetime ("Increment, Decrement").
+const DO_NOT_CREATE: u32 = u32::MAX;
+
+/// When a value expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiration {
+    /// Not before it is deleted or evicted.
+    Never,
+    /// After so long, rounded up to whole seconds; zero is at once.
+    After(Duration),
+}
+
+impl Expiration {
+    /// Returns the expiration as the server reads it. `now` is the Unix time in seconds.
+    #[must_use]
+    pub fn to_wire(self, now: u64) -> u32 {
+        let Self::After(lifetime) = self else { return 0 };
+        let seconds = lifetime.as_secs().saturating_add((lifetime.subsec_nanos() > 0).into());
+        match u32::try_from(seconds) {
+            Ok(0) => LONG_OVER,
+            Ok(seconds @ ..=LONGEST_RELATIVE) => seconds,
+            _ => u32::try_from(seconds.saturating_add(now)).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A command with all that it carries.
+#[derive(Clone, Debug)]
+pub struct Request {
+    opcode: Opcode,
+    extras: Extras,
+    key: Bytes,
+    value: Bytes,
+    cas: u64,
+}
+
+/// At most 20 bytes, in place.
+#[derive(Clone, Copy, Debug)]
+struct Extras {
+    bytes: [u8; 20],
+    length: u8,
+}
+
+impl Extras {
+    const NONE: Self = Self { bytes: [0; 20], length: 0 };
+
+    fn push(mut self, bytes: &[u8]) -> Self {
+        let start = usize::from(self.length);
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        self.length += u8::try_from(bytes.len()).unwrap_or(0);
+        self
+    }
+}
+
+impl Request {
+    /// A command that needs a key at most: get, delete, noop, version, stat, flush.
+    #[must_use]
+    pub fn of(opcode: Opcode, key: Bytes) -> Self {
+        Self { opcode, extras: Extras::NONE, key, value: Bytes::new(), cas: 0 }
+    }
+
+    /// `Set`, `Add`, `Replace` and their quiet forms. `cas` other than 0 stores only over that version.
+    #[must_use]
+    pub fn store(opcode: Opcode, key: Bytes, value: Bytes, flags: u32, expiration: u32, cas: u64) -> Self {
+        let extras = Extras::NONE.push(&flags.to_be_bytes()).push(&expiration.to_be_bytes());
+        Self { opcode, extras, key, value, cas }
+    }
+
+    /// `Append` and `Prepend`.
+    #[must_use]
+    pub fn extend(opcode: Opcode, key: Bytes, value: Bytes) -> Self {
+        Self { value, ..Self::of(opcode, key) }
+    }
+
+    /// `Increment` and `Decrement` of a number that exists.
+    #[must_use]
+    pub fn count(opcode: Opcode, key: Bytes, delta: u64) -> Self {
+        let extras = Extras::NONE.push(&delta.to_be_bytes()).push(&[0; 8]).push(&DO_NOT_CREATE.to_be_bytes());
+        Self { extras, ..Self::of(opcode, key) }
+    }
+
+    /// `Touch`.
+    #[must_use]
+    pub fn touch(key: Bytes, expiration: u32) -> Self {
+        Self { extras: Extras::NONE.push(&expiration.to_be_bytes()), ..Self::of(Opcode::Touch, key) }
+    }
+
+    /// A login with SASL PLAIN (RFC 4616): no other identity, user name, password.
+    #[must_use]
+    pub fn plain_login(username: &str, password: &str) -> Self {
+        let value = [b"\0", username.as_bytes(), b"\0", password.as_bytes()].concat();
+        Self { value: value.into(), ..Self::of(Opcode::SaslAuth, Bytes::from_static(b"PLAIN")) }
+    }
+
+    /// Returns the command.
+    #[must_use]
+    pub fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    /// Returns the value.
+    #[must_use]
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Returns the value and leaves none, for a writer that sends it without copying.
+    pub fn take_value(&mut self) -> Bytes {
+        std::mem::take(&mut self.value)
+    }
+
+    /// Returns the key of a command that overwrites or removes: if it is lost, the server may keep an old value.
+    #[must_use]
+    pub fn into_overwritten(self) -> Option<Bytes> {
+        use Opcode::{Append, Delete, DeleteQuiet, Prepend, Replace, Set, SetQuiet};
+        let overwrites =
+            matches!(self.opcode, Set | SetQuiet | Replace | Append | Prepend | Delete | DeleteQuiet);
+        overwrites.then_some(self.key)
+    }
+
+    /// Appends the command without its value, whose length the header says.
+    pub fn put_head(&self, opaque: u32, out: &mut BytesMut) {
+        let extras = &self.extras.bytes[..usize::from(self.extras.length)];
+        let body = extras.len() + self.key.len() + self.value.len();
+        let header = Header {
+            opcode: self.opcode as u8,
+            key_length: u16::try_from(self.key.len()).expect("keys have at most 250 bytes"),
+            extras_length: self.extras.length,
+            code: 0,
+            body_length: u32::try_from(body).expect("values are far below 4 GiB"),
+            opaque,
+            cas: self.cas,
+        };
+        header.put_request(out);
+        out.put_slice(extras);
+        out.put_slice(&self.key);
+    }
+
+    /// Appends the whole command.
+    pub fn put(&self, opaque: u32, out: &mut BytesMut) {
+        self.put_head(opaque, out);
+        out.put_slice(&self.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(request: &Request, parts: [&[u8]; 4]) {
+        let mut bytes = BytesMut::new();
+        request.put(0x0102_0304, &mut bytes);
+        assert_eq!(bytes, parts.concat());
+        let mut head = BytesMut::new();
+        request.put_head(0x0102_0304, &mut head);
+        assert_eq!([&head[..], request.value()].concat(), parts.concat(), "the value can be sent apart");
+    }
+
+    fn key(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    const OPAQUE: [u8; 4] = [1, 2, 3, 4];
+    const NO_CAS: [u8; 8] = [0; 8];
+
+    // The byte vectors are those of the protocol text where it has one, with an opaque.
+
+    #[test]
+    fn a_get_is_a_header_and_a_key() {
+        let header = [0x80, 0x00, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5];
+        check(&Request::of(Opcode::Get, key("Hello")), [&header, &OPAQUE, &NO_CAS, b"Hello"]);
+    }
+
+    #[test]
+    fn a_store_bears_flags_expiration_and_version() {
+        let add = Request::store(Opcode::Add, key("Hello"), key("World"), 0xdead_beef, 3600, 0);
+        let header = [0x80, 0x02, 0, 5, 8, 0, 0, 0, 0, 0, 0, 18];
+        check(&add, [&header, &OPAQUE, &NO_CAS, b"\xde\xad\xbe\xef\0\0\x0e\x10HelloWorld"]);
+        let cas = Request::store(Opcode::Set, key("k"), Bytes::new(), 0, 0, 0x0807_0605_0403_0201);
+        let header = [0x80, 0x01, 0, 1, 8, 0, 0, 0, 0, 0, 0, 9];
+        check(&cas, [&header, &OPAQUE, &[8, 7, 6, 5, 4, 3, 2, 1], b"\0\0\0\0\0\0\0\0k"]);
+    }
+
+    #[test]
+    fn a_count_bears_delta_initial_value_and_the_wish_not_to_create() {
+        let header = [0x80, 0x05, 0, 7, 20, 0, 0, 0, 0, 0, 0, 27];
+        let body = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\xff\xff\xff\xffcounter";
+        check(&Request::count(Opcode::Increment, key("counter"), 1), [&header, &OPAQUE, &NO_CAS, body]);
+    }
+
+    #[test]
+    fn the_others_are_as_the_protocol_text_has_them() {
+        let header = [0x80, 0x0e, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6];
+        check(
+            &Request::extend(Opcode::Append, key("Hello"), key("!")),
+            [&header, &OPAQUE, &NO_CAS, b"Hello!"],
+        );
+        let header = [0x80, 0x1c, 0, 1, 4, 0, 0, 0, 0, 0, 0, 5];
+        check(&Request::touch(key("k"), 0x0a0b_0c0d), [&header, &OPAQUE, &NO_CAS, b"\x0a\x0b\x0c\x0dk"]);
+        let header = [0x80, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        check(&Request::of(Opcode::Noop, Bytes::new()), [&header, &OPAQUE, &NO_CAS, b""]);
+        let header = [0x80, 0x21, 0, 5, 0, 0, 0, 0, 0, 0, 0, 16];
+        check(&Request::plain_login("user", "hello"), [&header, &OPAQUE, &NO_CAS, b"PLAIN\0user\0hello"]);
+    }
+
+    #[test]
+    fn a_lifetime_is_seconds_up_to_a_month_and_a_point_in_time_beyond() {
+        const MONTH: u64 = 30 * 24 * 60 * 60;
+        let now = 1_700_000_000;
+        let seconds = |seconds| Expiration::After(Duration::from_secs(seconds)).to_wire(now);
+        assert_eq!(Expiration::Never.to_wire(now), 0);
+        assert_eq!(u64::from(seconds(0)), MONTH + 1, "in 1970, since 0 is never");
+        assert_eq!(Expiration::After(Duration::from_nanos(1)).to_wire(now), 1);
+        assert_eq!(u64::from(seconds(MONTH)), MONTH);
+        assert_eq!(u64::from(seconds(MONTH + 1)), now + MONTH + 1);
+        assert_eq!(seconds(u64::MAX), u32::MAX);
+        assert_eq!(Expiration::After(Duration::MAX).to_wire(u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn only_what_may_leave_an_old_value_behind_is_remembered() {
+        use Opcode::{Add, Delete, Get, Noop, Replace, Set, SetQuiet};
+        for (opcode, overwrites) in [
+            (Set, true),
+            (SetQuiet, true),
+            (Replace, true),
+            (Delete, true),
+            (Get, false),
+            (Add, false),
+            (Noop, false),
+        ] {
+            let key = Request::of(opcode, key("k")).into_overwritten();
+            assert_eq!(key.is_some(), overwrites, "{opcode:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What each server was asked and how it went, since the client was made.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::options::ServerAddress;
+
+/// One server's numbers, as they were when asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Which server.
+    pub server: ServerAddress,
+    /// Whether it is left out after a failure.
+    pub left_out: bool,
+    /// Whether the latest connection has logged in.
+    pub logged_in: bool,
+    /// Operations asked for, whether they could be sent or not; each key of a multi-key operation counts.
+    pub operations: u64,
+    /// Keys asked for that had a value.
+    pub hits: u64,
+    /// Keys asked for that had none.
+    pub misses: u64,
+    /// Operations that failed, timeouts among them.
+    pub errors: u64,
+    /// Operations without an answer in time.
+    pub timeouts: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Failed writes whose keys were too many to be deleted later.
+    pub forgotten: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) left_out: AtomicBool,
+    pub(super) logged_in: AtomicBool,
+    pub(super) operations: Counter,
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) errors: Counter,
+    pub(super) timeouts: Counter,
+    pub(super) connections: Counter,
+    pub(super) forgotten: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    pub(super) fn snapshot(&self, server: &ServerAddress) -> ServerStats {
+        ServerStats {
+            server: server.clone(),
+            left_out: self.left_out.load(Ordering::Relaxed),
+            logged_in: self.logged_in.load(Ordering::Relaxed),
+            operations: self.operations.get(),
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            errors: self.errors.get(),
+            timeouts: self.timeouts.get(),
+            connections: self.connections.get(),
+            forgotten: self.forgotten.get(),
+        }
+    }
+}
