@@ -5,6 +5,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
+use crate::cache::backend::memcached::Memcached;
 use crate::cache::query::CachedQuery;
 use crate::cache::{Cache, Key};
 use crate::config::cache::{BackendConfig, CacheConfig};
@@ -54,6 +55,7 @@ fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentia
     let prefix = config.key_prefix.clone();
     Ok(match &config.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), prefix),
-        BackendConfig::Memcached(options) => Cache::new(MemcacheCrate::new(options)?, prefix),
+        BackendConfig::Memcached(options) => Cache::new(Memcached::new(options.clone()), prefix),
+        BackendConfig::MemcacheCrate(options) => Cache::new(MemcacheCrate::new(options)?, prefix),
     })
 }

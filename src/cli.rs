@@ -16,7 +16,7 @@ use crate::telemetry;
 ///
 /// What it runs on is set by environment variables or in a file `.env` in the current directory: HOST, PORT,
 /// DATABASE_URL, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, MEMCACHIER_SERVERS, MEMCACHIER_USERNAME, MEMCACHIER_PASSWORD,
-/// CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, SLOW_QUERY, RUST_LOG, LOG_FORMAT. A wrong value is answered with what
+/// MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, SLOW_QUERY, RUST_LOG, LOG_FORMAT. A wrong value is answered with what
 /// is accepted.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]

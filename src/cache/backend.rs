@@ -2,6 +2,7 @@
 
 pub mod locmem;
 pub mod memcache_crate;
+pub mod memcached;
 
 use std::fmt;
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub trait Backend: Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
+/// A value this long still fits into a memcached item of its default 1 MiB, with key and header.
+const LARGEST_VALUE: usize = 1_000_000;
+
 /// What one try of one server found.
 #[derive(Debug)]
 pub struct ServerCheck {
@@ -49,6 +53,11 @@ pub struct ServerCheck {
     pub outcome: Result<String, Error>,
     /// How long it took.
     pub took: Duration,
+}
+
+fn describe_server(version: &str, user: Option<&str>) -> String {
+    let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
+    format!("memcached {version}, binary protocol, {login}")
 }
 
 /// Why a store could not be asked. Never an error for a visitor: [`Cache`](super::Cache) makes a miss of it.

@@ -3,8 +3,8 @@
 use percent_encoding::percent_decode_str;
 
 use super::env::{self, Variables, missing, wrong_secret};
-use crate::cache::backend::memcache_crate::{Credentials, Options, ServerAddress};
 use crate::cache::{KeyPrefix, Strategy};
+use crate::memcached::{Credentials, Options, ServerAddress};
 
 /// The families of variables that name memcached servers, the first that is set wins.
 const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];
@@ -28,8 +28,10 @@ pub struct CacheConfig {
 pub enum BackendConfig {
     /// In this process.
     Locmem,
-    /// On memcached servers.
+    /// On memcached servers, through our own client.
     Memcached(Options),
+    /// On memcached servers, through the `memcache` crate.
+    MemcacheCrate(Options),
 }
 
 impl CacheConfig {
@@ -46,21 +48,27 @@ impl CacheConfig {
 
 impl BackendConfig {
     fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
+        let through = variables.parse("MEMCACHE_CLIENT", "native or memcache", |client| match client {
+            "native" => Some(Self::Memcached as fn(Options) -> Self),
+            "memcache" => Some(Self::MemcacheCrate),
+            _ => None,
+        })?;
+        let through = through.unwrap_or(Self::Memcached);
         if let Some(url) = variables.get("CACHE_URL")? {
-            return Self::from_url(url).ok_or_else(|| wrong_secret("CACHE_URL", ACCEPTED_URL));
+            return Self::from_url(url, through).ok_or_else(|| wrong_secret("CACHE_URL", ACCEPTED_URL));
         }
         for family in FAMILIES {
-            if let Some(memcached) = options_from_family(variables, family)? {
-                return Ok(Self::Memcached(memcached));
+            if let Some(options) = options_from_family(variables, family)? {
+                return Ok(through(options));
             }
         }
         Ok(Self::Locmem)
     }
 
-    fn from_url(url: &str) -> Option<Self> {
+    fn from_url(url: &str, through: fn(Options) -> Self) -> Option<Self> {
         match url.split_once("://")? {
             ("locmem", "") => Some(Self::Locmem),
-            ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(Self::Memcached),
+            ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(through),
             _ => None,
         }
     }
@@ -81,7 +89,7 @@ fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Opt
         (Some(list), credentials) => {
             let accepted = "host:port, several split by commas, semicolons or blanks";
             let servers = parse_servers(list).ok_or_else(|| wrong_secret(&servers, accepted))?;
-            Ok(Some(Options { servers, credentials }))
+            Ok(Some(Options { credentials, ..Options::new(servers) }))
         }
         (None, Some(_)) => {
             Err(missing(&servers, &format!("{username} and {password} are; set it, or unset them")))
@@ -103,7 +111,7 @@ fn options_from_authority(authority: &str) -> Option<Options> {
         }
         Some(_) => return None,
     };
-    Some(Options { servers: parse_servers(servers)?, credentials })
+    Some(Options { credentials, ..Options::new(parse_servers(servers)?) })
 }
 
 fn decode(text: &str) -> Option<String> {

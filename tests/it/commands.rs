@@ -45,6 +45,11 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
             "CACHE_URL is wrong (its value is not shown here); accepted: locmem://",
         ),
         ("CACHE_STRATEGY", "magic", "CACHE_STRATEGY is \"magic\"; accepted: delete or update"),
+        (
+            "MEMCACHE_CLIENT",
+            "libmemcached",
+            "MEMCACHE_CLIENT is \"libmemcached\"; accepted: native or memcache",
+        ),
         ("CACHE_KEY_PREFIX", "a b", "CACHE_KEY_PREFIX is \"a b\"; accepted: up to 64 characters"),
         (
             "MEMCACHIER_SERVERS",
@@ -67,6 +72,7 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
 #[test]
 fn a_password_that_the_client_cannot_send_is_said_at_the_start() {
     let settings = Settings::new().with("CACHE_URL", "memcached://u:hunter2%40@127.0.0.1");
+    let settings = settings.with("MEMCACHE_CLIENT", "memcache");
     assert_fails(&settings.run(&["serve"]), &["holds a character that the memcache crate cannot send"]);
 }
 

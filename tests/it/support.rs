@@ -18,3 +18,14 @@ pub fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Asks until the answer is yes, and lets the runtime go on meanwhile; panics with `what` if it never is.
+pub async fn eventually(what: &str, mut answer: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !answer().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}

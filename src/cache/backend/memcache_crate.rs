@@ -11,11 +11,10 @@
 
 mod breaker;
 mod connector;
-mod options;
 mod server;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,22 +23,16 @@ use tokio::time::Instant;
 
 use self::connector::Connector;
 use self::server::Server;
-use super::{Backend, Error, ErrorKind, ServerCheck};
+use super::{Backend, Error, ErrorKind, LARGEST_VALUE, ServerCheck, describe_server};
 use crate::cache::Ttl;
+use crate::memcached::{Expiration, Options, Ring};
 
 pub use self::connector::UnsupportedCredentials;
-pub use self::options::{Credentials, InvalidAddress, Options, ServerAddress};
-
-/// A value this long still fits into a memcached item of its default 1 MiB, with key and header.
-const LARGEST_VALUE: usize = 1_000_000;
-
-/// Above this many seconds memcached reads an expiration as a point in time (memcached `doc/protocol.txt`,
-/// "Expiration times").
-const LONGEST_RELATIVE_EXPIRATION: u64 = 60 * 60 * 24 * 30;
 
 /// The backend over the `memcache` crate.
 pub struct MemcacheCrate {
     servers: Vec<Arc<Server>>,
+    ring: Ring,
     user: Option<String>,
 }
 
@@ -54,20 +47,20 @@ impl MemcacheCrate {
         let servers = options.servers.iter().map(connect).collect::<Result<_, _>>()?;
         Ok(Self {
             servers,
+            ring: Ring::new(&options.servers),
             user: options.credentials.as_ref().map(|credentials| credentials.username.clone()),
         })
     }
 
     fn server_of(&self, key: &str) -> &Arc<Server> {
-        &self.servers[crc32fast::hash(key.as_bytes()) as usize % self.servers.len()]
+        &self.servers[self.ring.server_of(key.as_bytes())]
     }
 
     async fn check_one(&self, server: &Arc<Server>) -> ServerCheck {
         let started = Instant::now();
         let version = server.read(server::greet).await;
-        let user = self.user.as_ref().filter(|_| server.is_authenticated());
-        let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
-        let outcome = version.map(|version| format!("memcached {version}, binary protocol, {login}"));
+        let user = self.user.as_deref().filter(|_| server.is_authenticated());
+        let outcome = version.map(|version| describe_server(&version, user));
         ServerCheck { server: server.name().into(), outcome, took: started.elapsed() }
     }
 }
@@ -81,9 +74,8 @@ impl Backend for MemcacheCrate {
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        let Some(expiration) = expiration(ttl) else {
-            return self.delete(key).await.map(drop);
-        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let expiration = Expiration::from(ttl).to_wire(now);
         let (server, name, length) = (self.server_of(key), key.to_owned(), value.len());
         let stored = match length {
             0..=LARGEST_VALUE => {
@@ -109,35 +101,5 @@ impl Backend for MemcacheCrate {
     fn describe(&self) -> String {
         let names: Vec<_> = self.servers.iter().map(|server| server.name()).collect();
         format!("memcached at {} (memcache crate)", names.join(", "))
-    }
-}
-
-/// Returns the lifetime as memcached reads it, whole seconds rounded up, or `None` for one that is over.
-fn expiration(ttl: Ttl) -> Option<u32> {
-    let Ttl::After(lifetime) = ttl else { return Some(0) };
-    if lifetime == Duration::ZERO {
-        return None;
-    }
-    let seconds = lifetime.as_secs().saturating_add((lifetime.subsec_nanos() > 0).into());
-    let absolute = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let expiration =
-        if seconds > LONGEST_RELATIVE_EXPIRATION { seconds.saturating_add(absolute()) } else { seconds };
-    Some(u32::try_from(expiration).unwrap_or(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lifetime_is_rounded_up_to_seconds_and_absolute_beyond_30_days() {
-        let after = |millis| expiration(Ttl::After(Duration::from_millis(millis)));
-        assert_eq!(expiration(Ttl::Never), Some(0));
-        assert_eq!(after(0), None);
-        assert_eq!(after(1), Some(1));
-        assert_eq!(after(1_001), Some(2));
-        assert_eq!(after(30 * 86_400_000), Some(2_592_000));
-        assert!(after(31 * 86_400_000) > Some(1_700_000_000));
-        assert_eq!(expiration(Ttl::After(Duration::MAX)), Some(u32::MAX));
     }
 }

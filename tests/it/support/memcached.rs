@@ -17,28 +17,35 @@ pub struct Memcached {
     directory: TempDir,
     pub port: u16,
     sasl: bool,
+    arguments: Vec<String>,
 }
 
 impl Memcached {
     pub fn start() -> Self {
-        Self::start_with(false)
+        Self::start_with(&[])
     }
 
     /// Asks for [`USER`] and [`PASSWORD`].
     pub fn start_with_sasl() -> Self {
-        Self::start_with(true)
+        Self::launch(true, &[])
     }
 
-    fn start_with(sasl: bool) -> Self {
+    /// With further arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::launch(false, arguments)
+    }
+
+    fn launch(sasl: bool, arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().copied().map(String::from).collect();
         let directory = tempfile::tempdir().unwrap();
         if sasl {
             write_sasl_files(&directory);
         }
-        let process = run(&directory, sasl, "-1");
+        let process = run(&directory, sasl, &arguments, "-1");
         let port_file = directory.path().join("port");
         wait_until("memcached listens", || port_in(&port_file).is_some());
         let port = port_in(&port_file).unwrap();
-        Self { process, directory, port, sasl }
+        Self { process, directory, port, sasl, arguments }
     }
 
     /// What `MEMCACHIER_SERVERS` says.
@@ -48,6 +55,7 @@ impl Memcached {
 
     pub fn stop(&self) {
         self.process.signal("STOP");
+        wait_until("memcached stands still", || self.process.is_stopped());
     }
 
     pub fn go_on(&self) {
@@ -62,7 +70,7 @@ impl Memcached {
     pub fn restart(&mut self) {
         self.process.kill();
         fs::remove_file(self.directory.path().join("port")).unwrap();
-        self.process = run(&self.directory, self.sasl, &self.port.to_string());
+        self.process = run(&self.directory, self.sasl, &self.arguments, &self.port.to_string());
         wait_until("memcached listens again", || self.directory.path().join("port").exists());
     }
 
@@ -79,9 +87,9 @@ impl Memcached {
     }
 }
 
-fn run(directory: &TempDir, sasl: bool, port: &str) -> Process {
+fn run(directory: &TempDir, sasl: bool, arguments: &[String], port: &str) -> Process {
     let mut command = Command::new(find("memcached", &[], "memcached"));
-    command.args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", port, "-m", "64"]);
+    command.args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", port, "-m", "64"]).args(arguments);
     command.env("MEMCACHED_PORT_FILENAME", directory.path().join("port"));
     if sasl {
         command.arg("-S").env("SASL_CONF_PATH", directory.path());

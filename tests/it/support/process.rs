@@ -1,5 +1,6 @@
 //! A child process that does not outlive the tests, however they end.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -37,6 +38,13 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         assert!(status.expect("there is a kill command").success());
+    }
+
+    /// Whether all its threads have heeded a `STOP`, which each does in its own time.
+    pub fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut states = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        states.all(|state| state.is_ok_and(|state| state.contains(") T ")))
     }
 
     pub fn wait(&mut self) -> ExitStatus {

@@ -11,9 +11,9 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool};
 use scheduled_thread_pool::ScheduledThreadPool;
 use secrecy::ExposeSecret;
 
-use super::options::{Credentials, ServerAddress};
 use super::server::{CONNECTIONS, OPERATION_TIMEOUT};
 use crate::cache::backend::ErrorKind;
+use crate::memcached::{Credentials, ServerAddress};
 
 /// The tutorial's `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
