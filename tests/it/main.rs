@@ -11,6 +11,7 @@ mod cache;
 mod commands;
 mod database;
 mod deploy;
+mod memcached;
 mod pages;
 mod safety;
 mod structure;

@@ -6,6 +6,7 @@ pub mod page;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rogue;
 
 use std::time::{Duration, Instant};
 

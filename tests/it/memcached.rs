@@ -1,0 +1,66 @@
+//! The memcached client, against real servers and against one that does what no server should.
+
+mod callers;
+mod outages;
+mod rogues;
+mod safety;
+mod verbs;
+
+use std::time::Duration;
+
+use tasklist::memcached::{Client, Error, ErrorKind, Expiration, Options, ServerStats, Value};
+
+use crate::support::eventually;
+use crate::support::memcached::Memcached;
+
+const MINUTE: Expiration = Expiration::After(Duration::from_secs(60));
+
+/// Options for servers that are expected to answer.
+fn options(servers: &[String]) -> Options {
+    let mut options = Options::new(servers.iter().map(|address| address.parse().unwrap()).collect());
+    options.operation_timeout = Duration::from_secs(10);
+    options.connect_timeout = Duration::from_secs(10);
+    options.retry_interval = Duration::from_millis(50);
+    options
+}
+
+/// Options for a server that is not.
+fn impatient(server: &str) -> Options {
+    let mut options = options(&[server.to_owned()]);
+    options.operation_timeout = Duration::from_millis(200);
+    options.connect_timeout = Duration::from_millis(400);
+    options
+}
+
+fn client_of(server: &Memcached) -> Client {
+    Client::new(options(&[server.address()]))
+}
+
+fn stats(client: &Client) -> ServerStats {
+    client.servers().remove(0)
+}
+
+fn data(value: Result<Option<Value>, Error>) -> Option<Vec<u8>> {
+    value.unwrap().map(|value| value.data.to_vec())
+}
+
+#[track_caller]
+fn assert_kind<T>(result: Result<T, Error>, matches: impl Fn(&ErrorKind) -> bool) {
+    let Err(error) = result else { panic!("an error was expected") };
+    assert!(matches(error.kind()), "{error}: {error:?}");
+}
+
+async fn until_left_out(client: &Client) {
+    eventually("the server is left out", async || stats(client).left_out).await;
+}
+
+/// Asks for a key until the server answers.
+async fn until_answered(client: &Client, key: &str) -> Option<Vec<u8>> {
+    let mut answer = None;
+    eventually("the server is used again", async || {
+        answer = client.get(key).await.ok();
+        answer.is_some()
+    })
+    .await;
+    answer.flatten().map(|value| value.data.to_vec())
+}

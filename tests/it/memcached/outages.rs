@@ -1,0 +1,98 @@
+//! Real servers that stop, start again, or are not there yet.
+
+use tasklist::memcached::{Client, ErrorKind};
+use tokio::net::TcpListener;
+
+use super::{MINUTE, assert_kind, client_of, data, impatient, stats, until_answered, until_left_out};
+use crate::support::eventually;
+use crate::support::memcached::Memcached;
+use crate::support::rogue::{Question, Rogue, value_of};
+
+#[tokio::test]
+async fn a_server_that_starts_later_is_found_without_being_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let client = Client::new(impatient(&address));
+    assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
+    until_left_out(&client).await;
+    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+    let _rogue = Rogue::listen(&address, Question::well).await;
+    eventually("it is found", async || !stats(&client).left_out).await;
+    assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
+}
+
+#[tokio::test]
+async fn a_paused_server_answers_late_and_to_nobody_else() {
+    let memcached = Memcached::start();
+    let client = Client::new(impatient(&memcached.address()));
+    for key in ["mine", "yours"] {
+        client.set(key, key, MINUTE).await.unwrap();
+    }
+    for _ in 0..3 {
+        memcached.stop();
+        assert_kind(client.get("mine").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+        memcached.go_on();
+        assert_eq!(until_answered(&client, "yours").await, Some(b"yours".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_paused_server_is_gone_when_it_goes_on() {
+    let memcached = Memcached::start();
+    let client = Client::new(impatient(&memcached.address()));
+    for key in ["sent", "not-sent", "many", "deleted", "untouched"] {
+        client.set(key, "old", MINUTE).await.unwrap();
+    }
+    memcached.stop();
+    assert_kind(client.set("sent", "new", MINUTE).await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+    until_left_out(&client).await;
+    let is_left_out = |kind: &ErrorKind| *kind == ErrorKind::LeftOut;
+    assert_kind(client.set("not-sent", "new", MINUTE).await, is_left_out);
+    assert_kind(client.delete("deleted").await, is_left_out);
+    assert_kind(client.set_many(&[("many", "new".into())], MINUTE).await.remove(0), is_left_out);
+    memcached.go_on();
+    assert_eq!(until_answered(&client, "untouched").await, Some(b"old".to_vec()));
+    for key in ["sent", "not-sent", "many", "deleted"] {
+        assert_eq!(data(client.get(key).await), None, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_no_outage() {
+    let mut memcached = Memcached::start();
+    let client = client_of(&memcached);
+    client.set("k", "v", MINUTE).await.unwrap();
+    memcached.restart();
+    assert_eq!(until_answered(&client, "k").await, None);
+    assert_eq!((stats(&client).connections, stats(&client).left_out), (2, false));
+}
+
+#[tokio::test]
+async fn a_server_that_fails_costs_its_own_keys_and_no_others() {
+    let (mut gone, there) = (Memcached::start(), Memcached::start());
+    let client = Client::new(super::options(&[gone.address(), there.address()]));
+    let keys: Vec<_> = (0..100).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        client.set(key, key.clone(), MINUTE).await.unwrap();
+    }
+    let lost = usize::try_from(gone.stat("curr_items")).unwrap();
+    assert!(lost > 0 && lost < keys.len());
+    gone.kill();
+    let mut errors = 0;
+    for (key, value) in keys.iter().zip(client.get_many(&keys).await) {
+        match value {
+            Ok(value) => assert_eq!(value.unwrap().data, key.as_bytes()),
+            Err(error) => {
+                assert_eq!(error.server(), Some(gone.address().as_str()));
+                errors += 1;
+            }
+        }
+    }
+    assert_eq!(errors, lost);
+    assert_kind(client.flush().await, |kind| matches!(kind, ErrorKind::Connect(_) | ErrorKind::LeftOut));
+    let left = client_of(&there).get_many(&keys).await;
+    assert!(left.into_iter().all(|value| data(value).is_none()), "the others are flushed");
+    let versions = client.version().await;
+    assert!(versions[0].1.is_err() && versions[1].1.is_ok());
+}

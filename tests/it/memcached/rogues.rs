@@ -1,0 +1,227 @@
+//! Servers that are out of order: late, garbled, in pieces.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tasklist::memcached::{Client, ErrorKind};
+
+use super::{MINUTE, assert_kind, data, impatient, options, stats, until_answered, until_left_out};
+use crate::support::eventually;
+use crate::support::rogue::{Answer, Question, Rogue, value_of};
+
+const GET: u8 = 0x00;
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_one_wait_and_is_used_again_once_it_does() {
+    let answers = Arc::new(AtomicBool::new(false));
+    let rogue = Rogue::start({
+        let answers = answers.clone();
+        move |question| if answers.load(Ordering::SeqCst) { question.well() } else { Answer::Nothing }
+    })
+    .await;
+    let client = Client::new(impatient(&rogue.address.to_string()));
+    assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+    until_left_out(&client).await;
+    for _ in 0..100 {
+        assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+    }
+    assert_eq!(stats(&client).timeouts, 1);
+    answers.store(true, Ordering::SeqCst);
+    eventually("nobody asks, and it is found all the same", async || !stats(&client).left_out).await;
+    assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
+}
+
+#[tokio::test]
+async fn a_server_that_greets_and_then_never_answers_is_left_out_too() {
+    let rogue = Rogue::start(|question| match question {
+        Question { connection: 1 | 2, .. } if !question.is_greeting() => Answer::Nothing,
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(impatient(&rogue.address.to_string()));
+    assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+    until_left_out(&client).await;
+    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+    assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
+}
+
+/// The server is asked twice before it is used again: when it is connected to, and once more if a write was lost
+/// meanwhile. It may fall silent between the two.
+#[tokio::test]
+async fn a_server_that_falls_silent_on_its_way_back_is_tried_again() {
+    let rogue = Rogue::start(|question| match question {
+        Question { connection: 1, .. } if !question.is_greeting() => Answer::Nothing,
+        Question { connection: 2, number: 2.., .. } => Answer::Nothing,
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(impatient(&rogue.address.to_string()));
+    assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+    eventually("the second connection is used", async || client.get("k").await.is_ok()).await;
+    assert!(rogue.connections() > 2);
+}
+
+#[tokio::test]
+async fn a_late_answer_is_nobody_elses() {
+    let rogue = Rogue::start(|question| match question.key.as_slice() {
+        b"late" => Answer::Late(Duration::from_millis(300), question.well_bytes()),
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(impatient(&rogue.address.to_string()));
+    for _ in 0..3 {
+        assert_kind(client.get("late").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
+        assert_eq!(until_answered(&client, "prompt").await, Some(value_of(b"prompt")));
+        for number in 0..10 {
+            let key = format!("key {number}").replace(' ', "-");
+            assert_eq!(data(client.get(&key).await), Some(value_of(key.as_bytes())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_single_bytes_is_put_together() {
+    let rogue = Rogue::start(|question| Answer::Dribbled(question.well_bytes())).await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    assert_eq!(data(client.get("one").await), Some(value_of(b"one")));
+    let keys: Vec<_> = (0..30).map(|number| format!("key-{number}")).collect();
+    for (key, value) in keys.iter().zip(client.get_many(&keys).await) {
+        assert_eq!(data(value), Some(value_of(key.as_bytes())));
+    }
+    assert_eq!(stats(&client).connections, 1);
+}
+
+/// What goes wrong with the first answer after the greeting costs that connection; the next is used as usual.
+async fn check(wrong: fn(&Question) -> Answer, matches: fn(&ErrorKind) -> bool) {
+    let rogue = Rogue::start(move |question| match question {
+        Question { connection: 1, .. } if !question.is_greeting() => wrong(question),
+        _ => question.well(),
+    })
+    .await;
+    let mut options = options(&[rogue.address.to_string()]);
+    options.operation_timeout = Duration::from_secs(2);
+    let client = Client::new(options);
+    assert_kind(client.get("k").await, matches);
+    assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
+    assert!(rogue.connections() > 1, "what was out of step is not spoken to again");
+}
+
+fn is_protocol(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Protocol(_))
+}
+
+/// A right answer with some bytes of its header replaced.
+fn altered(question: &Question, place: usize, bytes: &[u8]) -> Answer {
+    let mut answer = question.well_bytes();
+    answer[place..place + bytes.len()].copy_from_slice(bytes);
+    Answer::Bytes(answer)
+}
+
+#[tokio::test]
+async fn an_answer_with_another_magic_byte_ends_the_connection() {
+    for magic in [0x80, 0x00, b'E'] {
+        let wrong = match magic {
+            0x80 => |question: &Question| altered(question, 0, &[0x80]),
+            0x00 => |question: &Question| altered(question, 0, &[0x00]),
+            _ => |_: &Question| Answer::Bytes(b"ERROR: this is the text protocol\r\n".to_vec()),
+        };
+        check(wrong, is_protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_what_was_not_asked_ends_the_connection() {
+    check(|question| altered(question, 12, &[0xff; 4]), is_protocol).await;
+    check(|question| altered(question, 12, &(question.opaque + 1).to_be_bytes()), is_protocol).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_another_command_ends_the_connection() {
+    check(|question| altered(question, 1, &[0x01]), is_protocol).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_claims_four_gigabytes_ends_the_connection_at_once() {
+    check(|question| altered(question, 8, &[0xff; 4]), is_protocol).await;
+}
+
+#[tokio::test]
+async fn an_answer_whose_lengths_do_not_fit_ends_the_connection() {
+    check(|question| altered(question, 2, &[0xff; 2]), is_protocol).await;
+    check(|question| altered(question, 4, &[0xff]), is_protocol).await;
+}
+
+#[tokio::test]
+async fn a_value_without_flags_is_an_error() {
+    let rogue = Rogue::start(|question| match question.opcode {
+        GET => Answer::Bytes(question.bytes(b"", b"", b"value")),
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    assert_kind(client.get("k").await, is_protocol);
+}
+
+#[tokio::test]
+async fn half_an_answer_is_none() {
+    let half = |question: &Question| {
+        let mut answer = question.well_bytes();
+        answer.truncate(answer.len() - 1);
+        Answer::Last(answer)
+    };
+    check(half, |kind| matches!(kind, ErrorKind::Closed(_))).await;
+}
+
+#[tokio::test]
+async fn an_answer_nobody_asked_for_ends_the_connection() {
+    let twice = |question: &Question| match (question.connection, question.number) {
+        (1, 2) => Answer::Bytes([question.well_bytes(), question.well_bytes()].concat()),
+        _ => question.well(),
+    };
+    let rogue = Rogue::start(twice).await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
+    assert_eq!(until_answered(&client, "other").await, Some(value_of(b"other")));
+    assert!(rogue.connections() > 1);
+}
+
+#[tokio::test]
+async fn a_pipeline_that_breaks_answers_those_before_and_fails_those_after() {
+    let rogue = Rogue::start(|question| match question {
+        Question { connection: 1, key, .. } if key == b"key-10" => Answer::Last(vec![]),
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    let keys: Vec<_> = (0..20).map(|number| format!("key-{number}")).collect();
+    let answers = futures_util::future::join_all(keys.iter().map(|key| client.get(key))).await;
+    for (number, (key, answer)) in keys.iter().zip(answers).enumerate() {
+        if number < 10 {
+            assert_eq!(data(answer), Some(value_of(key.as_bytes())));
+        } else {
+            assert_kind(answer, |kind| matches!(kind, ErrorKind::Closed(_)));
+        }
+    }
+    assert_eq!(data(client.get("later").await), Some(value_of(b"later")), "a closed connection is no outage");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_deleted_before_anything_else_is_asked() {
+    let rogue = Rogue::start(|question| match question {
+        Question { connection: 1, .. } if !question.is_greeting() => Answer::Last(vec![]),
+        // The first of the next connection must be the delete, without a word where it succeeds.
+        Question { connection: 2, number: 1, opcode: 0x14, .. } => {
+            assert_eq!(question.key, b"k");
+            Answer::Nothing
+        }
+        Question { connection: 2, number: 1, .. } => Answer::Last(vec![]),
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    assert_kind(client.set("k", "v", MINUTE).await, |kind| matches!(kind, ErrorKind::Closed(_)));
+    eventually("it is paid without anybody asking", async || rogue.requests() == 4).await;
+    assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
+    assert_eq!(rogue.connections(), 2);
+}
