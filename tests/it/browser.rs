@@ -20,7 +20,14 @@ struct Browser {
     client: Client,
     driver: String,
     _process: Process,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+/// Ends the browser as well, which would stay when its driver goes: it is known by the directory of its profile.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(self.directory.path()).status();
+    }
 }
 
 impl Browser {
@@ -40,6 +47,8 @@ impl Browser {
 
         let mut arguments = vec!["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"];
         arguments.extend(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+        let profile = format!("--user-data-dir={}/profile", directory.path().display());
+        arguments.push(&profile);
         if dark {
             arguments.push("--blink-settings=preferredColorScheme=0");
         }
@@ -52,7 +61,7 @@ impl Browser {
             .await
             .unwrap();
         client.set_window_size(900, 760).await.unwrap();
-        Self { client, driver, _process: process, _directory: directory }
+        Self { client, driver, _process: process, directory }
     }
 
     async fn go(&self, app: &App) {

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// Waits for the end of the test process, which closes its standard input, and then ends the child.
-const WATCHDOG: &str =
-    r#"cat >/dev/null; kill -CONT "$0"; kill -INT "$0"; sleep 1; kill -KILL "$0"; rm -rf "$1""#;
+const WATCHDOG: &str = r#"cat >/dev/null; kill -CONT "$0"; kill -INT "$0"; sleep 1; kill -KILL "$0"; rm -rf "$1"; pkill -KILL -f "$1""#;
 
 pub struct Process {
     child: Child,
