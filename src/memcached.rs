@@ -45,6 +45,13 @@
 //!   older value until then, and a client that ends first pays nothing.
 //! - **A login that the server does not know** is no error: the server is used without. A refused one is.
 //!
+//! # Cost
+//!
+//! A `get` of 4 KiB makes 2.14 allocations: its copy of the key, the channel on which its caller waits, and a share of
+//! the buffer that values are read into. With one caller it makes 3.2 system calls (a write, a read and a wait between
+//! them), with 64 callers on the same connection about 1.0 (counted under strace, which slows them), since what they ask
+//! goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
+//!
 //! # Limits
 //!
 //! Keys have 1 to 250 bytes without blanks and control characters. Values have up to 32 MiB here, and as many as the
