@@ -6,6 +6,7 @@
 
 mod support;
 
+mod backends;
 mod browser;
 mod cache;
 mod commands;
