@@ -35,7 +35,8 @@ impl LogConfig {
             _ => None,
         })?;
         Ok(Self {
-            filter: filter.unwrap_or_else(|| "info".into()),
+            // Postgres gives notice of what a migration finds in place.
+            filter: filter.unwrap_or_else(|| "info,sqlx::postgres::notice=warn".into()),
             format: format.unwrap_or(LogFormat::Text),
         })
     }

@@ -28,7 +28,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("backend::memcache", &["src/app.rs", "src/cache/backend/memcache"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     (".layer(", &["src/middleware.rs"]),
-    ("sqlx::", &["src/db", "src/tasks.rs", "src/config/database.rs"]),
+    ("sqlx::", &["src/db", "src/tasks.rs", "src/config/database.rs", "src/config/log.rs"]),
 ];
 
 const LONGEST_FILE: usize = 400;
