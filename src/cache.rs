@@ -1,15 +1,15 @@
-//! Caching that is slower when it fails, and never wrong or broken.
+//! Caching that is slower when it fails, and never an error.
 //!
 //! # What is here
 //!
-//! A [`Cache`] is a handle over one [`Backend`]: in this process, or memcached. What the app keeps
-//! goes through it as a typed value under a checked [`Key`] with a [`Ttl`].
+//! A [`Cache`] is a handle over one [`Backend`]: in this process, or memcached. What the app keeps goes through it as a
+//! typed value under a checked [`Key`] with a [`Ttl`].
 //!
 //! ```text
 //!   view ── CachedQuery ──┐
 //!           (strategy)    ├── Cache ────────── Backend ─┬─ locmem
-//!                         │   prefix, envelope,         └─ memcache crate ── breaker ── memcached
-//!                         │   fail-safe, counters
+//!                         │   prefix, envelope,         ├─ memcached, our own client
+//!                         │   fail-safe, counters       └─ memcached, the memcache crate
 //! ```
 //!
 //! # What people trip over
@@ -18,7 +18,7 @@
 //!   makes no difference to the caller. It does to the counters and the log.
 //! - **Nothing is an answer too.** A cached empty list and a cached null are hits.
 //! - **A write that fails owes a delete.** A server that could not take a new value may hold the old one. It is left
-//!   out until it has deleted it, so what was overwritten during an outage is not read after it.
+//!   out until it has deleted it, so what this process overwrote during an outage it does not read after it.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
 //! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server.
 //!

@@ -75,8 +75,7 @@ impl Client {
         let (server, key) = self.locate(key.as_ref())?;
         let response = server.one(Request::of(Opcode::Get, key)).await?;
         let value = found(server, response)?;
-        server.counters().hits.add(usize::from(value.is_some()));
-        server.counters().misses.add(usize::from(value.is_none()));
+        server.counters().count_look_up(value.is_some());
         Ok(value)
     }
 
@@ -93,7 +92,7 @@ impl Client {
         expires: Expiration,
     ) -> Result<(), Error> {
         let key = key.as_ref();
-        match self.store(Opcode::Set, key, value.into(), 0, expires, 0).await {
+        match self.store(Opcode::Set, key, value.into(), expires, 0).await {
             Err(error) if matches!(error.kind(), ErrorKind::Refused(_) | ErrorKind::TooLarge(_)) => {
                 self.delete(key).await?;
                 Err(error)
@@ -113,7 +112,7 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let status = self.store(Opcode::Add, key.as_ref(), value.into(), 0, expires, 0).await?;
+        let status = self.store(Opcode::Add, key.as_ref(), value.into(), expires, 0).await?;
         Ok(status == Status::OK)
     }
 
@@ -128,7 +127,7 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), 0, expires, 0).await?;
+        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, 0).await?;
         Ok(status == Status::OK)
     }
 
@@ -151,7 +150,7 @@ impl Client {
             // On the wire 0 means "whatever the version". It is what a server without versions answers.
             return Ok(Cas::Changed);
         }
-        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), 0, expires, version).await? {
+        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, version).await? {
             Status::EXISTS => Cas::Changed,
             Status::NOT_FOUND => Cas::Missing,
             _ => Cas::Stored,
@@ -222,10 +221,10 @@ impl Client {
     ///
     /// That of the first server that could not be asked; the others are flushed.
     pub async fn flush(&self) -> Result<(), Error> {
-        let flush = |server| async move {
+        let flush = async |server: &Server| {
             well(server, &server.one(Request::of(Opcode::Flush, Bytes::new())).await?)
         };
-        join_all(self.servers.iter().map(flush)).await.into_iter().collect()
+        self.on_each(flush).await.into_iter().try_for_each(|(_, flushed)| flushed)
     }
 
     /// Returns each server's version.
@@ -264,7 +263,7 @@ impl Client {
         &self,
         ask: impl AsyncFn(&Server) -> Result<T, Error>,
     ) -> Vec<(ServerAddress, Result<T, Error>)> {
-        let asked = self.servers.iter().map(|server| async { (server.stats().server, ask(server).await) });
+        let asked = self.servers.iter().map(|server| async { (server.address().clone(), ask(server).await) });
         join_all(asked).await
     }
 
@@ -275,29 +274,31 @@ impl Client {
         Ok((&self.servers[self.ring.server_of(key)], Bytes::copy_from_slice(key)))
     }
 
+    /// As [`locate`](Self::locate), for a value that is to be sent there.
+    fn locate_for(&self, key: &[u8], value: &Bytes) -> Result<(&Server, Bytes), Error> {
+        let (server, key) = self.locate(key)?;
+        if value.len() > LONGEST_VALUE {
+            return Err(server.error(ErrorKind::TooLarge(value.len())));
+        }
+        Ok((server, key))
+    }
+
     async fn store(
         &self,
         opcode: Opcode,
         key: &[u8],
         value: Bytes,
-        flags: u32,
         expires: Expiration,
         cas: u64,
     ) -> Result<Status, Error> {
-        let (server, key) = self.locate(key)?;
-        if value.len() > LONGEST_VALUE {
-            return Err(server.error(ErrorKind::TooLarge(value.len())));
-        }
-        let request = Request::store(opcode, key, value, flags, expires.to_wire(unix_time()), cas);
+        let (server, key) = self.locate_for(key, &value)?;
+        let request = Request::store(opcode, key, value, 0, expires.to_wire(unix_time()), cas);
         let response = server.one(request).await?;
         expect(server, response.status, &[Status::EXISTS, Status::NOT_FOUND, Status::NOT_STORED])
     }
 
     async fn extend(&self, opcode: Opcode, key: &[u8], value: Bytes) -> Result<bool, Error> {
-        let (server, key) = self.locate(key)?;
-        if value.len() > LONGEST_VALUE {
-            return Err(server.error(ErrorKind::TooLarge(value.len())));
-        }
+        let (server, key) = self.locate_for(key, &value)?;
         let response = server.one(Request::extend(opcode, key, value)).await?;
         let status = expect(server, response.status, &[Status::NOT_STORED, Status::NOT_FOUND])?;
         Ok(status == Status::OK)

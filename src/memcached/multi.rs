@@ -19,8 +19,7 @@ impl Client {
         let answers = self.many(requests).await.into_iter();
         let to_value = |(server, response): (&Server, Option<Response>)| {
             let value = response.map_or(Ok(None), |response| found(server, response))?;
-            server.counters().hits.add(usize::from(value.is_some()));
-            server.counters().misses.add(usize::from(value.is_none()));
+            server.counters().count_look_up(value.is_some());
             Ok(value)
         };
         answers.map(|answer| answer.and_then(to_value)).collect()
@@ -69,11 +68,11 @@ impl Client {
         let mut batches: Vec<Batch> = vec![];
         let mut open: Vec<Option<usize>> = vec![None; self.servers.len()];
         for (index, (key, request)) in requests.enumerate() {
-            let server = if is_valid(key) { Some(self.ring.server_of(key)) } else { None };
-            let Some(number) = server else {
+            if !is_valid(key) {
                 results.push(Err(Error::local(ErrorKind::InvalidKey)));
                 continue;
-            };
+            }
+            let number = self.ring.server_of(key);
             results.push(Ok((&self.servers[number], None)));
             let batch = *open[number].get_or_insert_with(|| {
                 batches.push(Batch { server: number, places: vec![], requests: vec![] });

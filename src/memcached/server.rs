@@ -66,6 +66,10 @@ impl Server {
         &self.shared.counters
     }
 
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.shared.address
+    }
+
     pub(super) fn stats(&self) -> ServerStats {
         self.shared.counters.snapshot(&self.shared.address)
     }

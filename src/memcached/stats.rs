@@ -56,6 +56,11 @@ impl Counter {
 }
 
 impl Counters {
+    pub(super) fn count_look_up(&self, is_hit: bool) {
+        let counter = if is_hit { &self.hits } else { &self.misses };
+        counter.add(1);
+    }
+
     pub(super) fn snapshot(&self, server: &ServerAddress) -> ServerStats {
         ServerStats {
             server: server.clone(),
