@@ -92,7 +92,7 @@ impl Client {
         expires: Expiration,
     ) -> Result<(), Error> {
         let key = key.as_ref();
-        match self.store(Opcode::Set, key, value.into(), expires, 0).await {
+        match self.store(Opcode::Set, key, value.into(), expires, 0, &[]).await {
             Err(error) if matches!(error.kind(), ErrorKind::Refused(_) | ErrorKind::TooLarge(_)) => {
                 self.delete(key).await?;
                 Err(error)
@@ -112,7 +112,8 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let status = self.store(Opcode::Add, key.as_ref(), value.into(), expires, 0).await?;
+        let present = [Status::EXISTS, Status::NOT_STORED];
+        let status = self.store(Opcode::Add, key.as_ref(), value.into(), expires, 0, &present).await?;
         Ok(status == Status::OK)
     }
 
@@ -127,7 +128,8 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, 0).await?;
+        let missing = [Status::NOT_FOUND, Status::NOT_STORED];
+        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, 0, &missing).await?;
         Ok(status == Status::OK)
     }
 
@@ -150,7 +152,8 @@ impl Client {
             // On the wire 0 means "whatever the version". It is what a server without versions answers.
             return Ok(Cas::Changed);
         }
-        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, version).await? {
+        let other = [Status::EXISTS, Status::NOT_FOUND];
+        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, version, &other).await? {
             Status::EXISTS => Cas::Changed,
             Status::NOT_FOUND => Cas::Missing,
             _ => Cas::Stored,
@@ -290,11 +293,12 @@ impl Client {
         value: Bytes,
         expires: Expiration,
         cas: u64,
+        also: &[Status],
     ) -> Result<Status, Error> {
         let (server, key) = self.locate_for(key, &value)?;
         let request = Request::store(opcode, key, value, 0, expires.to_wire(unix_time()), cas);
         let response = server.one(request).await?;
-        expect(server, response.status, &[Status::EXISTS, Status::NOT_FOUND, Status::NOT_STORED])
+        expect(server, response.status, also)
     }
 
     async fn extend(&self, opcode: Opcode, key: &[u8], value: Bytes) -> Result<bool, Error> {

@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -19,9 +21,10 @@ use super::protocol::{Malformed, Opcode, Request, Response, Status, decode};
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects to a server. Has no time limit of its own.
+/// Connects to a server. Has no time limit of its own for all of it; no address has more than its share.
 pub(super) async fn connect(options: &Options, server: &ServerAddress) -> Result<Box<dyn Stream>, ErrorKind> {
-    let tcp = connect_tcp(server).await.map_err(|error| ErrorKind::Connect(error.to_string().into()))?;
+    let tcp = connect_tcp(server, options.connect_timeout).await;
+    let tcp = tcp.map_err(|error| ErrorKind::Connect(error.to_string().into()))?;
     let Some(config) = &options.tls else { return Ok(Box::new(tcp)) };
     let failed = |error: &dyn std::error::Error| ErrorKind::Connect(format!("TLS: {error}").into());
     let name = ServerName::try_from(server.host.clone()).map_err(|error| failed(&error))?;
@@ -29,12 +32,20 @@ pub(super) async fn connect(options: &Options, server: &ServerAddress) -> Result
     Ok(Box::new(tls.map_err(|error| failed(&error))?))
 }
 
-async fn connect_tcp(server: &ServerAddress) -> io::Result<TcpStream> {
+async fn connect_tcp(server: &ServerAddress, limit: Duration) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host((server.host.as_str(), server.port)).await?.collect();
+    connect_any(&addresses, limit).await
+}
+
+/// Connects to the first address that answers. One that swallows what is sent to it leaves time for the others.
+async fn connect_any(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((server.host.as_str(), server.port)).await? {
-        match connect_address(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    for address in addresses {
+        match timeout(share, connect_address(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {share:?}")),
         }
     }
     Err(last)
@@ -91,5 +102,61 @@ async fn exchange(stream: &mut Box<dyn Stream>, requests: &[Request]) -> Result<
         if stream.read_buf(&mut buffer).await.map_err(closed)? == 0 {
             return Err(ErrorKind::Closed("by the server".into()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Long enough for a loopback connection on a busy machine, and waited for only where nothing answers.
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    async fn refusing() -> SocketAddr {
+        listener().await.1
+    }
+
+    /// A port whose queue of connections is full: what else is sent there is swallowed.
+    async fn swallowing() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            queued.push(stream);
+        }
+        (listener, queued, address)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_is_followed_by_the_next() {
+        let (_listener, open) = listener().await;
+        let stream = connect_any(&[refusing().await, open], LIMIT).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_all_is_followed_by_the_next() {
+        let (_full, _queued, full) = swallowing().await;
+        let (_listener, open) = listener().await;
+        let stream = timeout(LIMIT, connect_any(&[full, open], LIMIT)).await.expect("there is time").unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+    }
+
+    #[tokio::test]
+    async fn the_last_error_is_told_where_no_address_answers() {
+        let error = connect_any(&[refusing().await, refusing().await], LIMIT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = connect_any(&[], LIMIT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

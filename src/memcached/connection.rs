@@ -211,6 +211,9 @@ impl Connection {
             if front.collected.len() == MOST_ANSWERS {
                 return unexpected("number of answers");
             }
+            if front.collected.is_empty() {
+                front.collected.reserve(front.last.wrapping_sub(front.first) as usize + 1);
+            }
             front.collected.push((index as usize, response));
             return Ok(());
         }

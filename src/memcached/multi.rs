@@ -1,6 +1,6 @@
 //! The multi-key verbs: one quiet pipeline per server, all servers in parallel.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
 use super::client::{Client, LONGEST_VALUE, Value, expect, found, is_valid, unix_time, well};
@@ -10,6 +10,9 @@ use super::server::Server;
 
 /// Keys sent to one server in one pipeline; more go in several.
 const LONGEST_BATCH: usize = 1000;
+
+/// Bytes that a key is expected to have.
+const TYPICAL_KEY: usize = 32;
 
 /// Every result stands where its key stood. A server that fails costs its own keys and no others.
 impl Client {
@@ -62,9 +65,12 @@ impl Client {
     /// Sends quiet commands, each to its server, and returns what was answered to each: nothing, mostly.
     async fn many<'a, F: FnOnce(Bytes) -> Request>(
         &self,
-        requests: impl Iterator<Item = (&'a [u8], F)>,
+        requests: impl ExactSizeIterator<Item = (&'a [u8], F)>,
     ) -> Vec<Result<(&Server, Option<Response>), Error>> {
-        let mut results = Vec::new();
+        let count = requests.len();
+        let mut results = Vec::with_capacity(count);
+        // One allocation for all keys, which share it.
+        let mut keys = BytesMut::with_capacity(count * TYPICAL_KEY);
         let mut batches: Vec<Batch> = vec![];
         let mut open: Vec<Option<usize>> = vec![None; self.servers.len()];
         for (index, (key, request)) in requests.enumerate() {
@@ -75,11 +81,15 @@ impl Client {
             let number = self.ring.server_of(key);
             results.push(Ok((&self.servers[number], None)));
             let batch = *open[number].get_or_insert_with(|| {
-                batches.push(Batch { server: number, places: vec![], requests: vec![] });
+                // Room for all: with one server it is just right, and it is not kept for long.
+                let room = (count - index).min(LONGEST_BATCH);
+                let (places, requests) = (Vec::with_capacity(room), Vec::with_capacity(room + 1));
+                batches.push(Batch { server: number, places, requests });
                 batches.len() - 1
             });
             batches[batch].places.push(index);
-            batches[batch].requests.push(request(Bytes::copy_from_slice(key)));
+            keys.extend_from_slice(key);
+            batches[batch].requests.push(request(keys.split().freeze()));
             if batches[batch].places.len() == LONGEST_BATCH {
                 open[number] = None;
             }

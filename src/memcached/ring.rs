@@ -11,6 +11,8 @@ const POINTS_PER_SERVER: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Ring {
     points: Vec<(u32, usize)>,
+    /// With one server there is nothing to look for.
+    is_of_one: bool,
 }
 
 impl Ring {
@@ -21,7 +23,7 @@ impl Ring {
             |(index, server)| (0..POINTS_PER_SERVER).map(move |number| (point(server, number), index));
         let mut points: Vec<_> = servers.iter().enumerate().flat_map(places).collect();
         points.sort_by_key(|(place, _)| *place);
-        Self { points }
+        Self { points, is_of_one: servers.len() == 1 }
     }
 
     /// Returns the index of the server that has a key.
@@ -31,6 +33,9 @@ impl Ring {
     /// If there are no servers.
     #[must_use]
     pub fn server_of(&self, key: &[u8]) -> usize {
+        if self.is_of_one {
+            return 0;
+        }
         let place = hash(key);
         let next = self.points.partition_point(|(point, _)| *point < place);
         self.points[next % self.points.len()].1

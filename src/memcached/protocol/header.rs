@@ -30,15 +30,18 @@ pub struct Header {
 impl Header {
     /// Appends a request's header.
     pub fn put_request(&self, out: &mut BytesMut) {
-        out.put_u8(REQUEST);
-        out.put_u8(self.opcode);
-        out.put_u16(self.key_length);
-        out.put_u8(self.extras_length);
-        out.put_u8(0); // data type: raw bytes, the only one
-        out.put_u16(self.code);
-        out.put_u32(self.body_length);
-        out.put_u32(self.opaque);
-        out.put_u64(self.cas);
+        let mut bytes = [0; LENGTH];
+        let mut rest = &mut bytes[..];
+        rest.put_u8(REQUEST);
+        rest.put_u8(self.opcode);
+        rest.put_u16(self.key_length);
+        rest.put_u8(self.extras_length);
+        rest.put_u8(0); // data type: raw bytes, the only one
+        rest.put_u16(self.code);
+        rest.put_u32(self.body_length);
+        rest.put_u32(self.opaque);
+        rest.put_u64(self.cas);
+        out.extend_from_slice(&bytes);
     }
 
     /// Reads a response's header, or `None` if this is none.
