@@ -4,6 +4,7 @@ pub mod locmem;
 pub mod memcache_crate;
 pub mod memcached;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,8 +18,15 @@ use super::Ttl;
 /// What holds for every backend:
 ///
 /// - A key is what [`KeyPrefix::apply`](super::KeyPrefix::apply) returns: clean, and at most 250 bytes long.
-/// - A miss is `Ok(None)`. An error means that the store could not be asked.
+/// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked, or
+///   would not do it.
 /// - An empty value is a value.
+/// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`].
+/// - A lifetime is exact to a second. One that is over ends a value at once.
+/// - [`add`](Self::add), [`replace`](Self::replace), [`incr`](Self::incr) and [`decr`](Self::decr) are atomic among all
+///   who share the store.
+/// - The results of a multi-key operation stand where their keys stood, and it costs the same few round trips however
+///   many keys there are. No keys are no round trip. Its keys are distinct.
 /// - A write that fails leaves no older value behind for good: the backend deletes the key as soon as it can, and
 ///   answers no `get` from that server before it has.
 /// - It neither blocks a thread of the runtime nor waits longer than its own, short, operation timeout.
@@ -28,21 +36,58 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns the value of a key.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
 
+    /// Returns the values of keys.
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>>;
+
     /// Stores a value, whatever was there. A lifetime that is over leaves nothing.
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error>;
+
+    /// Stores values, whatever was there.
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>>;
+
+    /// Stores a value where there is none, and returns whether there was none.
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
+
+    /// Stores a value where there is one, and returns whether there was one.
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
     /// Removes a key, and returns whether it was there.
     async fn delete(&self, key: &str) -> Result<bool, Error>;
 
+    /// Removes keys, and returns for each whether it was there.
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>>;
+
+    /// Gives a value a new lifetime, and returns whether there is one.
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error>;
+
+    /// Adds to a number and returns the sum, or `None` if there is no such key. The lifetime stays.
+    ///
+    /// A number is an unsigned one of 64 bits in decimal digits, perhaps with blanks behind it, which memcached leaves
+    /// where a number became shorter. The sum wraps. Anything else is [`ErrorKind::NotANumber`].
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error>;
+
+    /// Subtracts from a number, down to 0, and returns the rest; otherwise as [`incr`](Self::incr).
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error>;
+
+    /// Removes everything, whoever stored it.
+    async fn clear(&self) -> Result<(), Error>;
+
+    /// Returns what each server, or the store itself, says of itself.
+    async fn stats(&self) -> Vec<ServerStats>;
+
     /// Tries every server once, through the same connections that are used otherwise. Without servers, nothing.
     async fn check(&self) -> Vec<ServerCheck>;
+
+    /// Names the server that has a key, or the store itself where there are none.
+    fn server_of(&self, key: &str) -> String;
 
     /// Says in a few words what and where the store is; never a password.
     fn describe(&self) -> String;
 }
 
-/// A value this long still fits into a memcached item of its default 1 MiB, with key and header.
-const LARGEST_VALUE: usize = 1_000_000;
+/// A value this long still fits into a memcached item of its default 1 MiB, with key and header. No backend takes
+/// longer ones, so that what works in development works on the servers.
+pub const LARGEST_VALUE: usize = 1_000_000;
 
 /// What one try of one server found.
 #[derive(Debug)]
@@ -53,6 +98,30 @@ pub struct ServerCheck {
     pub outcome: Result<String, Error>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// What one server says of itself.
+#[derive(Debug)]
+pub struct ServerStats {
+    /// `host:port`, or the name of the store.
+    pub server: String,
+    /// Its numbers, as it names them.
+    pub stats: Result<BTreeMap<String, String>, Error>,
+}
+
+/// Returns a value that is not too long, or the error that says so.
+fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
+    if value.len() <= LARGEST_VALUE {
+        return Ok(value);
+    }
+    Err(Error { server: server.into(), kind: ErrorKind::TooLarge(value.len()) })
+}
+
+/// Reads a number as memcached does: digits, perhaps with blanks behind them.
+fn parse_number(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii_end();
+    let is_number = digits.first().is_some_and(u8::is_ascii_digit);
+    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
 fn describe_server(version: &str, user: Option<&str>) -> String {
@@ -88,6 +157,8 @@ pub enum ErrorKind {
     Protocol(String),
     /// More bytes than the store takes.
     TooLarge(usize),
+    /// The value to count with is no number.
+    NotANumber,
     /// The server is well and did not store the value: too large for its settings, or no memory left.
     Refused(String),
 }
@@ -96,7 +167,7 @@ impl ErrorKind {
     /// Returns whether the next operation can be expected to fail as well.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        !matches!(self, Self::TooLarge(_) | Self::Refused(_))
+        !matches!(self, Self::TooLarge(_) | Self::NotANumber | Self::Refused(_))
     }
 }
 
@@ -110,6 +181,7 @@ impl fmt::Display for ErrorKind {
             Self::Unauthenticated => f.write_str("user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),
+            Self::NotANumber => f.write_str("the value is no number"),
             Self::Refused(cause) => write!(f, "did not store the value ({cause})"),
         }
     }

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::Expiry;
+use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 
-use super::{Backend, Error, ServerCheck};
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number};
 use crate::cache::Ttl;
 
 /// How many bytes of keys and values are kept before the least useful are evicted.
 const CAPACITY: u32 = 64 * 1024 * 1024;
+
+const NAME: &str = "this process";
 
 /// The in-process backend.
 pub struct Locmem {
@@ -21,7 +24,15 @@ pub struct Locmem {
 #[derive(Clone)]
 struct Entry {
     value: Bytes,
-    ttl: Ttl,
+    lifetime: Lifetime,
+}
+
+/// What a write says of an entry's lifetime.
+#[derive(Clone, Copy)]
+enum Lifetime {
+    New(Ttl),
+    /// As it is.
+    Kept,
 }
 
 impl Locmem {
@@ -35,11 +46,56 @@ impl Locmem {
             Cache::builder().max_capacity(CAPACITY.into()).weigher(weigh).expire_after(PerEntry).build();
         Self { entries }
     }
+
+    fn store(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
+        // A value that is too long leaves no older one behind.
+        match fitting(value, NAME) {
+            Ok(value) if !ttl.is_over() => self.entries.insert(key.to_owned(), Entry::new(value, ttl)),
+            other => {
+                self.entries.invalidate(key);
+                other?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores an entry if there is one, or if there is none, and returns whether that was so.
+    fn store_if(&self, key: &str, value: Bytes, ttl: Ttl, present: bool) -> Result<bool, Error> {
+        let value = fitting(value, NAME)?;
+        let mut is_met = false;
+        self.entries.entry_by_ref(key).and_compute_with(|entry| {
+            is_met = entry.is_some() == present;
+            match is_met {
+                true if ttl.is_over() => Op::Remove,
+                true => Op::Put(Entry::new(value, ttl)),
+                false => Op::Nop,
+            }
+        });
+        Ok(is_met)
+    }
+
+    fn count(&self, key: &str, change: impl FnOnce(u64) -> u64) -> Result<Option<u64>, Error> {
+        let not_a_number = || Error { server: NAME.into(), kind: ErrorKind::NotANumber };
+        let mut changed = None;
+        let outcome = self.entries.entry_by_ref(key).and_try_compute_with(|entry| {
+            let Some(entry) = entry else { return Ok(Op::Nop) };
+            let number = change(parse_number(&entry.value().value).ok_or_else(not_a_number)?);
+            changed = Some(number);
+            Ok(Op::Put(Entry { value: number.to_string().into(), lifetime: Lifetime::Kept }))
+        });
+        outcome.map(|_| changed)
+    }
 }
 
 impl Default for Locmem {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Entry {
+    fn new(value: Bytes, ttl: Ttl) -> Self {
+        Self { value, lifetime: Lifetime::New(ttl) }
     }
 }
 
@@ -49,25 +105,73 @@ impl Backend for Locmem {
         Ok(self.entries.get(key).map(|entry| entry.value))
     }
 
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
+        keys.iter().map(|key| Ok(self.entries.get(key).map(|entry| entry.value))).collect()
+    }
+
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        if ttl.is_over() {
-            self.entries.invalidate(key);
-        } else {
-            self.entries.insert(key.to_owned(), Entry { value, ttl });
-        }
-        Ok(())
+        self.store(key, value, ttl)
+    }
+
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
+        values.iter().map(|(key, value)| self.store(key, value.clone(), ttl)).collect()
+    }
+
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        self.store_if(key, value, ttl, false)
+    }
+
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        self.store_if(key, value, ttl, true)
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
         Ok(self.entries.remove(key).is_some())
     }
 
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
+        keys.iter().map(|key| Ok(self.entries.remove(key).is_some())).collect()
+    }
+
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        let outcome = self.entries.entry_by_ref(key).and_compute_with(|entry| match entry {
+            None => Op::Nop,
+            Some(_) if ttl.is_over() => Op::Remove,
+            Some(entry) => Op::Put(Entry::new(entry.into_value().value, ttl)),
+        });
+        Ok(!matches!(outcome, CompResult::StillNone(_)))
+    }
+
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(key, |number| number.wrapping_add(delta))
+    }
+
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(key, |number| number.saturating_sub(delta))
+    }
+
+    async fn clear(&self) -> Result<(), Error> {
+        self.entries.invalidate_all();
+        Ok(())
+    }
+
+    async fn stats(&self) -> Vec<ServerStats> {
+        self.entries.run_pending_tasks();
+        let stats = [("curr_items", self.entries.entry_count()), ("bytes", self.entries.weighted_size())];
+        let stats = stats.map(|(name, number)| (name.to_owned(), number.to_string()));
+        vec![ServerStats { server: NAME.into(), stats: Ok(stats.into()) }]
+    }
+
     async fn check(&self) -> Vec<ServerCheck> {
         vec![]
     }
 
+    fn server_of(&self, _: &str) -> String {
+        NAME.into()
+    }
+
     fn describe(&self) -> String {
-        format!("in this process, up to {} MB", CAPACITY / 1024 / 1024)
+        format!("in {NAME}, up to {} MB", CAPACITY / 1024 / 1024)
     }
 }
 
@@ -76,7 +180,7 @@ struct PerEntry;
 
 impl Expiry<String, Entry> for PerEntry {
     fn expire_after_create(&self, _: &String, entry: &Entry, _: Instant) -> Option<Duration> {
-        lifetime(entry)
+        entry.lifetime.after(None)
     }
 
     fn expire_after_update(
@@ -84,15 +188,19 @@ impl Expiry<String, Entry> for PerEntry {
         _: &String,
         entry: &Entry,
         _: Instant,
-        _: Option<Duration>,
+        left: Option<Duration>,
     ) -> Option<Duration> {
-        lifetime(entry)
+        entry.lifetime.after(left)
     }
 }
 
-fn lifetime(entry: &Entry) -> Option<Duration> {
-    match entry.ttl {
-        Ttl::Never => None,
-        Ttl::After(lifetime) => Some(lifetime),
+impl Lifetime {
+    /// Returns how long an entry lives from now, of which `left` was left.
+    fn after(self, left: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::New(Ttl::Never) => None,
+            Self::New(Ttl::After(lifetime)) => Some(lifetime),
+            Self::Kept => left,
+        }
     }
 }

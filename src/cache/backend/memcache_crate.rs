@@ -13,17 +13,19 @@ mod breaker;
 mod connector;
 mod server;
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use memcache::{Client, CommandError, MemcacheError};
 use tokio::time::Instant;
 
 use self::connector::Connector;
 use self::server::Server;
-use super::{Backend, Error, ErrorKind, LARGEST_VALUE, ServerCheck, describe_server};
+use super::{Backend, Error, ServerCheck, ServerStats, describe_server, fitting};
 use crate::cache::Ttl;
 use crate::memcached::{Expiration, Options, Ring};
 
@@ -56,12 +58,56 @@ impl MemcacheCrate {
         &self.servers[self.ring.server_of(key.as_bytes())]
     }
 
+    /// Runs an operation on many keys, each server's share of them at once, and returns the results in the keys' order.
+    async fn on_each_server<T: Clone>(
+        &self,
+        keys: &[String],
+        operation: impl AsyncFn(&Arc<Server>, Vec<String>) -> Result<Vec<Result<T, Error>>, Error>,
+    ) -> Vec<Result<T, Error>> {
+        let mut shares: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            shares.entry(self.ring.server_of(key.as_bytes())).or_default().push(index);
+        }
+        let asked = shares.into_iter().map(async |(server, places)| {
+            let share = places.iter().map(|index| keys[*index].clone()).collect();
+            (places, operation(&self.servers[server], share).await)
+        });
+        let mut results: BTreeMap<usize, _> = BTreeMap::new();
+        for (places, outcome) in join_all(asked).await {
+            let share = outcome.unwrap_or_else(|error| vec![Err(error); places.len()]);
+            results.extend(places.into_iter().zip(share));
+        }
+        results.into_values().collect()
+    }
+
     async fn check_one(&self, server: &Arc<Server>) -> ServerCheck {
         let started = Instant::now();
         let version = server.read(server::greet).await;
         let user = self.user.as_deref().filter(|_| server.is_authenticated());
         let outcome = version.map(|version| describe_server(&version, user));
         ServerCheck { server: server.name().into(), outcome, took: started.elapsed() }
+    }
+}
+
+fn to_wire(ttl: Ttl) -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Expiration::from(ttl).to_wire(now)
+}
+
+/// Makes an answer of the error that says that a condition was not met.
+fn condition(stored: Result<(), MemcacheError>) -> Result<bool, MemcacheError> {
+    match stored {
+        Ok(()) => Ok(true),
+        Err(MemcacheError::CommandError(CommandError::KeyExists | CommandError::KeyNotFound)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes an answer of the error that says that there is no such key.
+fn present<T>(found: Result<T, MemcacheError>) -> Result<Option<T>, MemcacheError> {
+    match found {
+        Err(MemcacheError::CommandError(CommandError::KeyNotFound)) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -73,15 +119,27 @@ impl Backend for MemcacheCrate {
         Ok(value.map(Bytes::from))
     }
 
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
+        self.on_each_server(keys, async |server, keys| {
+            let asked = keys.clone();
+            let values = server.read(move |client| {
+                let keys: Vec<_> = asked.iter().map(String::as_str).collect();
+                client.gets::<Vec<u8>>(&keys)
+            });
+            let mut values = values.await?;
+            Ok(keys.iter().map(|key| Ok(values.remove(key).map(Bytes::from))).collect())
+        })
+        .await
+    }
+
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let expiration = Expiration::from(ttl).to_wire(now);
-        let (server, name, length) = (self.server_of(key), key.to_owned(), value.len());
-        let stored = match length {
-            0..=LARGEST_VALUE => {
-                server.write(key, move |client| client.set(&name, &value[..], expiration)).await
+        let expiration = to_wire(ttl);
+        let (server, name) = (self.server_of(key), key.to_owned());
+        let stored = match fitting(value, server.name()) {
+            Ok(value) => {
+                server.write(&[name.clone()], move |client| client.set(&name, &value[..], expiration)).await
             }
-            _ => Err(server.error(ErrorKind::TooLarge(length))),
+            Err(error) => Err(error),
         };
         if stored.as_ref().is_err_and(|error| !error.kind.is_outage()) {
             self.delete(key).await?;
@@ -89,13 +147,74 @@ impl Backend for MemcacheCrate {
         stored
     }
 
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
+        join_all(values.iter().map(|(key, value)| self.set(key, value.clone(), ttl))).await
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
+        self.on_each_server(keys, async |server, keys| {
+            let asked = keys.clone();
+            let deleted = server.write(&keys, move |client| asked.iter().map(|key| client.delete(key)).collect());
+            deleted.await.map(|deleted: Vec<_>| deleted.into_iter().map(Ok).collect())
+        })
+        .await
+    }
+
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
+        let value = fitting(value, server.name())?;
+        server.once(move |client| condition(client.add(&name, &value[..], expiration))).await
+    }
+
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
+        let value = fitting(value, server.name())?;
+        let replace = move |client: &Client| condition(client.replace(&name, &value[..], expiration));
+        server.write(&[key.to_owned()], replace).await
+    }
+
     async fn delete(&self, key: &str) -> Result<bool, Error> {
         let name = key.to_owned();
-        self.server_of(key).write(key, move |client| client.delete(&name)).await
+        self.server_of(key).write(&[name.clone()], move |client| client.delete(&name)).await
+    }
+
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        let (name, expiration) = (key.to_owned(), to_wire(ttl));
+        self.server_of(key).read(move |client| client.touch(&name, expiration)).await
+    }
+
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        let name = key.to_owned();
+        self.server_of(key).once(move |client| present(client.increment(&name, delta))).await
+    }
+
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        let name = key.to_owned();
+        self.server_of(key).once(move |client| present(client.decrement(&name, delta))).await
+    }
+
+    async fn clear(&self) -> Result<(), Error> {
+        let flushes = self.servers.iter().map(|server| server.read(Client::flush));
+        join_all(flushes).await.into_iter().collect()
+    }
+
+    async fn stats(&self) -> Vec<ServerStats> {
+        let asked = self.servers.iter().map(async |server| {
+            let stats = server.read(Client::stats).await;
+            let own = |stats: Vec<(String, HashMap<String, String>)>| {
+                stats.into_iter().flat_map(|(_, stats)| stats).collect()
+            };
+            ServerStats { server: server.name().into(), stats: stats.map(own) }
+        });
+        join_all(asked).await
     }
 
     async fn check(&self) -> Vec<ServerCheck> {
         join_all(self.servers.iter().map(|server| self.check_one(server))).await
+    }
+
+    fn server_of(&self, key: &str) -> String {
+        self.server_of(key).name().into()
     }
 
     fn describe(&self) -> String {

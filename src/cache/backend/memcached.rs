@@ -4,14 +4,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Backend, Error, ErrorKind, LARGEST_VALUE, ServerCheck, describe_server};
+use super::{Backend, Error, ErrorKind, LARGEST_VALUE, ServerCheck, ServerStats, describe_server, fitting};
 use crate::cache::Ttl;
-use crate::memcached::{self, Client, Expiration, Options, ServerAddress};
+use crate::memcached::protocol::Status;
+use crate::memcached::{self, Client, Expiration, Options, Ring, ServerAddress};
 
 /// The backend over our own client.
 pub struct Memcached {
     client: Client,
     servers: Vec<ServerAddress>,
+    ring: Ring,
     user: Option<String>,
 }
 
@@ -25,7 +27,8 @@ impl Memcached {
     pub fn new(options: Options) -> Self {
         let servers = options.servers.clone();
         let user = options.credentials.as_ref().map(|credentials| credentials.username.clone());
-        Self { client: Client::new(options), servers, user }
+        let ring = Ring::new(&servers);
+        Self { client: Client::new(options), servers, ring, user }
     }
 }
 
@@ -35,16 +38,72 @@ impl Backend for Memcached {
         Ok(self.client.get(key).await?.map(|value| value.data))
     }
 
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
+        let values = self.client.get_many(keys).await.into_iter();
+        values.map(|value| Ok(value?.map(|value| value.data))).collect()
+    }
+
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        if value.len() > LARGEST_VALUE {
-            self.client.delete(key).await?;
-            return Err(Error { server: "memcached".into(), kind: ErrorKind::TooLarge(value.len()) });
+        match fitting(value, &self.server_of(key)) {
+            Ok(value) => Ok(self.client.set(key, value, ttl.into()).await?),
+            Err(error) => {
+                self.client.delete(key).await?;
+                Err(error)
+            }
         }
-        Ok(self.client.set(key, value, ttl.into()).await?)
+    }
+
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
+        let (long, fit): (Vec<_>, Vec<_>) =
+            values.iter().enumerate().partition(|(_, (_, value))| value.len() > LARGEST_VALUE);
+        let mut results = vec![Ok(()); values.len()];
+        for (index, (key, value)) in long {
+            results[index] = self.set(key, value.clone(), ttl).await;
+        }
+        let sent: Vec<_> = fit.iter().map(|(_, (key, value))| (key, value.clone())).collect();
+        for ((index, _), stored) in fit.iter().zip(self.client.set_many(&sent, ttl.into()).await) {
+            results[*index] = stored.map_err(Error::from);
+        }
+        results
+    }
+
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        Ok(self.client.add(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
+    }
+
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        Ok(self.client.replace(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
         Ok(self.client.delete(key).await?)
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
+        self.client.delete_many(keys).await.into_iter().map(|deleted| Ok(deleted?)).collect()
+    }
+
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        Ok(self.client.touch(key, ttl.into()).await?)
+    }
+
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        Ok(self.client.incr(key, delta).await?)
+    }
+
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        Ok(self.client.decr(key, delta).await?)
+    }
+
+    async fn clear(&self) -> Result<(), Error> {
+        Ok(self.client.flush().await?)
+    }
+
+    async fn stats(&self) -> Vec<ServerStats> {
+        let stats = self.client.stats().await.into_iter();
+        stats
+            .map(|(server, stats)| ServerStats { server: server.to_string(), stats: stats.map_err(Error::from) })
+            .collect()
     }
 
     async fn check(&self) -> Vec<ServerCheck> {
@@ -57,6 +116,10 @@ impl Backend for Memcached {
             ServerCheck { server: server.to_string(), outcome, took }
         });
         checks.collect()
+    }
+
+    fn server_of(&self, key: &str) -> String {
+        self.servers[self.ring.server_of(key.as_bytes())].to_string()
     }
 
     fn describe(&self) -> String {
@@ -84,6 +147,7 @@ impl From<memcached::Error> for Error {
             Kind::Authentication => ErrorKind::Unauthenticated,
             Kind::Protocol(cause) => ErrorKind::Protocol(cause.to_string()),
             Kind::TooLarge(bytes) => ErrorKind::TooLarge(*bytes),
+            Kind::Refused(Status::NOT_A_NUMBER) => ErrorKind::NotANumber,
             other => ErrorKind::Refused(other.to_string()),
         };
         Self { server: error.server().unwrap_or("memcached").into(), kind }

@@ -30,8 +30,8 @@ pub(super) enum Opened {
 }
 
 impl Breaker {
-    /// Returns whether the server is left out. `owed` is the key of the write that does not happen then.
-    pub(super) fn refuses(&self, owed: Option<&str>) -> bool {
+    /// Returns whether the server is left out. `owed` are the keys of the write that does not happen then.
+    pub(super) fn refuses(&self, owed: &[String]) -> bool {
         let mut state = self.state();
         if state.open {
             state.owe(owed);
@@ -39,8 +39,8 @@ impl Breaker {
         state.open
     }
 
-    /// Leaves the server out. `owed` is the key of the write that failed, if it was one.
-    pub(super) fn open(&self, owed: Option<&str>) -> Opened {
+    /// Leaves the server out. `owed` are the keys of the write that failed, if it was one.
+    pub(super) fn open(&self, owed: &[String]) -> Opened {
         let mut state = self.state();
         state.owe(owed);
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
@@ -71,12 +71,13 @@ impl Breaker {
 }
 
 impl State {
-    fn owe(&mut self, key: Option<&str>) {
-        let Some(key) = key else { return };
-        if self.owed.len() < MOST_OWED {
-            self.owed.insert(key.to_owned());
-        } else if !self.owed.contains(key) {
-            self.forgotten += 1;
+    fn owe(&mut self, keys: &[String]) {
+        for key in keys {
+            if self.owed.len() < MOST_OWED {
+                self.owed.insert(key.clone());
+            } else if !self.owed.contains(key) {
+                self.forgotten += 1;
+            }
         }
     }
 }
@@ -88,20 +89,20 @@ mod tests {
     #[test]
     fn it_stays_open_until_all_owed_deletes_are_delivered() {
         let breaker = Breaker::default();
-        assert_eq!(breaker.open(Some("a")), Opened::Now);
+        assert_eq!(breaker.open(&["a".into()]), Opened::Now);
         let delivered = breaker.owed();
-        assert_eq!(breaker.open(Some("b")), Opened::Before);
+        assert_eq!(breaker.open(&["b".into()]), Opened::Before);
         assert_eq!(breaker.close(&delivered), None);
-        assert!(breaker.refuses(None));
+        assert!(breaker.refuses(&[]));
         assert_eq!(breaker.close(&breaker.owed()), Some(0));
-        assert!(!breaker.refuses(None));
+        assert!(!breaker.refuses(&[]));
     }
 
     #[test]
     fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
         let breaker = Breaker::default();
         for number in 0..MOST_OWED + 7 {
-            breaker.open(Some(&number.to_string()));
+            breaker.open(&[number.to_string()]);
         }
         assert_eq!(breaker.close(&breaker.owed()), Some(7));
     }

@@ -21,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;
 
+/// "Increment or decrement of a value that is no number" (memcached `protocol_binary.h`).
+const NOT_A_NUMBER: u16 = 0x06;
+
 /// "Out of memory": what a server that may not evict answers when it is full (memcached `protocol_binary.h`).
 const OUT_OF_MEMORY: u16 = 0x82;
 
@@ -145,6 +148,7 @@ pub(super) fn classify(error: &MemcacheError) -> ErrorKind {
         MemcacheError::CommandError(CommandError::Unknown(OUT_OF_MEMORY)) => {
             ErrorKind::Refused("out of memory".into())
         }
+        MemcacheError::CommandError(CommandError::Unknown(NOT_A_NUMBER)) => ErrorKind::NotANumber,
         other => ErrorKind::Protocol(other.to_string()),
     }
 }

@@ -24,6 +24,15 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many deletes a recovering server is sent at once, so that they fit into one operation's time.
 const OWED_AT_ONCE: usize = 50;
 
+/// What an operation runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    /// One that is idle, if there is one. Where the server has closed it meanwhile, the operation runs again.
+    Kept,
+    /// One of its own.
+    New,
+}
+
 pub(super) struct Server {
     name: String,
     connector: Connector,
@@ -61,29 +70,38 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(None, operation).await
+        self.run(&[], Connection::Kept, operation).await
     }
 
-    /// Runs an operation that changes `key`. If it fails, the key is deleted before the server is asked again.
+    /// Runs an operation that changes `keys`. If it fails, they are deleted before the server is asked again.
     pub(super) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
-        key: &str,
+        keys: &[String],
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(Some(key), operation).await
+        self.run(keys, Connection::Kept, operation).await
+    }
+
+    /// Runs an operation that must not happen twice: on a connection that cannot have been closed meanwhile.
+    pub(super) async fn once<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(&[], Connection::New, operation).await
     }
 
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        written: Option<&str>,
+        written: &[String],
+        connection: Connection,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
         if self.breaker.refuses(written) {
             return Err(self.error(ErrorKind::LeftOut));
         }
-        self.attempt(operation).await.map_err(|kind| {
+        self.attempt(connection, operation).await.map_err(|kind| {
             // Too many callers are no fault of the server's; but what they could not write is owed all the same.
-            if kind.is_outage() && (kind != ErrorKind::Busy || written.is_some()) {
+            if kind.is_outage() && (kind != ErrorKind::Busy || !written.is_empty()) {
                 self.leave_out(written, &kind);
             }
             self.error(kind)
@@ -92,6 +110,7 @@ impl Server {
 
     async fn attempt<T: Send + 'static>(
         self: &Arc<Self>,
+        connection: Connection,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, ErrorKind> {
         // The permit goes along to the thread, so that callers who gave up still count.
@@ -100,7 +119,7 @@ impl Server {
         let (server, deadline) = (Arc::clone(self), Instant::now() + OPERATION_TIMEOUT);
         let work = spawn_blocking(move || {
             let _permit = permit;
-            server.blocking(deadline, operation)
+            server.blocking(deadline, connection, operation)
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
@@ -113,9 +132,10 @@ impl Server {
     fn blocking<T>(
         &self,
         deadline: Instant,
+        connection: Connection,
         operation: impl Fn(&Client) -> Result<T, MemcacheError>,
     ) -> Result<T, ErrorKind> {
-        let idle = self.idle().pop();
+        let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
         if let Some(client) = idle {
             match operation(&client).map_err(|error| classify(&error)) {
                 Ok(value) => return Ok(self.keep(client, value)),
@@ -142,7 +162,7 @@ impl Server {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave_out(self: &Arc<Self>, owed: Option<&str>, cause: &ErrorKind) {
+    fn leave_out(self: &Arc<Self>, owed: &[String], cause: &ErrorKind) {
         if self.breaker.open(owed) == Opened::Now {
             tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
             self.idle().clear();
@@ -155,7 +175,7 @@ impl Server {
         let mut owed = self.breaker.owed();
         owed.truncate(OWED_AT_ONCE);
         let keys = owed.clone();
-        self.attempt(move |client| {
+        self.attempt(Connection::Kept, move |client| {
             greet(client)?;
             keys.iter().try_for_each(|key| client.delete(key).map(drop))
         })
