@@ -31,6 +31,7 @@ pub mod backend;
 mod codec;
 mod key;
 pub mod query;
+mod raw;
 mod stats;
 mod strategy;
 mod ttl;
@@ -44,6 +45,7 @@ use serde::de::DeserializeOwned;
 use self::backend::{Backend, ServerCheck};
 
 pub use self::key::{InvalidKey, Key, KeyPrefix};
+pub use self::raw::Raw;
 pub use self::stats::Stats;
 pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;
@@ -66,7 +68,7 @@ impl Cache {
 
     /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
-        let found = self.forgive(key, self.0.backend.get(&self.0.prefix.apply(key)).await).flatten();
+        let found = self.forgive(key, self.backend().get(&self.name(key)).await).flatten();
         let value = found.as_deref().and_then(codec::decode);
         if found.is_some() && value.is_none() {
             self.0.stats.unreadable.add_one();
@@ -80,7 +82,7 @@ impl Cache {
 
     /// Stores a value. If that fails, no older value is left behind.
     pub async fn set<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) {
-        let name = self.0.prefix.apply(key);
+        let name = self.name(key);
         let envelope = match codec::encode(value) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -95,9 +97,24 @@ impl Cache {
 
     /// Removes a key. If that fails, the key stays unread until it could be removed.
     pub async fn delete(&self, key: &Key) {
-        if self.forgive(key, self.0.backend.delete(&self.0.prefix.apply(key)).await).is_some() {
+        if self.forgive(key, self.backend().delete(&self.name(key)).await).is_some() {
             self.0.stats.deletes.add_one();
         }
+    }
+
+    /// Returns a view for tools: raw values, and errors.
+    #[must_use]
+    pub fn raw(&self) -> Raw<'_> {
+        Raw(self)
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        &*self.0.backend
+    }
+
+    /// Returns the name under which the backend stores a key.
+    fn name(&self, key: &Key) -> String {
+        self.0.prefix.apply(key)
     }
 
     /// Tries every server of the backend once.

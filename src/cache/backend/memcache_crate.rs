@@ -137,7 +137,7 @@ impl Backend for MemcacheCrate {
         let (server, name) = (self.server_of(key), key.to_owned());
         let stored = match fitting(value, server.name()) {
             Ok(value) => {
-                server.write(&[name.clone()], move |client| client.set(&name, &value[..], expiration)).await
+                server.write(&[key.to_owned()], move |client| client.set(&name, &value[..], expiration)).await
             }
             Err(error) => Err(error),
         };
@@ -154,7 +154,8 @@ impl Backend for MemcacheCrate {
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
         self.on_each_server(keys, async |server, keys| {
             let asked = keys.clone();
-            let deleted = server.write(&keys, move |client| asked.iter().map(|key| client.delete(key)).collect());
+            let deleted =
+                server.write(&keys, move |client| asked.iter().map(|key| client.delete(key)).collect());
             deleted.await.map(|deleted: Vec<_>| deleted.into_iter().map(Ok).collect())
         })
         .await
@@ -175,7 +176,7 @@ impl Backend for MemcacheCrate {
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
         let name = key.to_owned();
-        self.server_of(key).write(&[name.clone()], move |client| client.delete(&name)).await
+        self.server_of(key).write(&[key.to_owned()], move |client| client.delete(&name)).await
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {

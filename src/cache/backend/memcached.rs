@@ -102,7 +102,10 @@ impl Backend for Memcached {
     async fn stats(&self) -> Vec<ServerStats> {
         let stats = self.client.stats().await.into_iter();
         stats
-            .map(|(server, stats)| ServerStats { server: server.to_string(), stats: stats.map_err(Error::from) })
+            .map(|(server, stats)| ServerStats {
+                server: server.to_string(),
+                stats: stats.map_err(Error::from),
+            })
             .collect()
     }
 
