@@ -7,7 +7,7 @@ use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
 use crate::cache::query::CachedQuery;
-use crate::cache::{Cache, Key};
+use crate::cache::{Cache, CacheOptions, Key};
 use crate::config::cache::{BackendConfig, CacheConfig};
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
@@ -43,7 +43,7 @@ impl AppState {
         let key = Key::new("tasks.all").expect("a constant without blanks");
         Ok(Self {
             db: Database::new(&config.database),
-            list: CachedQuery::new(cache.clone(), key, config.cache.strategy),
+            list: CachedQuery::new(&cache, key, config.cache.strategy),
             changes: TaskTracker::new(),
             cache,
             server: config.server.clone(),
@@ -52,10 +52,10 @@ impl AppState {
 }
 
 fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentials> {
-    let prefix = config.key_prefix.clone();
+    let options = CacheOptions { prefix: config.key_prefix.clone(), ..CacheOptions::default() };
     Ok(match &config.backend {
-        BackendConfig::Locmem => Cache::new(Locmem::new(), prefix),
-        BackendConfig::Memcached(options) => Cache::new(Memcached::new(options.clone()), prefix),
-        BackendConfig::MemcacheCrate(options) => Cache::new(MemcacheCrate::new(options)?, prefix),
+        BackendConfig::Locmem => Cache::new(Locmem::new(), options),
+        BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),
+        BackendConfig::MemcacheCrate(servers) => Cache::new(MemcacheCrate::new(servers)?, options),
     })
 }

@@ -22,84 +22,106 @@
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
 //! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server.
 //!
-//! # What it does not do
-//!
-//! It does not keep concurrent misses from running the same query, and what a [`Strategy`] does not guarantee is
-//! written there.
+//! - **Concurrent misses build once.** [`Cache::get_or_set`] lets one caller build in each process, and one process
+//!   among all that share the backend; see there for who waits how long. What a [`Strategy`] does not guarantee is
+//!   written there.
+//! - **Raw values** are for tools: [`Cache::raw`] reads and stores them without an envelope, and tells errors.
 
 pub mod backend;
+mod build_lock;
 mod codec;
+mod get_or_set;
 mod key;
 pub mod query;
 mod raw;
+mod single_flight;
 mod stats;
 mod strategy;
 mod ttl;
+mod verbs;
 
 use std::fmt;
-use std::sync::Arc;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use self::backend::{Backend, ServerCheck};
+use self::single_flight::Flights;
+use self::stats::Counters;
 
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 pub use self::raw::Raw;
-pub use self::stats::Stats;
+pub use self::stats::{Latency, LayerStats};
 pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;
 
 /// The handle that everything cached goes through. Cheap to clone; no method fails.
 #[derive(Clone)]
-pub struct Cache(Arc<Inner>);
-
-struct Inner {
-    backend: Box<dyn Backend>,
+pub struct Cache {
+    shared: Arc<Shared>,
     prefix: KeyPrefix,
-    stats: Stats,
+    counters: Arc<Counters>,
+}
+
+/// What all handles over one backend share.
+struct Shared {
+    backend: Arc<dyn Backend>,
+    options: CacheOptions,
+    flights: Flights,
+    layers: Mutex<Vec<(&'static str, Arc<Counters>)>>,
+}
+
+/// How a cache is used, whatever its backend.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// Before every key. Empty by default.
+    pub prefix: KeyPrefix,
+    /// For values that have none of their own. Five minutes by default, as in Django.
+    pub default_ttl: Ttl,
+    /// Values of so many bytes and more are compressed. 16 KiB by default.
+    pub compress_from: usize,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        let default_ttl = Ttl::After(Duration::from_secs(300));
+        Self { prefix: KeyPrefix::default(), default_ttl, compress_from: 16 * 1024 }
+    }
 }
 
 impl Cache {
-    /// Puts a handle over a backend. All its keys get the prefix.
-    pub fn new(backend: impl Backend, prefix: KeyPrefix) -> Self {
-        Self(Arc::new(Inner { backend: Box::new(backend), prefix, stats: Stats::default() }))
-    }
-
-    /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
-    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
-        let found = self.forgive(key, self.backend().get(&self.name(key)).await).flatten();
-        let value = found.as_deref().and_then(codec::decode);
-        if found.is_some() && value.is_none() {
-            self.0.stats.unreadable.add_one();
-            tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");
-        }
-        let outcome = if value.is_some() { &self.0.stats.hits } else { &self.0.stats.misses };
-        outcome.add_one();
-        tracing::debug!(cache.key = %key, hit = value.is_some(), "cache get");
-        value
-    }
-
-    /// Stores a value. If that fails, no older value is left behind.
-    pub async fn set<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) {
-        let name = self.name(key);
-        let envelope = match codec::encode(value) {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                tracing::error!(cache.key = %key, %error, "a value that cannot be encoded is left uncached");
-                return self.delete(key).await;
-            }
-        };
-        if self.forgive(key, self.0.backend.set(&name, envelope, ttl).await).is_some() {
-            self.0.stats.fills.add_one();
+    /// Puts a handle over a backend.
+    pub fn new(backend: impl Backend, options: CacheOptions) -> Self {
+        let counters = Arc::<Counters>::default();
+        Self {
+            prefix: options.prefix.clone(),
+            shared: Arc::new(Shared {
+                backend: Arc::new(backend),
+                options,
+                flights: Flights::default(),
+                layers: Mutex::new(vec![("cache", Arc::clone(&counters))]),
+            }),
+            counters,
         }
     }
 
-    /// Removes a key. If that fails, the key stays unread until it could be removed.
-    pub async fn delete(&self, key: &Key) {
-        if self.forgive(key, self.backend().delete(&self.name(key)).await).is_some() {
-            self.0.stats.deletes.add_one();
-        }
+    /// Returns a handle whose operations are counted apart, under this name.
+    #[must_use]
+    pub fn counted_as(&self, name: &'static str) -> Self {
+        let mut layers = self.layers();
+        let known = layers.iter().find(|(layer, _)| *layer == name).map(|(_, counters)| Arc::clone(counters));
+        let counters = known.unwrap_or_else(|| {
+            let counters = Arc::<Counters>::default();
+            layers.push((name, Arc::clone(&counters)));
+            counters
+        });
+        Self { counters, ..self.clone() }
+    }
+
+    /// Returns a handle that sees the values of one version and none of the others. The first is that of every handle;
+    /// its keys are as they are, the others' have `v2:`, `v3:`, … before them.
+    #[must_use]
+    pub fn version(&self, version: u32) -> Self {
+        Self { prefix: self.shared.options.prefix.version(version), ..self.clone() }
     }
 
     /// Returns a view for tools: raw values, and errors.
@@ -108,48 +130,51 @@ impl Cache {
         Raw(self)
     }
 
-    fn backend(&self) -> &dyn Backend {
-        &*self.0.backend
+    /// Returns the lifetime of values that have none of their own.
+    #[must_use]
+    pub fn default_ttl(&self) -> Ttl {
+        self.shared.options.default_ttl
     }
 
-    /// Returns the name under which the backend stores a key.
-    fn name(&self, key: &Key) -> String {
-        self.0.prefix.apply(key)
+    /// Returns the numbers of each layer that has done something, since the start of the process.
+    #[must_use]
+    pub fn stats(&self) -> Vec<LayerStats> {
+        let layers = self.layers();
+        let stats = layers.iter().map(|(name, counters)| counters.snapshot(name));
+        stats.filter(|stats| stats.latency.count() > 0).collect()
     }
 
     /// Tries every server of the backend once.
     pub async fn check(&self) -> Vec<ServerCheck> {
-        self.0.backend.check().await
+        self.backend().check().await
     }
 
-    /// Returns the counters.
-    #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.0.stats
+    fn backend(&self) -> &Arc<dyn Backend> {
+        &self.shared.backend
     }
 
-    /// Makes a miss of an error, and counts it. An outage is logged where it is noticed, once and not per operation.
-    fn forgive<T>(&self, key: &Key, result: Result<T, backend::Error>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(error) if !error.kind.is_outage() => {
-                self.0.stats.refused.add_one();
-                tracing::warn!(cache.key = %key, "left uncached: {error}");
-                None
-            }
-            Err(error) => {
-                self.0.stats.errors.add_one();
-                tracing::debug!(cache.key = %key, "cache operation failed: {error}");
-                None
-            }
-        }
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.shared.flights
+    }
+
+    fn layers(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<Counters>)>> {
+        self.shared.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the name under which the backend stores a key.
+    fn name(&self, key: &Key) -> String {
+        self.prefix.apply(key)
     }
 }
 
 /// Says what and where the backend is.
 impl fmt::Display for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.backend.describe())
+        f.write_str(&self.backend().describe())
     }
 }
 

@@ -109,6 +109,13 @@ impl Database {
         self.slow_query
     }
 
+    /// Returns how long a visitor waits for what the database must be asked for: one operation, after a cache that hangs
+    /// has been given up, or after another visitor's operation that was waited for.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.slow_query + TIMEOUT + Duration::from_millis(900)
+    }
+
     /// Opens a connection outside the pool and closes it: the pool, which goes on trying, hides why there is none.
     ///
     /// # Errors

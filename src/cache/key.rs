@@ -33,6 +33,13 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Returns the key of the lock that whoever builds this key's value holds.
+    pub(super) fn lock(&self) -> Self {
+        Self(format!("{}.lock", self.0))
+    }
+}
+
 fn is_clean(text: &str) -> bool {
     !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
@@ -50,6 +57,15 @@ pub struct KeyPrefix(String);
 impl KeyPrefix {
     /// What a prefix may look like, for error messages.
     pub const ACCEPTED: &str = "up to 64 characters without blanks and control characters";
+
+    /// Returns the prefix of a version's keys. The first has none of its own.
+    pub(super) fn version(&self, version: u32) -> Self {
+        match (version, self.0.is_empty()) {
+            (0 | 1, _) => self.clone(),
+            (_, true) => Self(format!("v{version}")),
+            (_, false) => Self(format!("{}:v{version}", self.0)),
+        }
+    }
 
     /// Returns the name under which a backend stores `key`: `prefix:key`, at most 250 bytes long.
     #[must_use]

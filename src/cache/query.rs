@@ -2,15 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Cache, Key, Strategy, Ttl};
-
-/// How long an old answer can live that a strategy's weakness left behind. Hygiene: see [`Strategy`].
-const TTL: Ttl = Ttl::After(Duration::from_secs(300));
+use super::{Cache, Key, Strategy};
 
 /// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
 ///
@@ -25,11 +21,12 @@ pub struct CachedQuery<T> {
 impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     /// Names the query.
     #[must_use]
-    pub fn new(cache: Cache, key: Key, strategy: Strategy) -> Self {
-        Self { cache, key, strategy, answer: PhantomData }
+    pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
+        Self { cache: cache.counted_as("query"), key, strategy, answer: PhantomData }
     }
 
-    /// Returns the cached answer, or else runs `query` and keeps what it answers.
+    /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
+    /// [`Cache::get_or_set`]).
     ///
     /// # Errors
     ///
@@ -39,12 +36,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     ///
     /// Dropped at any point it leaves the cache without the answer or with it.
     pub async fn get_or_set<E>(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        if let Some(answer) = self.cache.get(&self.key).await {
-            return Ok(answer);
-        }
-        let answer = query().await?;
-        self.cache.set(&self.key, &answer, TTL).await;
-        Ok(answer)
+        self.cache.get_or_set(&self.key, self.cache.default_ttl(), query).await
     }
 
     /// Makes a write visible. To be called after the commit, with the same `query` as [`get_or_set`](Self::get_or_set).
@@ -58,7 +50,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
         match self.strategy {
             Strategy::Delete => self.forget().await,
             Strategy::Update => match query().await {
-                Ok(answer) => self.cache.set(&self.key, &answer, TTL).await,
+                Ok(answer) => self.cache.set(&self.key, &answer, self.cache.default_ttl()).await,
                 Err(error) => {
                     tracing::warn!(cache.key = %self.key, "deleted, since the new answer could not be had: {error}");
                     self.forget().await;
@@ -73,7 +65,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     ///
     /// As [`changed`](Self::changed).
     pub async fn forget(&self) {
-        self.cache.delete(&self.key).await;
+        self.cache.invalidate(&self.key).await;
     }
 }
 

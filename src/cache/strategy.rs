@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 /// What happens to a cached query when its data changes.
 ///
+/// Concurrent misses wait for one build. Who comes while another process builds, after a write through this one, waits
+/// for a build of its own; but a build elsewhere that read before the write is waited for there until it ends.
+///
 /// Both work over several processes that share a cache, and both have weaknesses that no care on our side removes. What
 /// a writer could not tell a server during an outage it tells it before it reads from there again; but other processes
 /// may read the old answer in between, and a writer that ends first never tells. Old answers expire after five minutes.

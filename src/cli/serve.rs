@@ -130,7 +130,10 @@ async fn serve(listener: TcpListener, state: AppState) {
     if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {
         tracing::warn!("{} changes may not be visible in the cache until it expires", changes.len());
     }
-    tracing::info!("stopped; cache since start: {}", cache.stats());
+    for stats in cache.stats() {
+        tracing::info!("cache since start, {stats}");
+    }
+    tracing::info!("stopped");
 }
 
 async fn stop_signal() {

@@ -32,7 +32,10 @@ pub async fn readyz(
             Ok(version) => writeln!(report, "\n{version}"),
             Err(error) => writeln!(report, "\n{error}"),
         };
-        let _ = writeln!(report, "{cache}; since start {}", cache.stats());
+        let _ = writeln!(report, "{cache}");
+        for stats in cache.stats() {
+            let _ = writeln!(report, "{stats}");
+        }
         for check in checks {
             let _ = match check.outcome {
                 Ok(found) => writeln!(report, "{}: {found}", check.server),

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -135,10 +136,15 @@ async fn refuse(
 }
 
 async fn read_page(db: &Database, list: &CachedQuery<TaskList>, number: usize) -> Result<Page, Error> {
-    match list.get_or_set(async || tasks::all(db).await).await? {
-        TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
-        TaskList::TooLong => Ok(tasks::page(db, number).await?),
-    }
+    let read = async {
+        match list.get_or_set(async || tasks::all(db).await).await? {
+            TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
+            TaskList::TooLong => tasks::page(db, number).await,
+        }
+    };
+    // Whoever waits for another's query must not wait for a query of their own as well.
+    let page = timeout(db.patience(), read).await.unwrap_or(Err(db::Error::Timeout));
+    Ok(page?)
 }
 
 /// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the

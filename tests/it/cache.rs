@@ -39,7 +39,9 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
     let app = settings.serve();
     let (sets, misses) = (memcached.stat("cmd_set"), memcached.stat("get_misses"));
     app.get("/").await.assert_lists([]);
-    assert_eq!((memcached.stat("cmd_set"), memcached.stat("get_misses")), (sets + 1, misses + 1));
+    // The list, and the lock of whoever builds it, who looks again once nobody else can be building.
+    let sets = sets + 2;
+    assert_eq!((memcached.stat("cmd_set"), memcached.stat("get_misses")), (sets, misses + 2));
     for reload in 1..=5 {
         let hits = memcached.stat("get_hits");
         app.get("/").await.assert_lists([]);
@@ -47,7 +49,7 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
     }
     let other = settings.serve();
     other.get("/").await.assert_lists([]);
-    assert_eq!(memcached.stat("cmd_set"), sets + 1, "another process finds what the first has filled");
+    assert_eq!(memcached.stat("cmd_set"), sets, "another process finds what the first has filled");
 }
 
 #[tokio::test]
@@ -57,8 +59,7 @@ async fn update_stores_the_new_list_and_delete_leaves_none() {
         let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", strategy).serve();
         app.get("/").await;
         assert_eq!(app.post("/add", &[("name", "New")]).await.status, 303);
-        let value: Option<Vec<u8>> = memcached.client().get(KEY).unwrap();
-        assert_eq!(value.is_some(), left, "{strategy}");
+        assert_eq!(is_cached(&memcached), left, "{strategy}");
         app.get("/").await.assert_lists(["New"]);
     }
 }
@@ -124,6 +125,10 @@ async fn every_page_is_served_while_memcached_is_stopped_killed_and_restarted() 
 }
 
 /// Whether a server's log ends with memcached left out.
+fn is_cached(memcached: &Memcached) -> bool {
+    memcached.client().get::<Vec<u8>>(KEY).unwrap().is_some()
+}
+
 fn left_out(app: &App) -> bool {
     let log = app.output();
     log.rfind("memcached is left out") > log.rfind("memcached answers again")
@@ -191,7 +196,7 @@ async fn a_change_reaches_the_cache_though_its_visitor_has_left() {
     );
     proxy.release();
     wait_until("the change is done", || app.output().contains("task added"));
-    wait_until("the old list is deleted", || memcached.stat("delete_hits") == 1);
+    wait_until("the old list is deleted", || !is_cached(&memcached));
     app.get("/").await.assert_lists(["Written by one who left"]);
 }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod backends;
 mod browser;
+mod builds;
 mod cache;
 mod commands;
 mod database;

@@ -1,0 +1,140 @@
+//! Who builds, among processes: whoever could `add` a key beside the value's.
+//!
+//! The lock is a courtesy and no promise: it may be evicted, its server may be lost, and then two build. It expires by
+//! itself a few seconds after its holder has died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+
+use super::Ttl;
+use super::backend::Backend;
+
+/// How long a holder that says nothing keeps the lock.
+const LIFETIME: Duration = Duration::from_secs(3);
+
+/// How often a holder says that it still builds.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// How long another's build is waited for before it is done here as well.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pauses between looking again, growing from the first to the second, each with jitter.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+
+/// What to do after a miss.
+pub(super) enum Turn {
+    /// Build: nobody else does, until the lock is dropped.
+    Ours(Lock),
+    /// Build: it cannot be known who else does.
+    Unknown,
+    /// Nothing: another has built this.
+    Theirs(Bytes),
+}
+
+/// The lock of one key. Dropped, it is released in the background.
+pub(super) struct Lock(Option<Held>);
+
+struct Held {
+    backend: Arc<dyn Backend>,
+    name: String,
+    token: Bytes,
+}
+
+/// Waits until nobody else builds the value `name`, whose lock is `lock`.
+///
+/// # Cancel safety
+///
+/// Dropped when it has just got the lock, it leaves it to expire.
+pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str) -> Turn {
+    let both = [name.to_owned(), lock.to_owned()];
+    let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
+    let deadline = Instant::now() + PATIENCE;
+    let [mut pause, longest] = PAUSES;
+    loop {
+        match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {
+            Err(_) => return Turn::Unknown,
+            Ok(true) => {
+                let ours = Lock(Some(Held { backend: Arc::clone(backend), name: lock.into(), token }));
+                // Whoever held it before may have stored the value since it was missed.
+                return match backend.get(name).await {
+                    Ok(Some(value)) => {
+                        ours.release().await;
+                        Turn::Theirs(value)
+                    }
+                    _ => Turn::Ours(ours),
+                };
+            }
+            Ok(false) => {}
+        }
+        // Others look again as soon as the lock is gone or the value is there.
+        loop {
+            if Instant::now() >= deadline {
+                return Turn::Unknown;
+            }
+            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = longest.min(pause * 2);
+            let mut found = backend.get_many(&both).await.into_iter();
+            match (found.next(), found.next()) {
+                (Some(Ok(Some(value))), _) => return Turn::Theirs(value),
+                (Some(Ok(None)), Some(Ok(None))) => break,
+                (Some(Ok(None)), Some(Ok(Some(_)))) => {}
+                _ => return Turn::Unknown,
+            }
+        }
+    }
+}
+
+impl Lock {
+    /// Runs a build to its end, and keeps the lock meanwhile.
+    pub(super) async fn during<T>(&self, build: impl Future<Output = T>) -> T {
+        let mut build = std::pin::pin!(build);
+        loop {
+            tokio::select! {
+                biased;
+                built = &mut build => return built,
+                () = sleep(RENEWAL) => {}
+            }
+            // Sent beside the build, which must not wait for it.
+            tokio::select! {
+                biased;
+                built = &mut build => return built,
+                () = self.renew() => {}
+            }
+        }
+    }
+
+    /// Lets the next one build.
+    pub(super) async fn release(mut self) {
+        if let Some(held) = self.0.take() {
+            held.release().await;
+        }
+    }
+
+    async fn renew(&self) {
+        if let Some(Held { backend, name, .. }) = &self.0 {
+            // If it fails, another may build as well.
+            let _ = backend.touch(name, Ttl::After(LIFETIME)).await;
+        }
+    }
+}
+
+impl Held {
+    /// Removes the lock, unless it is another's by now. If that fails, it expires.
+    async fn release(self) {
+        if self.backend.get(&self.name).await.is_ok_and(|holder| holder.as_ref() == Some(&self.token)) {
+            let _ = self.backend.delete(&self.name).await;
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let (Some(held), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(held.release());
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The verbs of [`Cache`], for typed values. None of them fails: an error is a miss, is counted, and is logged where the
+//! outage is noticed, once and not per operation.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::{Cache, Key, Ttl, backend, codec};
+
+impl Cache {
+    /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
+    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        let found = self.timed(self.backend().get(&self.name(key))).await;
+        self.read(key, found)
+    }
+
+    /// Returns the values of keys, in their order, in one round trip.
+    pub async fn get_many<T: DeserializeOwned>(&self, keys: &[Key]) -> Vec<Option<T>> {
+        let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
+        let found = self.timed(self.backend().get_many(&names)).await;
+        keys.iter().zip(found).map(|(key, found)| self.read(key, found)).collect()
+    }
+
+    /// Returns whether a key has a value, null and empty ones included.
+    pub async fn has_key(&self, key: &Key) -> bool {
+        let found = self.timed(self.backend().get(&self.name(key))).await;
+        self.forgive(key, found).flatten().is_some()
+    }
+
+    /// Stores a value. If that fails, no older value is left behind.
+    pub async fn set<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) {
+        self.flights().outdate(&self.name(key));
+        match self.encode(key, value) {
+            Some(envelope) => self.store(key, envelope, ttl).await,
+            None => self.delete(key).await,
+        }
+    }
+
+    /// Stores values in one round trip. Where that fails, no older value is left behind.
+    pub async fn set_many<T: Serialize>(&self, values: &[(Key, T)], ttl: Ttl) {
+        // Of a key that is there twice, the last value counts.
+        let latest: HashMap<&Key, &T> = values.iter().map(|(key, value)| (key, value)).collect();
+        let (mut keys, mut envelopes) = (vec![], vec![]);
+        for (key, value) in latest {
+            let name = self.name(key);
+            self.flights().outdate(&name);
+            match self.encode(key, value) {
+                Some(envelope) => {
+                    keys.push((key, envelope.len()));
+                    envelopes.push((name, envelope));
+                }
+                None => self.delete(key).await,
+            }
+        }
+        let stored = self.timed(self.backend().set_many(&envelopes, ttl)).await;
+        for ((key, length), stored) in keys.into_iter().zip(stored) {
+            self.count_fill(length, self.forgive(key, stored).is_some());
+        }
+    }
+
+    /// Stores a value where there is none, and returns whether it did.
+    pub async fn add<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> bool {
+        let Some(envelope) = self.encode(key, value) else { return false };
+        let length = envelope.len();
+        let stored = self.timed(self.backend().add(&self.name(key), envelope, ttl)).await;
+        self.count_fill(length, self.forgive(key, stored) == Some(true))
+    }
+
+    /// Stores a value where there is one, and returns whether it did.
+    pub async fn replace<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> bool {
+        self.flights().outdate(&self.name(key));
+        let Some(envelope) = self.encode(key, value) else { return false };
+        let length = envelope.len();
+        let stored = self.timed(self.backend().replace(&self.name(key), envelope, ttl)).await;
+        self.count_fill(length, self.forgive(key, stored) == Some(true))
+    }
+
+    /// Removes a key. If that fails, the key stays unread until it could be removed.
+    pub async fn delete(&self, key: &Key) {
+        let name = self.name(key);
+        self.flights().outdate(&name);
+        let deleted = self.timed(self.backend().delete(&name)).await;
+        if self.forgive(key, deleted).is_some() {
+            self.counters().deletes.add_one();
+        }
+    }
+
+    /// Removes keys in one round trip.
+    pub async fn delete_many(&self, keys: &[Key]) {
+        let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
+        names.iter().for_each(|name| self.flights().outdate(name));
+        let deleted = self.timed(self.backend().delete_many(&names)).await;
+        for (key, deleted) in keys.iter().zip(deleted) {
+            if self.forgive(key, deleted).is_some() {
+                self.counters().deletes.add_one();
+            }
+        }
+    }
+
+    /// Removes a key whose value has become old, and lets nobody wait any more for a build that may have read what it
+    /// was made of before: whoever asks from now on builds anew, in any process.
+    ///
+    /// What such a build makes is not stored by this process. Another may store it yet.
+    pub async fn invalidate(&self, key: &Key) {
+        // The lock first: between the two, others would wait for it.
+        self.delete_many(&[key.lock(), key.clone()]).await;
+    }
+
+    /// Gives a value a new lifetime, and returns whether there is one.
+    pub async fn touch(&self, key: &Key, ttl: Ttl) -> bool {
+        let touched = self.timed(self.backend().touch(&self.name(key), ttl)).await;
+        self.forgive(key, touched).unwrap_or(false)
+    }
+
+    /// Adds to a counter and returns the sum; none if there is no such key, or it cannot be counted with.
+    ///
+    /// A counter is stored bare, so that any client reads it, and is made by [`Raw::add`](super::Raw::add).
+    pub async fn incr(&self, key: &Key, delta: u64) -> Option<u64> {
+        let sum = self.timed(self.backend().incr(&self.name(key), delta)).await;
+        self.forgive(key, sum).flatten()
+    }
+
+    /// Subtracts from a counter, down to 0, and returns the rest; otherwise as [`incr`](Self::incr).
+    pub async fn decr(&self, key: &Key, delta: u64) -> Option<u64> {
+        let rest = self.timed(self.backend().decr(&self.name(key), delta)).await;
+        self.forgive(key, rest).flatten()
+    }
+
+    /// Removes everything from all servers, whoever stored it, under any prefix.
+    pub async fn clear(&self) {
+        self.flights().outdate_all();
+        let cleared = self.timed(self.backend().clear()).await;
+        self.forgive("everything", cleared);
+    }
+
+    /// Returns a value in its envelope; none, after saying so, if it has no encoding.
+    pub(super) fn encode<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Option<Bytes> {
+        codec::encode(value, self.shared.options.compress_from)
+            .inspect_err(|error| {
+                self.counters().refused.add_one();
+                tracing::error!(cache.key = %key, %error, "a value that cannot be encoded is left uncached");
+            })
+            .ok()
+    }
+
+    pub(super) async fn store(&self, key: &Key, envelope: Bytes, ttl: Ttl) {
+        let length = envelope.len();
+        let stored = self.timed(self.backend().set(&self.name(key), envelope, ttl)).await;
+        self.count_fill(length, self.forgive(key, stored).is_some());
+    }
+
+    fn count_fill(&self, length: usize, is_stored: bool) -> bool {
+        if is_stored {
+            self.counters().fills.add_one();
+            self.counters().bytes_written.add(length);
+        }
+        is_stored
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        found: Result<Option<Bytes>, backend::Error>,
+    ) -> Option<T> {
+        let counters = self.counters();
+        let found = self.forgive(key, found).flatten();
+        counters.bytes_read.add(found.as_ref().map_or(0, Bytes::len));
+        let value = found.as_deref().and_then(codec::decode);
+        if found.is_some() && value.is_none() {
+            counters.unreadable.add_one();
+            tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");
+        }
+        let outcome = if value.is_some() { &counters.hits } else { &counters.misses };
+        outcome.add_one();
+        tracing::debug!(cache.key = %key, hit = value.is_some(), "cache get");
+        value
+    }
+
+    async fn timed<T>(&self, operation: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let outcome = operation.await;
+        self.counters().took(started.elapsed());
+        outcome
+    }
+
+    /// Makes a miss of an error, and counts it.
+    fn forgive<T>(&self, key: impl fmt::Display, result: Result<T, backend::Error>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) if !error.kind.is_outage() => {
+                self.counters().refused.add_one();
+                tracing::warn!(cache.key = %key, "left uncached: {error}");
+                None
+            }
+            Err(error) => {
+                self.counters().errors.add_one();
+                tracing::debug!(cache.key = %key, "cache operation failed: {error}");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What many miss at once is built once, in one process and over several.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tasklist::cache::backend::memcached;
+use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
+use tasklist::memcached::Options;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use crate::support::app::{App, Settings};
+use crate::support::memcached::Memcached;
+use crate::support::postgres::Postgres;
+use crate::support::wait_until;
+
+const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
+
+/// Longer than anything here takes, and shorter than another's build is waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// A cache as a process of its own would have it.
+fn cache(memcached: &Memcached) -> Cache {
+    let options = Options::new(vec![memcached.address().parse().unwrap()]);
+    Cache::new(memcached::Memcached::new(options), CacheOptions::default())
+}
+
+fn key() -> Key {
+    Key::new("answer").unwrap()
+}
+
+/// Builds a value without further ado.
+async fn get_or_set(cache: &Cache, value: &str) -> String {
+    let build = async || Ok::<_, Infallible>(value.to_owned());
+    timeout(PATIENCE, cache.get_or_set(&key(), MINUTE, build)).await.expect("it does not hang").unwrap()
+}
+
+/// A build that has begun, and ends when it is told to.
+struct HeldBuild {
+    end: oneshot::Sender<&'static str>,
+    task: tokio::task::JoinHandle<Result<String, &'static str>>,
+}
+
+impl HeldBuild {
+    async fn begin(cache: &Cache) -> Self {
+        let (end, told) = oneshot::channel();
+        let (begun, cache) = (std::sync::Arc::new(Notify::new()), cache.clone());
+        let begins = begun.clone();
+        let task = tokio::spawn(async move {
+            let build = async || {
+                begins.notify_one();
+                match told.await {
+                    Ok("") => Err("told to fail"),
+                    other => Ok(String::from(other.unwrap())),
+                }
+            };
+            cache.get_or_set(&key(), MINUTE, build).await
+        });
+        timeout(PATIENCE, begun.notified()).await.expect("the build begins");
+        Self { end, task }
+    }
+
+    async fn end(self, value: &'static str) -> Result<String, &'static str> {
+        self.end.send(value).unwrap();
+        timeout(PATIENCE, self.task).await.expect("it does not hang").unwrap()
+    }
+}
+
+fn builds(apps: Vec<App>) -> usize {
+    let outputs: Vec<_> = apps.into_iter().map(|app| app.terminate().1).collect();
+    let counts =
+        outputs.iter().flat_map(|output| output.split(", ").filter_map(|part| part.strip_suffix(" builds")));
+    counts.map(|count| count.parse::<usize>().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_misses_in_three_processes_run_the_query_once() {
+    let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached);
+    let settings = settings.with("SLOW_QUERY", "1s");
+    let apps: Vec<_> = (0..3).map(|_| settings.serve()).collect();
+    let pages = join_all((0..100).map(|number| apps[number % 3].get("/"))).await;
+    pages.iter().for_each(|page| page.assert_lists([]));
+    assert_eq!(builds(apps), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_server_every_process_runs_the_query_once() {
+    let (mut memcached, database) = (Memcached::start(), Postgres::shared().database().await);
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
+    let settings = settings.with("SLOW_QUERY", "1s");
+    let apps: Vec<_> = (0..2).map(|_| settings.serve()).collect();
+    memcached.kill();
+    let pages = join_all((0..50).map(|number| apps[number % 2].get("/"))).await;
+    pages.iter().for_each(|page| page.assert_lists([]));
+    assert_eq!(builds(apps), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_while_it_builds_is_replaced() {
+    let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
+    let [dying, next] = [settings.clone().with("SLOW_QUERY", "20s").serve(), settings.serve()];
+    let request = dying.request("GET", "/").send();
+    let is_locked = async {
+        while memcached.client().get::<Vec<u8>>("tasks.all.lock").unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        answer = request => panic!("{answer:?} before the query was over"),
+        () = is_locked => {}
+    }
+    dying.signal("KILL");
+    next.get("/").await.assert_lists([]);
+}
+
+#[tokio::test]
+async fn the_error_of_a_build_reaches_its_caller_only_and_nothing_is_stored() {
+    let memcached = Memcached::start();
+    let [one, other] = [cache(&memcached), cache(&memcached)];
+    let failing = HeldBuild::begin(&one).await;
+    let (here, there) = (one.clone(), other.clone());
+    let waiting = [
+        tokio::spawn(async move { get_or_set(&here, "here").await }),
+        tokio::spawn(async move { get_or_set(&there, "there").await }),
+    ];
+    assert_eq!(failing.end("").await, Err("told to fail"));
+    let values = join_all(waiting).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    assert!(
+        values == ["here", "here"] || values == ["there", "there"],
+        "the next one builds for all: {values:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_lets_the_next_one_build() {
+    let memcached = Memcached::start();
+    let [one, other] = [cache(&memcached), cache(&memcached)];
+    let left = HeldBuild::begin(&one).await;
+    let waiting = tokio::spawn(async move { get_or_set(&one, "next").await });
+    left.task.abort();
+    assert_eq!(waiting.await.unwrap(), "next");
+    assert_eq!(get_or_set(&other, "another").await, "next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_leaves_does_not_leave_the_lock_to_expire() {
+    let memcached = Memcached::start();
+    let left = HeldBuild::begin(&cache(&memcached)).await;
+    left.task.abort();
+    wait_until("the lock is deleted", || memcached.stat("delete_hits") == 1);
+}
+
+#[tokio::test]
+async fn what_is_written_during_a_build_is_not_overwritten_by_it() {
+    let memcached = Memcached::start();
+    let cache = cache(&memcached);
+    let old = HeldBuild::begin(&cache).await;
+    cache.set(&key(), "new", MINUTE).await;
+    assert_eq!(
+        old.end("old").await.as_deref(),
+        Ok("old"),
+        "who asked before the write may see what was before"
+    );
+    assert_eq!(cache.get::<String>(&key()).await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn who_asks_after_an_invalidation_waits_for_no_build_that_began_before_it() {
+    let memcached = Memcached::start();
+    let [one, other] = [cache(&memcached), cache(&memcached)];
+    for (writer, reader) in [(&one, &one), (&one, &other)] {
+        let old = HeldBuild::begin(&one).await;
+        writer.invalidate(&key()).await;
+        assert_eq!(get_or_set(reader, "new").await, "new");
+        assert_eq!(old.end("old").await.as_deref(), Ok("old"));
+        assert_eq!(reader.get::<String>(&key()).await.as_deref(), Some("new"), "the old one is not stored");
+        writer.invalidate(&key()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_shared_all_the_same() {
+    let memcached = Memcached::start();
+    let (cache, built) = (cache(&memcached), AtomicUsize::new(0));
+    // No two parts alike, so that no compression makes it fit.
+    let value: Vec<u64> = (0..200_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let build = async || {
+        built.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, Infallible>(value.clone())
+    };
+    let key = key();
+    let values = join_all((0..20).map(|_| cache.get_or_set(&key, MINUTE, build))).await;
+    assert!(values.into_iter().all(|shared| shared.unwrap() == value));
+    assert_eq!(built.into_inner(), 1);
+    assert_eq!(cache.get::<Vec<u64>>(&key).await, None);
+    assert_eq!(cache.stats()[0].refused, 1);
+}
+
+#[tokio::test]
+async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
+    let memcached = Memcached::start();
+    let [one, other] = [cache(&memcached), cache(&memcached)];
+    let slow = HeldBuild::begin(&one).await;
+    let waiting = tokio::spawn(async move { get_or_set(&other, "another").await });
+    // Longer than the lock's lifetime by more than memcached's clock is coarse.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(slow.end("slow").await.as_deref(), Ok("slow"));
+    assert_eq!(waiting.await.unwrap(), "slow");
+    wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer.lock").unwrap().is_none());
+}
