@@ -13,6 +13,7 @@ mod cache;
 mod commands;
 mod database;
 mod deploy;
+mod handle;
 mod memcached;
 mod pages;
 mod safety;

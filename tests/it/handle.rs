@@ -1,0 +1,156 @@
+//! The handle that everything cached goes through: typed values, and no error whatever the backend does.
+
+use std::time::Duration;
+
+use tasklist::cache::backend::locmem::Locmem;
+use tasklist::cache::backend::memcached;
+use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Ttl};
+use tasklist::memcached::Options;
+
+use crate::support::memcached::Memcached;
+
+const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
+
+fn cache() -> Cache {
+    Cache::new(Locmem::new(), CacheOptions::default())
+}
+
+fn cache_at(address: &str) -> Cache {
+    let backend = memcached::Memcached::new(Options::new(vec![address.parse().unwrap()]));
+    Cache::new(backend, CacheOptions::default())
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name).unwrap()
+}
+
+fn stats(cache: &Cache) -> LayerStats {
+    cache.stats().remove(0)
+}
+
+#[tokio::test]
+async fn null_and_empty_are_values() {
+    let (cache, key) = (cache(), key("k"));
+    assert!(!cache.has_key(&key).await);
+    cache.set(&key, &None::<u8>, MINUTE).await;
+    assert_eq!(cache.get::<Option<u8>>(&key).await, Some(None));
+    assert!(cache.has_key(&key).await);
+    cache.set::<[u8]>(&key, &[], MINUTE).await;
+    assert_eq!(cache.get::<Vec<u8>>(&key).await, Some(vec![]));
+    let build = async || Err("a stored null is no miss");
+    cache.set(&key, &(), MINUTE).await;
+    assert_eq!(cache.get_or_set::<(), _>(&key, MINUTE, build).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_or_not_ours_is_a_miss_and_counted() {
+    let (cache, key) = (cache(), key("k"));
+    cache.set(&key, "text", MINUTE).await;
+    assert_eq!(cache.get::<u64>(&key).await, None);
+    cache.raw().set(&key, "bare".into(), MINUTE).await.unwrap();
+    assert_eq!(cache.get::<String>(&key).await, None);
+    let LayerStats { hits, misses, unreadable, .. } = stats(&cache);
+    assert_eq!((hits, misses, unreadable), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn many_are_read_and_stored_in_their_order() {
+    let cache = cache();
+    let keys = ["a", "b", "c"].map(key);
+    cache.set_many(&[(key("a"), 1), (key("c"), 2), (key("a"), 3)], MINUTE).await;
+    assert_eq!(cache.get_many::<u8>(&keys).await, [Some(3), None, Some(2)], "of a key twice the last counts");
+    cache.delete_many(&keys[..2]).await;
+    assert_eq!(cache.get_many::<u8>(&keys).await, [None, None, Some(2)]);
+    assert_eq!(cache.get_many::<u8>(&[]).await, []);
+}
+
+#[tokio::test]
+async fn add_and_replace_say_whether_they_stored() {
+    let (cache, key) = (cache(), key("k"));
+    assert!(!cache.replace(&key, "new", MINUTE).await);
+    assert!(cache.add(&key, "first", MINUTE).await);
+    assert!(!cache.add(&key, "second", MINUTE).await);
+    assert!(cache.replace(&key, "new", MINUTE).await);
+    assert_eq!(cache.get::<String>(&key).await.as_deref(), Some("new"));
+    assert!(cache.touch(&key, Ttl::After(Duration::ZERO)).await);
+    assert!(!cache.touch(&key, MINUTE).await);
+    cache.clear().await;
+    assert_eq!(stats(&cache).fills, 2);
+}
+
+#[tokio::test]
+async fn a_counter_is_bare_and_counts() {
+    let (cache, key) = (cache(), key("n"));
+    assert_eq!(cache.incr(&key, 1).await, None);
+    assert!(cache.raw().add(&key, "41".into(), Ttl::Never).await.unwrap());
+    assert_eq!(cache.incr(&key, 1).await, Some(42));
+    assert_eq!(cache.decr(&key, 50).await, Some(0));
+    cache.set(&key, "text", MINUTE).await;
+    assert_eq!(cache.incr(&key, 1).await, None);
+    assert_eq!(stats(&cache).refused, 1);
+}
+
+#[tokio::test]
+async fn versions_do_not_see_each_other() {
+    let (cache, key) = (cache(), key("k"));
+    let (first, second) = (cache.version(1), cache.version(2));
+    cache.set(&key, "one", MINUTE).await;
+    assert_eq!(first.get::<String>(&key).await.as_deref(), Some("one"));
+    assert_eq!(second.get::<String>(&key).await, None);
+    second.set(&key, "two", MINUTE).await;
+    assert_eq!(cache.get::<String>(&key).await.as_deref(), Some("one"));
+    assert_eq!(first.version(2).get::<String>(&key).await.as_deref(), Some("two"));
+}
+
+#[tokio::test]
+async fn layers_are_counted_apart() {
+    let cache = cache();
+    let rows = cache.counted_as("rows");
+    rows.set(&key("k"), "value", MINUTE).await;
+    cache.counted_as("rows").get::<String>(&key("k")).await;
+    let [LayerStats { layer: "rows", hits: 1, fills: 1, bytes_read, bytes_written, latency, .. }] =
+        &cache.stats()[..]
+    else {
+        panic!("{:?}", cache.stats())
+    };
+    assert!(bytes_read == bytes_written && *bytes_read > 5);
+    assert_eq!(latency.count(), 2);
+}
+
+#[tokio::test]
+async fn a_value_over_the_limit_is_compressed_or_left_out_with_the_older_one() {
+    let memcached = Memcached::start();
+    let (cache, key) = (cache_at(&memcached.address()), key("k"));
+    let text = "tasks ".repeat(1_000_000);
+    cache.set(&key, &text, MINUTE).await;
+    assert_eq!(cache.get::<String>(&key).await, Some(text));
+    // No two parts alike.
+    let noise: Vec<u64> = (0..200_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    cache.set(&key, &noise, MINUTE).await;
+    assert!(!cache.has_key(&key).await, "the older value is gone");
+    assert_eq!(stats(&cache).refused, 1);
+}
+
+#[tokio::test]
+async fn no_verb_fails_without_a_server() {
+    let mut memcached = Memcached::start();
+    let (cache, key) = (cache_at(&memcached.address()), key("k"));
+    memcached.kill();
+    assert_eq!(cache.get::<String>(&key).await, None);
+    assert_eq!(cache.get_many::<String>(std::slice::from_ref(&key)).await, [None]);
+    cache.set(&key, "v", MINUTE).await;
+    cache.set_many(&[(key.clone(), "v")], MINUTE).await;
+    assert!(!cache.add(&key, "v", MINUTE).await);
+    assert!(!cache.replace(&key, "v", MINUTE).await);
+    assert!(!cache.touch(&key, MINUTE).await);
+    assert!(!cache.has_key(&key).await);
+    assert_eq!(cache.incr(&key, 1).await, None);
+    assert_eq!(cache.decr(&key, 1).await, None);
+    cache.delete(&key).await;
+    cache.delete_many(std::slice::from_ref(&key)).await;
+    cache.invalidate(&key).await;
+    cache.clear().await;
+    assert_eq!(cache.get_or_set(&key, MINUTE, async || Ok::<_, ()>(7)).await, Ok(7));
+    assert!(stats(&cache).errors >= 15);
+    cache.raw().get(&key).await.unwrap_err();
+}
