@@ -124,11 +124,11 @@ async fn every_page_is_served_while_memcached_is_stopped_killed_and_restarted() 
     assert_eq!(memcached.stat("get_hits"), hits + 1, "it is used again");
 }
 
-/// Whether a server's log ends with memcached left out.
 fn is_cached(memcached: &Memcached) -> bool {
     memcached.client().get::<Vec<u8>>(KEY).unwrap().is_some()
 }
 
+/// Whether a server's log ends with memcached left out.
 fn left_out(app: &App) -> bool {
     let log = app.output();
     log.rfind("memcached is left out") > log.rfind("memcached answers again")
