@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::Expiry;
-use moka::ops::compute::{CompResult, Op};
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number};
@@ -47,23 +47,28 @@ impl Locmem {
         Self { entries }
     }
 
+    /// Runs every write of a key, so that no two of the same key come between each other: the cache's own `insert` and
+    /// `remove` would, and `remove` would find what has expired.
+    fn write(&self, key: &str, change: impl FnOnce(Option<Entry>) -> Op<Entry>) {
+        let entry = self.entries.entry_by_ref(key);
+        entry.and_compute_with(|entry| change(entry.map(moka::Entry::into_value)));
+    }
+
     fn store(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
         // A value that is too long leaves no older one behind.
-        match fitting(value, NAME) {
-            Ok(value) if !ttl.is_over() => self.entries.insert(key.to_owned(), Entry::new(value, ttl)),
-            other => {
-                self.entries.invalidate(key);
-                other?;
-            }
-        }
-        Ok(())
+        let fitting = fitting(value, NAME);
+        self.write(key, |_| match &fitting {
+            Ok(value) if !ttl.is_over() => Op::Put(Entry::new(value.clone(), ttl)),
+            _ => Op::Remove,
+        });
+        fitting.map(drop)
     }
 
     /// Stores an entry if there is one, or if there is none, and returns whether that was so.
     fn store_if(&self, key: &str, value: Bytes, ttl: Ttl, present: bool) -> Result<bool, Error> {
         let value = fitting(value, NAME)?;
         let mut is_met = false;
-        self.entries.entry_by_ref(key).and_compute_with(|entry| {
+        self.write(key, |entry| {
             is_met = entry.is_some() == present;
             match is_met {
                 true if ttl.is_over() => Op::Remove,
@@ -74,16 +79,27 @@ impl Locmem {
         Ok(is_met)
     }
 
-    fn count(&self, key: &str, change: impl FnOnce(u64) -> u64) -> Result<Option<u64>, Error> {
-        let not_a_number = || Error { server: NAME.into(), kind: ErrorKind::NotANumber };
-        let mut changed = None;
-        let outcome = self.entries.entry_by_ref(key).and_try_compute_with(|entry| {
-            let Some(entry) = entry else { return Ok(Op::Nop) };
-            let number = change(parse_number(&entry.value().value).ok_or_else(not_a_number)?);
-            changed = Some(number);
-            Ok(Op::Put(Entry { value: number.to_string().into(), lifetime: Lifetime::Kept }))
+    fn remove(&self, key: &str) -> bool {
+        let mut was_there = false;
+        self.write(key, |entry| {
+            was_there = entry.is_some();
+            Op::Remove
         });
-        outcome.map(|_| changed)
+        was_there
+    }
+
+    fn count(&self, key: &str, change: impl FnOnce(u64) -> u64) -> Result<Option<u64>, Error> {
+        let mut counted = Ok(None);
+        self.write(key, |entry| {
+            let Some(entry) = entry else { return Op::Nop };
+            let Some(number) = parse_number(&entry.value).map(change) else {
+                counted = Err(Error { server: NAME.into(), kind: ErrorKind::NotANumber });
+                return Op::Nop;
+            };
+            counted = Ok(Some(number));
+            Op::Put(Entry { value: number.to_string().into(), lifetime: Lifetime::Kept })
+        });
+        counted
     }
 }
 
@@ -126,20 +142,24 @@ impl Backend for Locmem {
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.entries.remove(key).is_some())
+        Ok(self.remove(key))
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
-        keys.iter().map(|key| Ok(self.entries.remove(key).is_some())).collect()
+        keys.iter().map(|key| Ok(self.remove(key))).collect()
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
-        let outcome = self.entries.entry_by_ref(key).and_compute_with(|entry| match entry {
-            None => Op::Nop,
-            Some(_) if ttl.is_over() => Op::Remove,
-            Some(entry) => Op::Put(Entry::new(entry.into_value().value, ttl)),
+        let mut was_there = false;
+        self.write(key, |entry| {
+            was_there = entry.is_some();
+            match entry {
+                None => Op::Nop,
+                Some(_) if ttl.is_over() => Op::Remove,
+                Some(Entry { value, .. }) => Op::Put(Entry::new(value, ttl)),
+            }
         });
-        Ok(!matches!(outcome, CompResult::StillNone(_)))
+        Ok(was_there)
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
