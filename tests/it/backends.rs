@@ -1,201 +1,118 @@
-//! The contract of a backend, kept by all of them, with a real server where there is one.
+//! The contract of a backend, as the documentation of [`Backend`] has it, kept by all of them on real stores.
+//!
+//! Each behaviour is one function, and [`contract!`] makes a test of it for each backend, so that what is told of a
+//! failure is a backend and a sentence.
+//!
+//! # How to add a backend
+//!
+//! Give it a function in `support/backends.rs`, named after it, that returns an empty
+//! [`Store`](crate::support::backends::Store), and name it in the list below. A login in it uses the password that
+//! the memcached servers have, which is looked for wherever it must not appear. What holds for no other backend, such
+//! as what a server's outage does, has a file of its own beside these.
 
-use std::time::{Duration, Instant};
+mod counters;
+mod handles;
+mod lifetimes;
+mod many;
+mod outages;
+mod servers;
+mod values;
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use tasklist::cache::Ttl;
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::backend::memcache_crate::MemcacheCrate;
-use tasklist::cache::backend::{Backend, ErrorKind, memcached};
-use tasklist::config::{Config, Variables, cache::BackendConfig};
-use tasklist::memcached::Options;
+use tasklist::cache::backend::Backend;
 
+use crate::support::backends::both_clients;
+use crate::support::eventually;
 use crate::support::memcached::Memcached;
 
-/// Runs a test of the contract in [`Backend`] on every backend, with a real server where there is one.
-async fn on_every_backend(test: impl AsyncFn(&dyn Backend)) {
-    test(&Locmem::new()).await;
-    let memcached = Memcached::start_with_sasl();
-    test(&memcache_crate(&memcached.address(), true)).await;
-    let memcached = Memcached::start_with_sasl();
-    test(&native(&memcached.address(), true)).await;
+const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
+
+/// Over in a moment, or in a second where whole ones are counted.
+const SOON: Ttl = Ttl::After(Duration::from_millis(200));
+
+const AT_ONCE: Ttl = Ttl::After(Duration::ZERO);
+
+/// Makes a test of each behaviour on each backend. A function could not: a test is an item with a name.
+macro_rules! contract {
+    ($($backend:ident)* : $behaviours:tt) => {
+        $(mod $backend { contract!(@on $backend $behaviours); })*
+    };
+    (@on $backend:ident { $($file:ident: $($behaviour:ident)*;)* }) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let store = crate::support::backends::$backend().await;
+                crate::backends::$file::$behaviour(store.as_ref()).await;
+            }
+        )*)*
+    };
 }
 
-/// Options as the program makes them of `CACHE_URL`.
-fn options(address: &str, login: bool) -> Options {
-    let login = if login { "tester:sesame@" } else { "" };
-    let url = format!("memcached://{login}{address}");
-    let config = Config::from_variables(&Variables::from([("CACHE_URL", url.as_str())])).unwrap();
-    let BackendConfig::Memcached(options) = config.cache.backend else { panic!("{url}") };
-    options
+mod contract {
+    contract! { locmem memcached memcache_crate: {
+        values:
+            a_miss_is_none
+            an_empty_value_is_a_value
+            bytes_of_all_kinds_come_back
+            the_longest_key_and_the_longest_value_fit
+            keys_that_are_nearly_the_same_are_not
+            setting_overwrites_whatever_was_there
+            a_value_that_is_too_long_is_refused_and_leaves_no_older_one
+            adding_is_refused_where_there_is_a_value
+            replacing_is_refused_where_there_is_none
+            adding_and_replacing_what_is_too_long_changes_nothing
+            deleting_says_whether_there_was_a_value
+            clearing_removes_everything
+            the_stats_count_the_values
+            every_server_that_is_checked_is_well
+            neither_name_nor_description_shows_a_password;
+        lifetimes:
+            a_lifetime_of_zero_leaves_nothing
+            what_is_added_without_a_lifetime_is_there_for_nobody
+            touching_with_a_lifetime_of_zero_removes
+            a_long_lifetime_is_not_a_short_one
+            a_value_is_gone_when_its_lifetime_is_over
+            what_has_expired_is_missing_to_every_verb
+            a_new_lifetime_takes_the_place_of_the_old_one
+            touching_what_is_missing_creates_nothing
+            counting_keeps_the_lifetime;
+        counters:
+            counting_up_and_down_returns_the_sum
+            counting_what_is_missing_creates_nothing
+            counting_up_wraps_and_counting_down_stops_at_zero
+            a_number_that_grows_shorter_is_still_that_number
+            what_is_no_number_is_not_counted_and_stays;
+        many:
+            many_values_stand_where_their_keys_stood
+            a_thousand_keys_are_asked_at_once
+            nothing_comes_of_no_keys
+            what_is_too_long_among_many_costs_itself_only
+            many_lifetimes_of_zero_leave_nothing
+            deleting_many_says_of_each_whether_there_was_a_value;
+        handles:
+            what_one_handle_does_the_other_sees
+            of_those_who_add_at_once_one_succeeds
+            of_those_who_count_at_once_nobody_is_lost
+            what_is_set_while_it_is_counted_is_not_lost
+            a_future_that_is_dropped_leaves_the_store_usable;
+    } }
 }
 
-fn memcache_crate(address: &str, login: bool) -> MemcacheCrate {
-    MemcacheCrate::new(&options(address, login)).unwrap()
+async fn read(backend: &dyn Backend, key: &str) -> Option<String> {
+    let value = backend.get(key).await.unwrap();
+    value.map(|value| String::from_utf8(value.into()).unwrap())
 }
 
-fn native(address: &str, login: bool) -> memcached::Memcached {
-    memcached::Memcached::new(options(address, login))
+/// Waits until a value has expired, and with it whatever had no longer to live.
+async fn until_gone(backend: &dyn Backend, key: &str) {
+    eventually("the value has expired", async || backend.get(key).await.unwrap().is_none()).await;
 }
 
 /// Runs a test on both memcached backends without a login.
 async fn on_both_clients(memcached: &mut Memcached, test: impl AsyncFn(&dyn Backend, &mut Memcached)) {
-    test(&memcache_crate(&memcached.address(), false), memcached).await;
-    test(&native(&memcached.address(), false), memcached).await;
-}
-
-const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
-
-#[tokio::test]
-async fn a_backend_returns_what_was_stored_last_and_nothing_after_a_delete() {
-    on_every_backend(async |backend| {
-        assert_eq!(backend.get("k").await.unwrap(), None);
-        for value in [&b"one"[..], b"", b"\0\r\n\xff"] {
-            backend.set("k", Bytes::copy_from_slice(value), Ttl::Never).await.unwrap();
-            assert_eq!(backend.get("k").await.unwrap().as_deref(), Some(value));
-        }
-        assert!(backend.delete("k").await.unwrap());
-        assert!(!backend.delete("k").await.unwrap());
-        assert_eq!(backend.get("k").await.unwrap(), None);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_value_is_gone_when_its_lifetime_is_over() {
-    on_every_backend(async |backend| {
-        let value = || Bytes::from_static(b"v");
-        backend.set("gone", value(), Ttl::Never).await.unwrap();
-        backend.set("gone", value(), Ttl::After(Duration::ZERO)).await.unwrap();
-        assert_eq!(backend.get("gone").await.unwrap(), None);
-        backend.set("short", value(), Ttl::After(Duration::from_millis(100))).await.unwrap();
-        backend.set("long", value(), Ttl::After(Duration::from_secs(31 * 86_400))).await.unwrap();
-        backend.set("renewed", value(), Ttl::After(Duration::from_millis(100))).await.unwrap();
-        backend.set("renewed", value(), MINUTE).await.unwrap();
-        while backend.get("short").await.unwrap().is_some() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        for key in ["long", "renewed"] {
-            assert!(backend.get(key).await.unwrap().is_some(), "{key}");
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_value_that_is_too_large_leaves_no_older_one_behind() {
-    on_both_clients(&mut Memcached::start(), async |backend, _| {
-        backend.set("k", Bytes::from_static(b"old"), MINUTE).await.unwrap();
-        let largest = Bytes::from(vec![b'x'; 1_000_000]);
-        backend.set("k", largest.clone(), MINUTE).await.unwrap();
-        assert_eq!(backend.get("k").await.unwrap(), Some(largest));
-        let error = backend.set("k", vec![b'x'; 1_000_001].into(), MINUTE).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::TooLarge(1_000_001));
-        assert_eq!(backend.get("k").await.unwrap(), None, "and the server is asked as before");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_value_that_the_server_refuses_leaves_no_older_one_behind() {
-    on_both_clients(&mut Memcached::start_with(&["-I", "512k"]), async |backend, _| {
-        backend.set("k", Bytes::from_static(b"old"), MINUTE).await.unwrap();
-        let error = backend.set("k", vec![b'x'; 700_000].into(), MINUTE).await.unwrap_err();
-        assert!(matches!(error.kind, ErrorKind::Refused(_)), "{error}");
-        assert_eq!(backend.get("k").await.unwrap(), None, "and the server is asked as before");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_late_answer_is_never_given_to_another_key() {
-    on_both_clients(&mut Memcached::start(), async |backend, memcached| {
-        for key in ["mine", "yours"] {
-            backend.set(key, Bytes::from(key), MINUTE).await.unwrap();
-        }
-        for _ in 0..2 {
-            memcached.stop();
-            let error = backend.get("mine").await.unwrap_err();
-            assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
-            // The crate's own wait must be over as well, else the answer is not late.
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            memcached.go_on();
-            let answer = wait_for_answer(backend, "yours").await;
-            assert_eq!(answer.as_deref(), Some(&b"yours"[..]));
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_could_not_be_written_is_not_read_after_the_outage() {
-    on_both_clients(&mut Memcached::start(), async |backend, memcached| {
-        for key in ["set", "deleted", "untouched"] {
-            backend.set(key, Bytes::from_static(b"old"), MINUTE).await.unwrap();
-        }
-        memcached.stop();
-        backend.get("untouched").await.unwrap_err();
-        backend.set("set", Bytes::from_static(b"new"), MINUTE).await.unwrap_err();
-        backend.delete("deleted").await.unwrap_err();
-        memcached.go_on();
-        assert_eq!(wait_for_answer(backend, "untouched").await.as_deref(), Some(&b"old"[..]));
-        for key in ["set", "deleted"] {
-            assert_eq!(backend.get(key).await.unwrap(), None, "{key}");
-        }
-    })
-    .await;
-}
-
-/// Asks until the backend answers again.
-async fn wait_for_answer(backend: &dyn Backend, key: &str) -> Option<Bytes> {
-    let started = Instant::now();
-    loop {
-        match backend.get(key).await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(started.elapsed() < Duration::from_secs(20), "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_connection_that_the_server_closed_is_no_outage() {
-    on_both_clients(&mut Memcached::start(), async |backend, memcached| {
-        backend.set("k", Bytes::from_static(b"v"), MINUTE).await.unwrap();
-        memcached.restart();
-        // The runtime stood still meanwhile, and must see that the connection has ended.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(backend.get("k").await.unwrap(), None, "a new connection is made at once");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_server_without_sasl_is_used_without_it() {
-    let memcached = Memcached::start();
-    let backends: [Box<dyn Backend>; 2] =
-        [Box::new(memcache_crate(&memcached.address(), true)), Box::new(native(&memcached.address(), true))];
-    for backend in backends {
-        backend.set("k", Bytes::from_static(b"v"), MINUTE).await.unwrap();
-        assert!(backend.get("k").await.unwrap().is_some());
-        assert!(backend.check().await.remove(0).outcome.unwrap().ends_with("no login"));
-    }
-}
-
-#[tokio::test]
-async fn what_one_client_writes_the_other_reads_on_every_server() {
-    let servers: Vec<_> = (0..3).map(|_| Memcached::start_with_sasl()).collect();
-    let address = servers.iter().map(Memcached::address).collect::<Vec<_>>().join(",");
-    let clients: [Box<dyn Backend>; 2] =
-        [Box::new(memcache_crate(&address, true)), Box::new(native(&address, true))];
-    for (one, other) in [(0, 1), (1, 0)] {
-        for number in 0..50 {
-            let (key, value) = (format!("{one}:{number}"), Bytes::from(format!("value {number}")));
-            clients[one].set(&key, value.clone(), MINUTE).await.unwrap();
-            assert_eq!(clients[other].get(&key).await.unwrap(), Some(value));
-        }
-    }
-    for server in &servers {
-        assert!(server.stat("curr_items") > 0, "each has its share");
+    for backend in both_clients(&memcached.address(), false) {
+        test(&*backend, memcached).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Servers of the tests' own, on free ports, in directories that go when they do.
 
 pub mod app;
+pub mod backends;
 pub mod memcached;
 pub mod page;
 pub mod postgres;
@@ -8,6 +9,9 @@ pub mod process;
 pub mod proxy;
 pub mod rogue;
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Asks until the answer is yes; panics with `what` if it never is.
@@ -29,4 +33,15 @@ pub async fn eventually(what: &str, mut answer: impl AsyncFnMut() -> bool) {
     };
     let limit = Duration::from_secs(20);
     tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+/// Polls a future so many times, lets everybody else go on in between, and drops it, done or not.
+pub async fn abandon(future: impl Future, polls: usize) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -1,27 +1,12 @@
 //! Callers who come in crowds, give up, or leave.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
 use futures_util::future::join_all;
 use tasklist::memcached::Client;
 
 use super::{MINUTE, client_of, data, options, stats};
-use crate::support::eventually;
 use crate::support::memcached::Memcached;
 use crate::support::rogue::{Question, Rogue, value_of};
-
-/// Polls a future so many times, lets everybody else go on in between, and drops it, done or not.
-async fn abandon(future: impl Future, polls: usize) {
-    let mut future = pin!(future);
-    for _ in 0..polls {
-        if poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
+use crate::support::{abandon, eventually};
 
 #[tokio::test]
 async fn a_future_may_be_dropped_wherever_it_waits() {

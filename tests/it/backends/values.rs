@@ -1,0 +1,163 @@
+//! One key and its value.
+
+use bytes::Bytes;
+use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
+
+use super::{MINUTE, read};
+use crate::support::memcached::PASSWORD;
+
+pub async fn a_miss_is_none(backend: &dyn Backend) {
+    assert_eq!(backend.get("k").await.unwrap(), None);
+}
+
+pub async fn an_empty_value_is_a_value(backend: &dyn Backend) {
+    backend.set("k", Bytes::new(), MINUTE).await.unwrap();
+    assert_eq!(backend.get("k").await.unwrap(), Some(Bytes::new()));
+    assert!(!backend.add("k", "v".into(), MINUTE).await.unwrap());
+    assert!(backend.replace("k", Bytes::new(), MINUTE).await.unwrap());
+    assert!(backend.touch("k", MINUTE).await.unwrap());
+    assert_eq!(backend.get_many(&["k".into()]).await.remove(0).unwrap(), Some(Bytes::new()));
+    assert!(backend.delete("k").await.unwrap());
+}
+
+pub async fn bytes_of_all_kinds_come_back(backend: &dyn Backend) {
+    let all: Vec<u8> = (0..=255).collect();
+    for value in [&all[..], b"\r\n", b"\r\nEND\r\n", b"\0", b"\xff\xfe", b" ", "täglich".as_bytes()] {
+        let value = Bytes::copy_from_slice(value);
+        backend.set("k", value.clone(), MINUTE).await.unwrap();
+        assert_eq!(backend.get("k").await.unwrap(), Some(value));
+    }
+}
+
+pub async fn the_longest_key_and_the_longest_value_fit(backend: &dyn Backend) {
+    let longest = Bytes::from(vec![b'x'; LARGEST_VALUE]);
+    for key in ["k".repeat(250), "é".repeat(125), format!("{}a", "鍵".repeat(83))] {
+        assert_eq!(key.len(), 250);
+        backend.set(&key, longest.clone(), MINUTE).await.unwrap();
+        assert!(backend.get(&key).await.unwrap() == Some(longest.clone()), "{key}");
+        assert!(backend.delete(&key).await.unwrap());
+        assert!(backend.add(&key, longest.clone(), MINUTE).await.unwrap());
+        assert!(backend.replace(&key, longest.clone(), MINUTE).await.unwrap());
+        assert!(backend.get(&key).await.unwrap() == Some(longest.clone()), "{key}");
+    }
+}
+
+pub async fn keys_that_are_nearly_the_same_are_not(backend: &dyn Backend) {
+    let long = ["1", "2"].map(|end| format!("{}{end}", "k".repeat(249)));
+    let mut keys = vec!["key", "KEY", "Key", "key1", "key2", "key12", "key.", "key/", "/key", "../key"];
+    keys.extend([
+        "%", "_", "k%", "k_", "*", "k*", "'", "\"", "\\", ".", "..", "~", "é", "e\u{301}", "É", "ß",
+    ]);
+    keys.extend(long.iter().map(String::as_str));
+    for key in &keys {
+        assert!(backend.add(key, (*key).to_owned().into(), MINUTE).await.unwrap(), "{key}");
+    }
+    for key in &keys {
+        assert_eq!(read(backend, key).await.as_deref(), Some(*key));
+    }
+    for key in &keys {
+        assert!(backend.delete(key).await.unwrap(), "{key}");
+    }
+}
+
+pub async fn setting_overwrites_whatever_was_there(backend: &dyn Backend) {
+    for value in ["one", "a longer one", "", "2"] {
+        backend.set("k", value.into(), MINUTE).await.unwrap();
+        assert_eq!(read(backend, "k").await.as_deref(), Some(value));
+    }
+}
+
+pub async fn a_value_that_is_too_long_is_refused_and_leaves_no_older_one(backend: &dyn Backend) {
+    backend.set("k", "old".into(), MINUTE).await.unwrap();
+    let error = backend.set("k", too_long(), MINUTE).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooLarge(LARGEST_VALUE + 1));
+    assert_eq!(backend.get("k").await.unwrap(), None, "and the store is asked as before");
+}
+
+pub async fn adding_is_refused_where_there_is_a_value(backend: &dyn Backend) {
+    assert!(backend.add("k", "one".into(), MINUTE).await.unwrap());
+    assert!(!backend.add("k", "two".into(), MINUTE).await.unwrap());
+    assert_eq!(read(backend, "k").await.as_deref(), Some("one"));
+    backend.delete("k").await.unwrap();
+    assert!(backend.add("k", "three".into(), MINUTE).await.unwrap());
+    assert_eq!(read(backend, "k").await.as_deref(), Some("three"));
+}
+
+pub async fn replacing_is_refused_where_there_is_none(backend: &dyn Backend) {
+    assert!(!backend.replace("k", "one".into(), MINUTE).await.unwrap());
+    assert_eq!(backend.get("k").await.unwrap(), None);
+    backend.set("k", "two".into(), MINUTE).await.unwrap();
+    assert!(backend.replace("k", "three".into(), MINUTE).await.unwrap());
+    assert_eq!(read(backend, "k").await.as_deref(), Some("three"));
+}
+
+pub async fn adding_and_replacing_what_is_too_long_changes_nothing(backend: &dyn Backend) {
+    let expected = ErrorKind::TooLarge(LARGEST_VALUE + 1);
+    assert_eq!(backend.add("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
+    assert_eq!(backend.replace("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
+    assert_eq!(backend.get("k").await.unwrap(), None);
+    backend.set("k", "v".into(), MINUTE).await.unwrap();
+    assert_eq!(backend.add("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
+    assert_eq!(backend.replace("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
+    assert_eq!(read(backend, "k").await.as_deref(), Some("v"));
+}
+
+pub async fn deleting_says_whether_there_was_a_value(backend: &dyn Backend) {
+    assert!(!backend.delete("k").await.unwrap());
+    backend.set("k", "v".into(), MINUTE).await.unwrap();
+    assert!(backend.delete("k").await.unwrap());
+    assert_eq!(backend.get("k").await.unwrap(), None);
+    assert!(!backend.delete("k").await.unwrap());
+}
+
+pub async fn clearing_removes_everything(backend: &dyn Backend) {
+    for round in 0..20 {
+        let keys = ["a", "b", "tasks:a"];
+        for key in keys {
+            assert!(backend.add(key, "v".into(), MINUTE).await.unwrap(), "{key} in round {round}");
+        }
+        backend.clear().await.unwrap();
+        for value in backend.get_many(&keys.map(String::from)).await {
+            assert_eq!(value.unwrap(), None, "in round {round}");
+        }
+    }
+}
+
+pub async fn the_stats_count_the_values(backend: &dyn Backend) {
+    assert_eq!(count(backend).await, 0);
+    for key in ["a", "b", "c", "a"] {
+        backend.set(key, "v".into(), MINUTE).await.unwrap();
+    }
+    assert_eq!(count(backend).await, 3);
+    backend.delete("a").await.unwrap();
+    assert_eq!(count(backend).await, 2);
+}
+
+async fn count(backend: &dyn Backend) -> u64 {
+    let stats = backend.stats().await.into_iter().map(|server| server.stats.unwrap());
+    stats.map(|stats| stats["curr_items"].parse::<u64>().unwrap()).sum()
+}
+
+/// A store without servers has nothing to check; with them, each that says its stats is checked, and has some keys.
+pub async fn every_server_that_is_checked_is_well(backend: &dyn Backend) {
+    let servers: Vec<_> = backend.stats().await.into_iter().map(|server| server.server).collect();
+    assert!(servers.contains(&backend.server_of("k")), "{servers:?}");
+    let checks = backend.check().await;
+    assert!(checks.is_empty() || checks.iter().map(|check| &check.server).eq(&servers), "{checks:?}");
+    for check in checks {
+        assert!(!check.outcome.unwrap().is_empty());
+    }
+}
+
+pub async fn neither_name_nor_description_shows_a_password(backend: &dyn Backend) {
+    let mut texts = vec![backend.describe(), backend.server_of("k")];
+    texts.extend(backend.stats().await.into_iter().map(|server| format!("{server:?}")));
+    texts.extend(backend.check().await.into_iter().map(|check| format!("{check:?}")));
+    for text in texts {
+        assert!(!text.is_empty() && !text.contains(PASSWORD), "{text}");
+    }
+}
+
+fn too_long() -> Bytes {
+    vec![b'x'; LARGEST_VALUE + 1].into()
+}
