@@ -47,7 +47,7 @@ impl MemcacheCrate {
     ///
     /// [`UnsupportedCredentials`], which the crate could not send as they are.
     pub fn new(options: &Options) -> Result<Self, UnsupportedCredentials> {
-        let connect = |address| Connector::new(address, options.credentials.as_ref()).map(Server::new);
+        let connect = |address| Connector::new(address, options).map(Server::new);
         let servers = options.servers.iter().map(connect).collect::<Result<_, _>>()?;
         Ok(Self {
             servers,

@@ -11,12 +11,9 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool};
 use scheduled_thread_pool::ScheduledThreadPool;
 use secrecy::ExposeSecret;
 
-use super::server::{CONNECTIONS, OPERATION_TIMEOUT};
+use super::server::CONNECTIONS;
 use crate::cache::backend::ErrorKind;
-use crate::memcached::{Credentials, ServerAddress};
-
-/// The tutorial's `connect_timeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::memcached::{Credentials, Options, ServerAddress};
 
 /// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;
@@ -37,6 +34,8 @@ pub struct UnsupportedCredentials;
 
 pub(super) struct Connector {
     address: ServerAddress,
+    connect_timeout: Duration,
+    operation_timeout: Duration,
     with_login: Url,
     without_login: Url,
     /// Whether the server said, the last time, that it knows no login.
@@ -46,11 +45,9 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(
-        address: &ServerAddress,
-        credentials: Option<&Credentials>,
-    ) -> Result<Self, UnsupportedCredentials> {
-        let seconds = OPERATION_TIMEOUT.as_secs_f64();
+    pub(super) fn new(address: &ServerAddress, options: &Options) -> Result<Self, UnsupportedCredentials> {
+        let credentials = options.credentials.as_ref();
+        let seconds = options.operation_timeout.as_secs_f64();
         let url = format!("memcache://{address}?protocol=binary&timeout={seconds}");
         let without_login: Url = url.parse().map_err(|_| UnsupportedCredentials)?;
         let mut with_login = without_login.clone();
@@ -64,6 +61,8 @@ impl Connector {
         }
         Ok(Self {
             address: address.clone(),
+            connect_timeout: options.connect_timeout,
+            operation_timeout: options.operation_timeout,
             with_login,
             without_login,
             plain: AtomicBool::new(credentials.is_none()),
@@ -75,25 +74,30 @@ impl Connector {
         &self.address
     }
 
+    /// Returns how long an operation may take, waiting and connecting included.
+    pub(super) fn operation_timeout(&self) -> Duration {
+        self.operation_timeout
+    }
+
     /// Returns whether connections log in.
     pub(super) fn is_authenticated(&self) -> bool {
         !self.plain.load(Ordering::Relaxed)
     }
 
-    /// Returns a client with one connection, logged in. Blocks, for two seconds a resolved address and twice an
+    /// Returns a client with one connection, logged in. Blocks, for the connect timeout a resolved address and twice an
     /// operation's timeout at most.
     pub(super) fn connect(&self) -> Result<Client, ErrorKind> {
         self.knock().map_err(|error| ErrorKind::Unreachable(error.to_string()))?;
-        self.try_login().map_err(|error| classify(&error))?;
+        self.try_login().map_err(|error| self.classify(&error))?;
         let pool = self.pool_of_one().map_err(|error| ErrorKind::Unreachable(error.to_string()))?;
-        Client::with_pool(pool).map_err(|error| classify(&error))
+        Client::with_pool(pool).map_err(|error| self.classify(&error))
     }
 
     /// Opens a connection of our own for a moment: the crate's would hang on an address that swallows packets.
     fn knock(&self) -> io::Result<()> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in (self.address.host.as_str(), self.address.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            match TcpStream::connect_timeout(&address, self.connect_timeout) {
                 Ok(_) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -125,7 +129,7 @@ impl Connector {
             .max_lifetime(None)
             // A round trip per operation, and no help: the operation itself shows whether the connection works.
             .test_on_check_out(false)
-            .connection_timeout(OPERATION_TIMEOUT)
+            .connection_timeout(self.operation_timeout)
             .error_handler(Box::new(NopErrorHandler))
             .thread_pool(Arc::clone(&self.threads))
             .build(self.manager())
@@ -135,21 +139,23 @@ impl Connector {
         let url = if self.is_authenticated() { &self.with_login } else { &self.without_login };
         ConnectionManager::new(url.clone())
     }
-}
 
-/// Says what an error of the crate means for the server it came from.
-pub(super) fn classify(error: &MemcacheError) -> ErrorKind {
-    match error {
-        MemcacheError::IOError(cause) if is_timeout(cause) => ErrorKind::Timeout(OPERATION_TIMEOUT),
-        MemcacheError::IOError(cause) => ErrorKind::Unreachable(cause.to_string()),
-        MemcacheError::PoolError(cause) => ErrorKind::Unreachable(cause.to_string()),
-        MemcacheError::CommandError(CommandError::AuthenticationRequired) => ErrorKind::Unauthenticated,
-        MemcacheError::CommandError(CommandError::ValueTooLarge) => ErrorKind::Refused("too large".into()),
-        MemcacheError::CommandError(CommandError::Unknown(OUT_OF_MEMORY)) => {
-            ErrorKind::Refused("out of memory".into())
+    /// Says what an error of the crate means for the server it came from.
+    pub(super) fn classify(&self, error: &MemcacheError) -> ErrorKind {
+        match error {
+            MemcacheError::IOError(cause) if is_timeout(cause) => ErrorKind::Timeout(self.operation_timeout),
+            MemcacheError::IOError(cause) => ErrorKind::Unreachable(cause.to_string()),
+            MemcacheError::PoolError(cause) => ErrorKind::Unreachable(cause.to_string()),
+            MemcacheError::CommandError(CommandError::AuthenticationRequired) => ErrorKind::Unauthenticated,
+            MemcacheError::CommandError(CommandError::ValueTooLarge) => {
+                ErrorKind::Refused("too large".into())
+            }
+            MemcacheError::CommandError(CommandError::Unknown(OUT_OF_MEMORY)) => {
+                ErrorKind::Refused("out of memory".into())
+            }
+            MemcacheError::CommandError(CommandError::Unknown(NOT_A_NUMBER)) => ErrorKind::NotANumber,
+            other => ErrorKind::Protocol(other.to_string()),
         }
-        MemcacheError::CommandError(CommandError::Unknown(NOT_A_NUMBER)) => ErrorKind::NotANumber,
-        other => ErrorKind::Protocol(other.to_string()),
     }
 }
 

@@ -9,14 +9,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::breaker::{Breaker, Opened};
-use super::connector::{Connector, classify};
+use super::connector::Connector;
 use crate::cache::backend::{Error, ErrorKind};
 
 /// Connections to one server, and so operations under way on it at once.
 pub(super) const CONNECTIONS: usize = 8;
-
-/// The tutorial's `send_timeout` and `receive_timeout`; here the whole operation, waiting and connecting included.
-pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// How often a server that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -114,9 +111,10 @@ impl Server {
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, ErrorKind> {
         // The permit goes along to the thread, so that callers who gave up still count.
-        let permit = timeout(OPERATION_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
+        let limit = self.connector.operation_timeout();
+        let permit = timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
         let permit = permit.map_err(|_| ErrorKind::Busy)?;
-        let (server, deadline) = (Arc::clone(self), Instant::now() + OPERATION_TIMEOUT);
+        let (server, deadline) = (Arc::clone(self), Instant::now() + limit);
         let work = spawn_blocking(move || {
             let _permit = permit;
             server.blocking(deadline, connection, operation)
@@ -124,7 +122,7 @@ impl Server {
         match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => Err(ErrorKind::Protocol(panic.to_string())),
-            Err(_) => Err(ErrorKind::Timeout(OPERATION_TIMEOUT)),
+            Err(_) => Err(ErrorKind::Timeout(limit)),
         }
     }
 
@@ -137,7 +135,7 @@ impl Server {
     ) -> Result<T, ErrorKind> {
         let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
         if let Some(client) = idle {
-            match operation(&client).map_err(|error| classify(&error)) {
+            match operation(&client).map_err(|error| self.connector.classify(&error)) {
                 Ok(value) => return Ok(self.keep(client, value)),
                 // Closed by the server since it was last used: not an outage yet.
                 Err(ErrorKind::Unreachable(_)) => self.idle().clear(),
@@ -147,9 +145,9 @@ impl Server {
         let client = self.connector.connect()?;
         if Instant::now() >= deadline {
             // Nobody waits any more. What would be written now could undo what has been written since.
-            return Err(ErrorKind::Timeout(OPERATION_TIMEOUT));
+            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
         }
-        let value = operation(&client).map_err(|error| classify(&error))?;
+        let value = operation(&client).map_err(|error| self.connector.classify(&error))?;
         Ok(self.keep(client, value))
     }
 
