@@ -61,14 +61,14 @@ impl MemcacheCrate {
     }
 
     /// Runs an operation on many keys, each server's share of them at once, and returns the results in the keys' order.
-    async fn on_each_server<T: Clone>(
+    async fn on_each_server<K: AsRef<str> + Clone, T: Clone>(
         &self,
-        keys: &[String],
-        operation: impl AsyncFn(&Arc<Server>, Vec<String>) -> Result<Vec<Result<T, Error>>, Error>,
+        keys: &[K],
+        operation: impl AsyncFn(&Arc<Server>, Vec<K>) -> Result<Vec<Result<T, Error>>, Error>,
     ) -> Vec<Result<T, Error>> {
         let mut shares: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, key) in keys.iter().enumerate() {
-            shares.entry(self.ring.server_of(key.as_bytes())).or_default().push(index);
+            shares.entry(self.ring.server_of(key.as_ref().as_bytes())).or_default().push(index);
         }
         let asked = shares.into_iter().map(async |(server, places)| {
             let share = places.iter().map(|index| keys[*index].clone()).collect();
@@ -105,6 +105,33 @@ fn condition(stored: Result<(), MemcacheError>) -> Result<bool, MemcacheError> {
     }
 }
 
+/// What is to be stored.
+#[derive(Clone)]
+struct Item {
+    key: String,
+    value: Bytes,
+    expiration: u32,
+}
+
+impl AsRef<str> for Item {
+    fn as_ref(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Stores a value. One that is too long, or refused, costs its older one and no more than that.
+fn store(server: &Server, client: &Client, item: &Item) -> Result<Result<(), Error>, MemcacheError> {
+    let failure = match fitting(item.value.clone(), server.name()) {
+        Ok(value) => match client.set(&item.key, &value[..], item.expiration) {
+            Ok(()) => return Ok(Ok(())),
+            Err(error) => server.refusal(error)?,
+        },
+        Err(too_long) => too_long,
+    };
+    client.delete(&item.key)?;
+    Ok(Err(failure))
+}
+
 /// Counts where there is something to count.
 fn count(
     client: &Client,
@@ -139,22 +166,22 @@ impl Backend for MemcacheCrate {
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        let expiration = to_wire(ttl);
-        let (server, name) = (self.server_of(key), key.to_owned());
-        let stored = match fitting(value, server.name()) {
-            Ok(value) => {
-                server.write(&[key.to_owned()], move |client| client.set(&name, &value[..], expiration)).await
-            }
-            Err(error) => Err(error),
-        };
-        if stored.as_ref().is_err_and(|error| !error.kind.is_outage()) {
-            self.delete(key).await?;
-        }
-        stored
+        self.set_many(&[(key.to_owned(), value)], ttl).await.remove(0)
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        join_all(values.iter().map(|(key, value)| self.set(key, value.clone(), ttl))).await
+        let expiration = to_wire(ttl);
+        let item =
+            |(key, value): &(String, Bytes)| Item { key: key.clone(), value: value.clone(), expiration };
+        let items: Vec<_> = values.iter().map(item).collect();
+        self.on_each_server(&items, async |server, items| {
+            let keys: Vec<_> = items.iter().map(|item| item.key.clone()).collect();
+            let storing = Arc::clone(server);
+            let store =
+                move |client: &Client| items.iter().map(|item| store(&storing, client, item)).collect();
+            server.write(&keys, store).await
+        })
+        .await
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {

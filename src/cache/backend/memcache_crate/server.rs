@@ -62,6 +62,12 @@ impl Server {
         Error { server: self.name.clone(), kind }
     }
 
+    /// Returns an error of the crate as the server's, if it concerns one value only and the server is well.
+    pub(super) fn refusal(&self, error: MemcacheError) -> Result<Error, MemcacheError> {
+        let kind = self.connector.classify(&error);
+        if kind.is_outage() { Err(error) } else { Ok(self.error(kind)) }
+    }
+
     /// Runs an operation that changes nothing.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
