@@ -21,7 +21,8 @@ use super::Ttl;
 /// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked, or
 ///   would not do it.
 /// - An empty value is a value.
-/// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`].
+/// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`]. `set` then leaves nothing,
+///   `add` and `replace` leave what was there.
 /// - A lifetime is exact to a second. One that is over ends a value at once.
 /// - [`add`](Self::add), [`replace`](Self::replace), [`incr`](Self::incr) and [`decr`](Self::decr) are atomic among all
 ///   who share the store.
