@@ -3,6 +3,7 @@
 use axum::extract::FromRef;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::backend::dummy::Dummy;
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
@@ -57,5 +58,6 @@ fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentia
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),
         BackendConfig::MemcacheCrate(servers) => Cache::new(MemcacheCrate::new(servers)?, options),
+        BackendConfig::Dummy => Cache::new(Dummy, options),
     })
 }

@@ -9,7 +9,8 @@
 //!   view ── CachedQuery ──┐
 //!           (strategy)    ├── Cache ────────── Backend ─┬─ locmem
 //!                         │   prefix, envelope,         ├─ memcached, our own client
-//!                         │   fail-safe, counters       └─ memcached, the memcache crate
+//!                         │   fail-safe, counters       ├─ memcached, the memcache crate
+//!                                                       └─ dummy, which keeps nothing
 //! ```
 //!
 //! # What people trip over

@@ -1,5 +1,6 @@
 //! What a store of bytes must do to serve as a cache.
 
+pub mod dummy;
 pub mod locmem;
 pub mod memcache_crate;
 pub mod memcached;

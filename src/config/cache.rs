@@ -9,7 +9,7 @@ use crate::memcached::{Credentials, Options, ServerAddress};
 /// The families of variables that name memcached servers, the first that is set wins.
 const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];
 
-const ACCEPTED_URL: &str = "locmem:// or memcached://user:password@host1:11211,host2:11211, \
+const ACCEPTED_URL: &str = "locmem://, dummy:// or memcached://user:password@host1:11211,host2:11211, \
                             with special characters percent-encoded";
 
 /// Backend, prefix and strategy.
@@ -28,6 +28,8 @@ pub struct CacheConfig {
 pub enum BackendConfig {
     /// In this process.
     Locmem,
+    /// Nowhere.
+    Dummy,
     /// On memcached servers, through our own client.
     Memcached(Options),
     /// On memcached servers, through the `memcache` crate.
@@ -68,6 +70,7 @@ impl BackendConfig {
     fn from_url(url: &str, through: fn(Options) -> Self) -> Option<Self> {
         match url.split_once("://")? {
             ("locmem", "") => Some(Self::Locmem),
+            ("dummy", "") => Some(Self::Dummy),
             ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(through),
             _ => None,
         }
@@ -147,6 +150,12 @@ mod tests {
     fn without_variables_the_cache_is_this_process() {
         assert!(matches!(backend([]), Ok(BackendConfig::Locmem)));
         assert!(matches!(backend([("CACHE_URL", "locmem://")]), Ok(BackendConfig::Locmem)));
+    }
+
+    #[test]
+    fn a_dummy_takes_no_address() {
+        assert!(matches!(backend([("CACHE_URL", "dummy://")]), Ok(BackendConfig::Dummy)));
+        assert!(backend([("CACHE_URL", "dummy://host")]).is_err());
     }
 
     #[test]

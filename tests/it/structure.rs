@@ -24,6 +24,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
 /// What may appear in these places and nowhere else.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("env::var", &["src/config/env.rs"]),
+    ("backend::dummy", &["src/app.rs"]),
     ("backend::locmem", &["src/app.rs"]),
     ("backend::memcache", &["src/app.rs", "src/cache/backend/memcache"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
