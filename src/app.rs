@@ -4,6 +4,7 @@ use axum::extract::FromRef;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::backend::dummy::Dummy;
+use crate::cache::backend::file::Files;
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
@@ -59,5 +60,6 @@ fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentia
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),
         BackendConfig::MemcacheCrate(servers) => Cache::new(MemcacheCrate::new(servers)?, options),
         BackendConfig::Dummy => Cache::new(Dummy, options),
+        BackendConfig::File(directory) => Cache::new(Files::new(directory.clone()), options),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! # What is here
 //!
-//! A [`Cache`] is a handle over one [`Backend`]: in this process, or memcached. What the app keeps goes through it as a
+//! A [`Cache`] is a handle over one [`Backend`]: in this process, in files, or memcached. What the app keeps goes through it as a
 //! typed value under a checked [`Key`] with a [`Ttl`].
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //!           (strategy)    ├── Cache ────────── Backend ─┬─ locmem
 //!                         │   prefix, envelope,         ├─ memcached, our own client
 //!                         │   fail-safe, counters       ├─ memcached, the memcache crate
+//!                                                       ├─ file, below a directory
 //!                                                       └─ dummy, which keeps nothing
 //! ```
 //!

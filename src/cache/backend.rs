@@ -1,6 +1,7 @@
 //! What a store of bytes must do to serve as a cache.
 
 pub mod dummy;
+pub mod file;
 pub mod locmem;
 pub mod memcache_crate;
 pub mod memcached;

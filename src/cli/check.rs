@@ -117,7 +117,8 @@ async fn cache(state: &AppState) -> Vec<Finding> {
 fn remedy(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unreachable(_) => {
-            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall?"
+            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall? \
+             with a file:// CACHE_URL: may this user write to the directory?"
         }
         ErrorKind::Timeout(_) => {
             "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"

@@ -1,5 +1,7 @@
 //! Which cache, and how a write becomes visible in it.
 
+use std::path::PathBuf;
+
 use percent_encoding::percent_decode_str;
 
 use super::env::{self, Variables, missing, wrong_secret};
@@ -9,7 +11,8 @@ use crate::memcached::{Credentials, Options, ServerAddress};
 /// The families of variables that name memcached servers, the first that is set wins.
 const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];
 
-const ACCEPTED_URL: &str = "locmem://, dummy:// or memcached://user:password@host1:11211,host2:11211, \
+const ACCEPTED_URL: &str = "locmem://, dummy://, file:///absolute/directory or \
+                            memcached://user:password@host1:11211,host2:11211, \
                             with special characters percent-encoded";
 
 /// Backend, prefix and strategy.
@@ -30,6 +33,8 @@ pub enum BackendConfig {
     Locmem,
     /// Nowhere.
     Dummy,
+    /// In files below an absolute directory.
+    File(PathBuf),
     /// On memcached servers, through our own client.
     Memcached(Options),
     /// On memcached servers, through the `memcache` crate.
@@ -71,6 +76,7 @@ impl BackendConfig {
         match url.split_once("://")? {
             ("locmem", "") => Some(Self::Locmem),
             ("dummy", "") => Some(Self::Dummy),
+            ("file", path) => directory_from_path(path).map(Self::File),
             ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(through),
             _ => None,
         }
@@ -117,6 +123,14 @@ fn options_from_authority(authority: &str) -> Option<Options> {
     Some(Options { credentials, ..Options::new(parse_servers(servers)?) })
 }
 
+/// Reads `/directory`: not empty, and without a host before it, or a query behind it that would be part of the name.
+fn directory_from_path(path: &str) -> Option<PathBuf> {
+    let directory = PathBuf::from(decode(path)?);
+    let is_absolute = path.starts_with('/') && directory.file_name().is_some();
+    let is_all = !path.contains(['?', '#', '\0']) && !path.contains("%00");
+    (is_absolute && is_all).then_some(directory)
+}
+
 fn decode(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Into::into)
 }
@@ -156,6 +170,33 @@ mod tests {
     fn a_dummy_takes_no_address() {
         assert!(matches!(backend([("CACHE_URL", "dummy://")]), Ok(BackendConfig::Dummy)));
         assert!(backend([("CACHE_URL", "dummy://host")]).is_err());
+    }
+
+    #[test]
+    fn a_file_url_names_an_absolute_directory() {
+        for (url, expected) in [
+            ("file:///var/cache/tasklist", "/var/cache/tasklist"),
+            ("file:///tmp/a%20b%3F/%C3%A9/", "/tmp/a b?/é/"),
+        ] {
+            let Ok(BackendConfig::File(directory)) = backend([("CACHE_URL", url)]) else { panic!("{url}") };
+            assert_eq!(directory.as_os_str(), expected);
+        }
+        for url in [
+            "file://",
+            "file:///",
+            "file:///%2F",
+            "file:///var/..",
+            "file:/var/cache",
+            "file://relative/dir",
+            "file://localhost/var/cache",
+            "file://%2Fvar/cache",
+            "file:///var/cache?timeout=60",
+            "file:///var/%00",
+            "file:///var/%FF",
+        ] {
+            let error = backend([("CACHE_URL", url)]).unwrap_err();
+            assert!(error.contains("file:///absolute/directory"), "{url}: {error}");
+        }
     }
 
     #[test]

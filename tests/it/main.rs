@@ -10,6 +10,7 @@ mod backends;
 mod browser;
 mod builds;
 mod cache;
+mod cache_file;
 mod commands;
 mod database;
 mod deploy;

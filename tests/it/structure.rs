@@ -25,6 +25,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("env::var", &["src/config/env.rs"]),
     ("backend::dummy", &["src/app.rs"]),
+    ("backend::file", &["src/app.rs", "src/cache/backend/file"]),
     ("backend::locmem", &["src/app.rs"]),
     ("backend::memcache", &["src/app.rs", "src/cache/backend/memcache"]),
     ("anyhow", &["src/cli", "src/main.rs"]),

@@ -1,0 +1,263 @@
+//! The cache in files: what the directory looks like, what damage does, and what several processes do to each other.
+
+mod outages;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tasklist::cache::Ttl;
+use tasklist::cache::backend::file::Files;
+use tasklist::cache::backend::{Backend, Error, ErrorKind};
+use tempfile::{TempDir, tempdir};
+
+use crate::support::eventually;
+
+fn start() -> (TempDir, Files) {
+    let directory = tempdir().unwrap();
+    let files = open(&directory);
+    (directory, files)
+}
+
+/// What another process on the same directory has.
+fn open(directory: &TempDir) -> Files {
+    Files::new(path(directory))
+}
+
+/// Not there yet.
+fn path(directory: &TempDir) -> PathBuf {
+    directory.path().join("made/here")
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+async fn set(backend: &Files, key: &str, value: &'static str) -> Result<(), Error> {
+    backend.set(key, bytes(value), Ttl::Never).await
+}
+
+#[track_caller]
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "cache")).collect()
+}
+
+/// The one entry's file.
+fn entry(directory: &TempDir) -> PathBuf {
+    let entries = entries(&path(directory));
+    assert_eq!(entries.len(), 1);
+    entries.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn the_verbs_do_what_they_say() {
+    let (_directory, files) = start();
+    let minute = Ttl::After(Duration::from_secs(60));
+    let over = Ttl::After(Duration::ZERO);
+    assert!(!files.replace("k", bytes("1"), minute).await.unwrap());
+    assert!(files.add("k", bytes("1"), minute).await.unwrap());
+    assert!(!files.add("k", bytes("2"), minute).await.unwrap());
+    assert!(files.replace("k", bytes("2"), minute).await.unwrap());
+    assert_eq!(files.incr("k", 40).await.unwrap(), Some(42));
+    assert_eq!(files.decr("k", 50).await.unwrap(), Some(0));
+    assert_eq!(files.incr("none", 1).await.unwrap(), None);
+    assert!(files.touch("k", minute).await.unwrap());
+    assert!(files.touch("k", over).await.unwrap());
+    assert!(!files.touch("k", minute).await.unwrap());
+    set(&files, "k", "text").await.unwrap();
+    assert_eq!(files.incr("k", 1).await.unwrap_err().kind, ErrorKind::NotANumber);
+    assert_eq!(files.get("k").await.unwrap(), Some(bytes("text")), "and is left as it was");
+    let long = files.set("k", vec![0; 1_000_001].into(), minute).await.unwrap_err();
+    assert_eq!(long.kind, ErrorKind::TooLarge(1_000_001));
+    assert_eq!(files.get("k").await.unwrap(), None);
+    assert!(files.set_many(&[], minute).await.is_empty() && files.get_many(&[]).await.is_empty());
+}
+
+#[tokio::test]
+async fn results_stand_where_their_keys_stood() {
+    let (_directory, files) = start();
+    let keys: Vec<_> = (0..100).map(|number| format!("key {number}")).collect();
+    let values: Vec<_> = keys.iter().map(|key| (key.clone(), Bytes::from(key.clone()))).collect();
+    assert!(files.set_many(&values, Ttl::Never).await.iter().all(Result::is_ok));
+    let asked: Vec<_> = keys.iter().rev().flat_map(|key| [key.clone(), format!("no {key}")]).collect();
+    for (key, found) in asked.iter().zip(files.get_many(&asked).await) {
+        let expected = (!key.starts_with("no ")).then(|| Bytes::from(key.clone()));
+        assert_eq!(found.unwrap(), expected);
+    }
+    for (key, deleted) in asked.iter().zip(files.delete_many(&asked).await) {
+        assert_eq!(deleted.unwrap(), !key.starts_with("no "));
+    }
+}
+
+#[tokio::test]
+async fn the_count_keeps_its_lifetime_and_ends_with_it() {
+    let (_directory, files) = start();
+    files.set("k", bytes("1"), Ttl::After(Duration::from_millis(300))).await.unwrap();
+    eventually("the count has expired", async || files.incr("k", 1).await.unwrap().is_none()).await;
+    assert!(files.add("k", bytes("1"), Ttl::Never).await.unwrap(), "its file is no value");
+}
+
+#[tokio::test]
+async fn nobody_else_may_look_into_the_directory() {
+    let (directory, files) = start();
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path(&directory)).unwrap();
+    fs::set_permissions(path(&directory), fs::Permissions::from_mode(0o755)).unwrap();
+    set(&files, "k", "v").await.unwrap();
+    assert_eq!(mode(&path(&directory)), 0o700);
+    assert_eq!(mode(&entry(&directory)), 0o600);
+}
+
+#[test]
+fn the_umask_makes_no_difference() {
+    for umask in ["000", "022", "077"] {
+        let directory = tempdir().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &format!("umask {umask}; exec \"$0\" check"), env!("CARGO_BIN_EXE_tasklist")])
+            .current_dir(directory.path())
+            .env_clear()
+            .env("CACHE_URL", format!("file://{}", path(&directory).display()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let expected = format!("ok      cache {}: writes, reads and deletes", path(&directory).display());
+        assert!(output.status.success() && said.contains(&expected), "{said}");
+        for made in [directory.path().join("made"), path(&directory)] {
+            assert_eq!(mode(&made), 0o700, "umask {umask}");
+        }
+        for file in fs::read_dir(path(&directory)).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_everybodys_is_left_so() {
+    let directory = tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let error = set(&Files::new(directory.path().into()), "k", "v").await.unwrap_err();
+    assert!(error.to_string().contains("a directory that all users share"), "{error}");
+    assert_eq!(mode(directory.path()), 0o1777);
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_is_a_miss_and_is_written_over() {
+    let (directory, files) = start();
+    set(&files, "k", "value").await.unwrap();
+    let file = entry(&directory);
+    let whole = fs::read(&file).unwrap();
+    let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
+    let flipped = (0..whole.len()).map(|index| {
+        let mut damaged = whole.clone();
+        damaged[index] ^= 0x10;
+        damaged
+    });
+    let foreign = [b"foreign".to_vec(), vec![b'x'; 3_000_000], [&whole[..], b"more"].concat()];
+    for damaged in cut.chain(flipped).chain(foreign) {
+        fs::write(&file, &damaged).unwrap();
+        assert_eq!(files.get("k").await.unwrap(), None, "{:?}", damaged.get(..50));
+        assert!(!files.delete("k").await.unwrap());
+        fs::write(&file, &damaged).unwrap();
+        assert!(files.add("k", bytes("value"), Ttl::Never).await.unwrap());
+        assert_eq!(files.get("k").await.unwrap(), Some(bytes("value")));
+    }
+}
+
+#[tokio::test]
+async fn another_keys_file_is_a_miss() {
+    let (directory, files) = start();
+    set(&files, "mine", "value").await.unwrap();
+    let mine = entry(&directory);
+    set(&files, "other", "value").await.unwrap();
+    let other = entries(&path(&directory)).into_iter().find(|path| *path != mine).unwrap();
+    fs::rename(mine, other).unwrap();
+    assert_eq!(files.get("other").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn clearing_leaves_the_directory_and_what_is_not_ours() {
+    let (directory, files) = start();
+    set(&files, "k", "v").await.unwrap();
+    let ours = entry(&directory);
+    let leftover = ours.with_extension("0123456789abcdef.tmp");
+    fs::write(&leftover, "torn").unwrap();
+    let foreign = ["README", "a.cache", "b.tmp"].map(|name| path(&directory).join(name));
+    for path in &foreign {
+        fs::write(path, "foreign").unwrap();
+    }
+    files.clear().await.unwrap();
+    assert!(!ours.exists() && !leftover.exists());
+    assert!(foreign.iter().all(|path| fs::read(path).unwrap() == b"foreign"));
+    assert_eq!(files.get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_removed_under_it_is_made_again() {
+    let (directory, files) = start();
+    set(&files, "k", "v").await.unwrap();
+    fs::remove_dir_all(path(&directory)).unwrap();
+    assert_eq!(files.get("k").await.unwrap(), None);
+    set(&files, "k", "v").await.unwrap();
+    assert_eq!(files.get("k").await.unwrap(), Some(bytes("v")));
+    assert_eq!(mode(&path(&directory)), 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_count_of_two_processes_counts() {
+    let (directory, files) = start();
+    let other = open(&directory);
+    set(&files, "count", "0").await.unwrap();
+    let counted = join_all((0..50).flat_map(|_| [files.incr("count", 1), other.incr("count", 1)])).await;
+    assert!(counted.iter().all(Result::is_ok), "{counted:?}");
+    assert_eq!(other.get("count").await.unwrap(), Some(bytes("100")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_adds_succeeds() {
+    let (directory, files) = start();
+    let other = open(&directory);
+    let add = |backend| Backend::add(backend, "lock", bytes("mine"), Ttl::Never);
+    let added = join_all((0..25).flat_map(|_| [add(&files), add(&other)])).await;
+    assert_eq!(added.into_iter().filter(|added| *added.as_ref().unwrap()).count(), 1);
+}
+
+#[tokio::test]
+async fn the_number_of_files_is_bounded() {
+    let (directory, files) = start();
+    set(&files, "k", "v").await.unwrap();
+    let live = fs::read(entry(&directory)).unwrap();
+    for number in 0..10_100 {
+        fs::write(path(&directory).join(format!("{number:064x}.cache")), &live).unwrap();
+    }
+    let foreign = path(&directory).join("foreign.cache");
+    fs::write(&foreign, "foreign").unwrap();
+    for _ in 0..100 {
+        set(&files, "k", "v").await.unwrap();
+    }
+    let count = async || files.stats().await.remove(0).stats.unwrap()["curr_items"].parse::<usize>().unwrap();
+    eventually("there is room again", async || count().await <= 10_000).await;
+    assert!(count().await > 6_000 && foreign.exists());
+}
+
+#[tokio::test]
+async fn it_says_where_it_is_and_how_much_it_holds() {
+    let (directory, files) = start();
+    let name = path(&directory).display().to_string();
+    set(&files, "k", "v").await.unwrap();
+    assert_eq!(files.describe(), format!("in files below {name}"));
+    assert_eq!(files.server_of("k"), name);
+    let check = files.check().await.remove(0);
+    assert_eq!(check.server, name);
+    assert_eq!(check.outcome.unwrap(), "writes, reads and deletes, 1 entries");
+    let stats = files.stats().await.remove(0).stats.unwrap();
+    assert_eq!(stats["curr_items"], "1");
+    assert_eq!(stats["bytes"], fs::metadata(entry(&directory)).unwrap().len().to_string());
+}

@@ -1,0 +1,166 @@
+//! A cache in files that cannot be used, or not in time.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tasklist::cache::Ttl;
+use tasklist::cache::backend::file::Files;
+use tasklist::cache::backend::{Backend, ErrorKind};
+use tempfile::{TempDir, tempdir};
+use tokio::runtime::Runtime;
+
+use super::{bytes, entries, entry, open, path, set, start};
+use crate::support::eventually;
+
+/// Holds every lock, as other processes in the middle of a change do, until it is dropped.
+fn hold_locks(directory: &TempDir) -> Vec<File> {
+    let open = |number| {
+        let file = path(directory).join(format!("{number:02}.lock"));
+        let file = OpenOptions::new().create(true).append(true).open(file).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    (0..16).map(open).collect()
+}
+
+/// Makes a file hang: whoever opens a pipe to read waits for somebody who writes.
+fn replace_by_pipe(file: PathBuf) -> PathBuf {
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    file
+}
+
+/// Makes an old value, and the file of a new one that is written while a `set` of a third waits for its lock. Then the
+/// waiting thread goes on to its end.
+fn write_late(wait: &impl AsyncFn(&Files)) {
+    let directory = tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let newer = runtime.block_on(async {
+        set(&open(&directory), "k", "newer").await.unwrap();
+        let newer = fs::read(entry(&directory)).unwrap();
+        set(&open(&directory), "k", "old").await.unwrap();
+        newer
+    });
+    let locks = hold_locks(&directory);
+    runtime.block_on(wait(&open(&directory)));
+    fs::write(entry(&directory), newer).unwrap();
+    drop(locks);
+    // Waits for its blocking threads.
+    drop(runtime);
+    let found = Runtime::new().unwrap().block_on(open(&directory).get("k"));
+    assert_eq!(found.unwrap(), Some(bytes("newer")));
+}
+
+#[test]
+fn a_write_that_timed_out_does_not_undo_a_later_one() {
+    write_late(&async |files| {
+        let error = set(files, "k", "late").await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
+    });
+}
+
+#[test]
+fn a_write_that_was_dropped_does_not_undo_a_later_one() {
+    write_late(&async |files| {
+        let started = set(files, "k", "late");
+        tokio::time::timeout(Duration::from_millis(100), started).await.unwrap_err();
+    });
+}
+
+#[test]
+fn a_thread_that_hung_in_the_middle_of_a_write_gives_it_up() {
+    let directory = tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let file = runtime.block_on(async {
+        set(&open(&directory), "k", "old").await.unwrap();
+        let file = replace_by_pipe(entry(&directory));
+        let error = set(&open(&directory), "k", "late").await.unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
+        file
+    });
+    drop(OpenOptions::new().write(true).open(file).unwrap());
+    drop(runtime);
+    assert_eq!(entries(&path(&directory)).len(), 0, "neither the old value nor the late one");
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_is_not_read_afterwards() {
+    let (directory, files) = start();
+    for key in ["set", "deleted", "touched", "untouched"] {
+        set(&files, key, "1").await.unwrap();
+    }
+    let locks = hold_locks(&directory);
+    set(&files, "set", "2").await.unwrap_err();
+    files.delete("deleted").await.unwrap_err();
+    files.touch("touched", Ttl::After(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(files.get("untouched").await.unwrap(), Some(bytes("1")), "a read needs no lock");
+    let started = Instant::now();
+    assert_eq!(files.get("set").await.unwrap_err().kind, ErrorKind::LeftOut);
+    assert!(started.elapsed() < Duration::from_millis(700), "and waits for none");
+    drop(locks);
+    assert_eq!(files.get("untouched").await.unwrap(), Some(bytes("1")));
+    assert_eq!(entries(&path(&directory)).len(), 1, "other processes shall not read it either");
+    for key in ["set", "deleted", "touched"] {
+        assert_eq!(files.get(key).await.unwrap(), None, "{key}");
+    }
+    set(&files, "set", "3").await.unwrap();
+    assert_eq!(files.get("set").await.unwrap(), Some(bytes("3")), "the debt is paid once");
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_replaced_goes() {
+    let (directory, files) = start();
+    set(&files, "k", "old").await.unwrap();
+    let file = entry(&directory);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(files.get("k").await.unwrap(), None, "a directory is no value");
+    assert!(set(&files, "k", "new").await.unwrap_err().kind.is_outage());
+    fs::remove_dir(&file).unwrap();
+    assert_eq!(files.get("k").await.unwrap(), None);
+    set(&files, "k", "new").await.unwrap();
+    let mut left = fs::read_dir(path(&directory)).unwrap().map(|file| file.unwrap().path());
+    assert!(left.all(|path| path.extension().is_some_and(|extension| extension != "tmp")), "nothing torn");
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_used_is_an_outage() {
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for place in [file.join("below"), file, "/proc/nowhere".into()] {
+        let files = Files::new(place.clone());
+        let keys = ["k".to_owned()];
+        let errors = [
+            files.get("k").await.map(drop),
+            set(&files, "k", "v").await,
+            files.add("k", bytes("v"), Ttl::Never).await.map(drop),
+            files.delete("k").await.map(drop),
+            files.incr("k", 1).await.map(drop),
+            files.clear().await,
+            files.get_many(&keys).await.remove(0).map(drop),
+            files.stats().await.remove(0).stats.map(drop),
+            files.check().await.remove(0).outcome.map(drop),
+        ];
+        for error in errors.map(Result::unwrap_err) {
+            assert!(matches!(error.kind, ErrorKind::Unreachable(_)) && error.kind.is_outage(), "{error}");
+            assert!(error.to_string().starts_with(place.to_str().unwrap()), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_hangs_costs_one_timeout() {
+    let (directory, files) = start();
+    set(&files, "hangs", "v").await.unwrap();
+    let file = replace_by_pipe(entry(&directory));
+    let error = files.get("hangs").await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
+    for _ in 0..50 {
+        assert_eq!(files.get("other").await.unwrap_err().kind, ErrorKind::LeftOut);
+    }
+    drop(OpenOptions::new().write(true).open(&file).unwrap());
+    eventually("it answers again", async || files.get("other").await.is_ok()).await;
+}
