@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, BytesMut};
 pub const LENGTH: usize = 24;
 
 const REQUEST: u8 = 0x80;
-const RESPONSE: u8 = 0x81;
+pub(super) const RESPONSE: u8 = 0x81;
 
 /// What a header says about the message behind it. `code` is the status of a response, 0 in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,6 +48,10 @@ pub enum Malformed {
 ///
 /// [`Malformed`]; nothing that follows can be trusted then.
 pub fn decode(arrived: &mut BytesMut) -> Result<Option<Response>, Malformed> {
+    // What is no memcached may say less than a header, and would be waited for.
+    if arrived.first().is_some_and(|magic| *magic != header::RESPONSE) {
+        return Err(Malformed::Magic);
+    }
     let Some(bytes) = arrived.first_chunk::<{ header::LENGTH }>() else { return Ok(None) };
     let header = Header::response(bytes).ok_or(Malformed::Magic)?;
     let (extras, key) = (usize::from(header.extras_length), usize::from(header.key_length));
@@ -155,6 +159,7 @@ mod tests {
             bytes[0] = magic;
             assert_eq!(decode(&mut bytes), Err(Malformed::Magic));
         }
+        assert_eq!(decode(&mut BytesMut::from("ERROR\r\n")), Err(Malformed::Magic));
         for (key, extras, body) in [(1, 0, 0), (0, 1, 0), (2, 3, 4), (u16::MAX, u8::MAX, 65_000)] {
             assert_eq!(decode(&mut header(key, extras, body)), Err(Malformed::Lengths));
         }
