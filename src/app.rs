@@ -53,7 +53,16 @@ impl AppState {
     }
 }
 
-fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentials> {
+/// Makes the cache alone, for commands that need nothing else. Connects to nothing yet.
+///
+/// # Errors
+///
+/// A cache that cannot be used as configured.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentials> {
     let options = CacheOptions { prefix: config.key_prefix.clone(), ..CacheOptions::default() };
     Ok(match &config.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
+use super::remedy::remedy;
 use super::say;
 use crate::app::AppState;
-use crate::cache::backend::{self, ErrorKind};
+use crate::cache::backend;
 use crate::config::Config;
 use crate::config::database::DatabaseUrl;
 use crate::db::{self, Database};
@@ -112,20 +113,4 @@ async fn cache(state: &AppState) -> Vec<Finding> {
         return vec![Finding { what: "cache".into(), outcome, took: None }];
     }
     checks.into_iter().map(to_finding).collect()
-}
-
-fn remedy(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Unreachable(_) => {
-            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall? \
-             with a file:// CACHE_URL: may this user write to the directory?"
-        }
-        ErrorKind::Timeout(_) => {
-            "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
-        }
-        ErrorKind::Unauthenticated => {
-            "check MEMCACHIER_USERNAME and MEMCACHIER_PASSWORD on the provider's overview page"
-        }
-        _ => "is the server of MEMCACHIER_SERVERS a memcached that speaks the binary protocol?",
-    }
 }

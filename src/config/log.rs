@@ -7,8 +7,8 @@ use super::env::{self, Variables};
 /// Filter and format of the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `RUST_LOG`, `info` by default: a checked filter.
-    pub filter: String,
+    /// `RUST_LOG`, a checked filter. Without it each command has its own.
+    pub filter: Option<String>,
     /// `LOG_FORMAT`, `text` by default.
     pub format: LogFormat,
 }
@@ -23,6 +23,9 @@ pub enum LogFormat {
 }
 
 impl LogConfig {
+    /// What a server logs where `RUST_LOG` is not set. Postgres gives notice of what a migration finds in place.
+    pub const INFO: &str = "info,sqlx::postgres::notice=warn";
+
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let levels = "error, warn, info, debug, trace, or per module: info,tasklist=debug";
         let filter = variables.parse("RUST_LOG", levels, |value| {
@@ -34,11 +37,7 @@ impl LogConfig {
             "json" => Some(LogFormat::Json),
             _ => None,
         })?;
-        Ok(Self {
-            // Postgres gives notice of what a migration finds in place.
-            filter: filter.unwrap_or_else(|| "info,sqlx::postgres::notice=warn".into()),
-            format: format.unwrap_or(LogFormat::Text),
-        })
+        Ok(Self { filter, format: format.unwrap_or(LogFormat::Text) })
     }
 }
 
@@ -56,7 +55,7 @@ mod tests {
     fn a_misspelt_level_is_refused() {
         let config = |filter| LogConfig::from_variables(&Variables::from([("RUST_LOG", filter)]));
         for filter in ["info", "WARN", "off", "info,tasklist=debug", "tasklist::cache"] {
-            assert_eq!(config(filter).unwrap().filter, filter);
+            assert_eq!(config(filter).unwrap().filter.as_deref(), Some(filter));
         }
         for filter in ["debugg", "loud", "info,=,"] {
             assert!(config(filter).is_err(), "{filter}");

@@ -1,5 +1,8 @@
 //! The command line: what is said, and with which exit code.
 
+mod cache;
+mod shell;
+
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -63,8 +66,8 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
     ];
     for (name, value, message) in cases {
         let settings = Settings::new().with("RUST_BACKTRACE", "1").with(name, value);
-        for command in ["serve", "check", "migrate"] {
-            assert_fails(&settings.run(&[command]), &[message]);
+        for command in [&["serve"][..], &["check"], &["migrate"], &["shell"], &["cache", "get", "k"]] {
+            assert_fails(&settings.run(command), &[message]);
         }
     }
 }
@@ -89,7 +92,7 @@ fn a_wrong_command_shows_the_usage() {
     let output = Settings::new().run(&["server"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("Usage: tasklist"), "{}", text(&output.stderr));
-    for word in ["serve", "migrate", "check"] {
+    for word in ["serve", "migrate", "check", "cache", "shell"] {
         assert!(text(&Settings::new().run(&["--help"]).stdout).contains(word));
     }
 }

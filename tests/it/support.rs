@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rogue;
+pub mod terminal;
 
 use std::future::poll_fn;
 use std::pin::pin;

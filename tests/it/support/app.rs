@@ -1,6 +1,6 @@
 //! The program, run as a user runs it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::memcached::{Memcached, PASSWORD, USER};
 use super::page::Page;
 use super::process::Process;
+use super::terminal::Terminal;
 use super::wait_until;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
@@ -68,11 +69,31 @@ impl Settings {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs a command that gets lines to read, to its end.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(arguments);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        // A command that has ended reads no more, as is its right.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Opens a command on a terminal.
+    pub fn on_terminal(&self, arguments: &[&str]) -> Terminal {
+        Terminal::open(&self.command(arguments), self.directory())
+    }
+
     /// Runs a command whose standard output nobody reads.
     pub fn run_into_closed_pipe(&self, arguments: &[&str]) -> Output {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        self.command(arguments).stdout(writer).output().unwrap()
+        self.run_into(writer, arguments)
+    }
+
+    /// Runs a command whose standard output goes elsewhere.
+    pub fn run_into(&self, output: impl Into<Stdio>, arguments: &[&str]) -> Output {
+        self.command(arguments).stdout(output).output().unwrap()
     }
 
     /// Starts the server and waits until it serves.

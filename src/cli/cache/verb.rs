@@ -1,0 +1,189 @@
+//! The verbs, as they are typed after `tasklist cache` and at the prompt of `tasklist shell`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use tokio::time::Instant;
+
+use super::outcome::{Answer, Outcome, Unmet};
+use crate::cache::{Cache, InvalidKey, Key, Raw, Ttl};
+
+/// An operation on the cache.
+#[derive(Clone, Debug, Subcommand)]
+pub(in crate::cli) enum Verb {
+    /// Print the value of a key: its bytes as they are, and a newline after them.
+    Get {
+        /// Its key: no blanks, no control characters.
+        #[arg(value_parser = key)]
+        key: Key,
+    },
+    /// Store a value, whatever was there.
+    Set(Store),
+    /// Store a value where there is none.
+    Add(Store),
+    /// Store a value where there is one.
+    Replace(Store),
+    /// Remove a key.
+    Delete {
+        /// Its key: no blanks, no control characters.
+        #[arg(value_parser = key)]
+        key: Key,
+    },
+    /// Add to a number and print the sum. Its lifetime stays.
+    Incr(Count),
+    /// Subtract from a number, down to 0, and print the rest. Its lifetime stays.
+    Decr(Count),
+    /// Give a value a new lifetime.
+    Touch {
+        /// Its key: no blanks, no control characters.
+        #[arg(value_parser = key)]
+        key: Key,
+        /// How long it lives from now, in seconds: fractions are taken, 0 and less is over at once.
+        #[arg(long, value_name = "SECONDS", value_parser = ttl, allow_negative_numbers = true)]
+        ttl: Ttl,
+    },
+    /// Empty all servers: every value under any prefix, whoever stored it.
+    Clear,
+    /// Print what each server says of itself.
+    Stats {
+        /// All there is, sorted, after the most telling numbers.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct Store {
+    /// Its key: no blanks, no control characters.
+    #[arg(value_parser = key)]
+    key: Key,
+    /// The value, stored as it is.
+    #[arg(allow_hyphen_values = true)]
+    value: OsString,
+    /// How long it lives, in seconds: fractions are taken, 0 and less is over at once. Without it, it never expires.
+    #[arg(long, value_name = "SECONDS", value_parser = ttl, allow_negative_numbers = true)]
+    ttl: Option<Ttl>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(in crate::cli) struct Count {
+    /// Its key: no blanks, no control characters.
+    #[arg(value_parser = key)]
+    key: Key,
+    /// By how much.
+    #[arg(value_name = "N", default_value_t = 1, value_parser = delta, allow_negative_numbers = true)]
+    delta: u64,
+}
+
+fn key(text: &str) -> Result<Key, InvalidKey> {
+    Key::new(text)
+}
+
+fn delta(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "a whole number is expected, 0 or more")
+}
+
+fn ttl(text: &str) -> Result<Ttl, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is expected, such as 60, 0.5 or -1")?;
+    if seconds <= 0.0 {
+        return Ok(Ttl::After(Duration::ZERO));
+    }
+    let lifetime = Duration::try_from_secs_f64(seconds).map_err(|_| "longer than anything lives")?;
+    Ok(Ttl::After(lifetime))
+}
+
+impl Verb {
+    /// Does it, and tells what came of it and how long it took.
+    pub(in crate::cli) async fn run(&self, cache: &Cache) -> Outcome {
+        let started = Instant::now();
+        let result = self.ask(cache.raw()).await;
+        let took = started.elapsed();
+        Outcome { key: self.key().map(ToString::to_string), event: self.event(), result, took }
+    }
+
+    /// Returns whether the line that holds it holds a value, which may be a secret.
+    pub(in crate::cli) fn has_value(&self) -> bool {
+        matches!(self, Self::Set(_) | Self::Add(_) | Self::Replace(_))
+    }
+
+    async fn ask(&self, cache: Raw<'_>) -> Result<Answer, Unmet> {
+        match self {
+            Self::Get { key } => cache.get(key).await?.map(Answer::Value).ok_or(Unmet::Missing),
+            Self::Set(store) => {
+                Ok(cache.set(&store.key, store.value(), store.ttl()).await.map(|()| Answer::Done)?)
+            }
+            Self::Add(store) => {
+                let stored = cache.add(&store.key, store.value(), store.ttl()).await?;
+                done(stored, Unmet::Present)
+            }
+            Self::Replace(store) => {
+                let stored = cache.replace(&store.key, store.value(), store.ttl()).await?;
+                done(stored, Unmet::Missing)
+            }
+            Self::Delete { key } => done(cache.delete(key).await?, Unmet::Missing),
+            Self::Incr(Count { key, delta }) => counted(cache.incr(key, *delta).await?),
+            Self::Decr(Count { key, delta }) => counted(cache.decr(key, *delta).await?),
+            Self::Touch { key, ttl } => done(cache.touch(key, *ttl).await?, Unmet::Missing),
+            Self::Clear => Ok(cache.clear().await.map(|()| Answer::Done)?),
+            Self::Stats { all } => Ok(Answer::Stats { servers: cache.stats().await, all: *all }),
+        }
+    }
+
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key } | Self::Delete { key } | Self::Touch { key, .. } => Some(key),
+            Self::Set(store) | Self::Add(store) | Self::Replace(store) => Some(&store.key),
+            Self::Incr(count) | Self::Decr(count) => Some(&count.key),
+            Self::Clear | Self::Stats { .. } => None,
+        }
+    }
+
+    /// What happens to the key, or to the cache, if all goes well.
+    fn event(&self) -> &'static str {
+        match self {
+            Self::Get { .. } | Self::Incr(_) | Self::Decr(_) => "found",
+            Self::Set(_) | Self::Add(_) | Self::Replace(_) => "stored",
+            Self::Delete { .. } => "deleted",
+            Self::Touch { .. } => "touched",
+            Self::Clear => "cleared",
+            Self::Stats { .. } => "answered",
+        }
+    }
+}
+
+impl Store {
+    fn value(&self) -> Bytes {
+        self.value.clone().into_encoded_bytes().into()
+    }
+
+    fn ttl(&self) -> Ttl {
+        self.ttl.unwrap_or(Ttl::Never)
+    }
+}
+
+fn done(is_met: bool, otherwise: Unmet) -> Result<Answer, Unmet> {
+    if is_met { Ok(Answer::Done) } else { Err(otherwise) }
+}
+
+fn counted(number: Option<u64>) -> Result<Answer, Unmet> {
+    number.map(Answer::Number).ok_or(Unmet::Missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_number_of_seconds() {
+        for (text, seconds) in
+            [("60", 60.0), ("0.5", 0.5), ("0", 0.0), ("-1", 0.0), ("-0.1", 0.0), ("1e3", 1000.0)]
+        {
+            assert_eq!(ttl(text), Ok(Ttl::After(Duration::from_secs_f64(seconds))), "{text}");
+        }
+        for text in ["", "soon", "60s", "NaN", "inf", "1e30"] {
+            assert!(ttl(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `tasklist shell`: the verbs of `tasklist cache` line by line, in one process, at a prompt or from a pipe.
+
+mod prompt;
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal};
+use std::os::unix::ffi::OsStringExt;
+
+use anyhow::{Context, Result, bail};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use self::prompt::{Input, Prompt};
+use super::cache::Verb;
+use super::say;
+use crate::app::cache_from_config;
+use crate::cache::Cache;
+use crate::config::Config;
+
+/// What can be typed:
+#[derive(Debug, Parser)]
+#[command(multicall = true, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+struct Line {
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    #[command(flatten)]
+    Do(Verb),
+    /// Leave; so does Ctrl-D.
+    #[command(visible_alias = "exit")]
+    Quit,
+}
+
+/// What a line came to.
+enum Reply {
+    Done,
+    Failed(String),
+    Quit,
+}
+
+struct Shell<'a> {
+    cache: Cache,
+    runtime: &'a Runtime,
+}
+
+/// Runs on the main thread, which may wait for a key; the cache's own tasks run on those of the runtime.
+pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
+    let _context = runtime.enter();
+    let shell = Shell { cache: cache_from_config(&config.cache)?, runtime };
+    if io::stdin().is_terminal() && io::stdout().is_terminal() { shell.converse() } else { shell.obey() }
+}
+
+impl Shell<'_> {
+    fn converse(&self) -> Result<()> {
+        let mut prompt = Prompt::new().context("failed to open a prompt on this terminal")?;
+        say(&format!("cache {}", self.cache));
+        say("help lists the verbs, Tab completes them, quit or Ctrl-D leaves");
+        loop {
+            let line = match prompt.read()? {
+                Input::Line(line) => line,
+                Input::Cleared => continue,
+                Input::End => return Ok(()),
+            };
+            let order = parse(line.as_bytes());
+            // A line that is not understood may hold a value as well.
+            if matches!(&order, Ok(Some(Order::Do(verb))) if !verb.has_value()) {
+                prompt.keep(&line);
+            }
+            match self.follow(order)? {
+                Reply::Done => {}
+                Reply::Failed(why) => eprintln!("{why}"),
+                Reply::Quit => return Ok(()),
+            }
+        }
+    }
+
+    /// Does all lines of standard input, also after one that failed.
+    fn obey(&self) -> Result<()> {
+        let mut failed = 0;
+        for (number, line) in (1_u64..).zip(io::stdin().lock().split(b'\n')) {
+            let line = line.context("failed to read standard input")?;
+            match self.follow(parse(&line))? {
+                Reply::Done => {}
+                Reply::Failed(why) => {
+                    failed += 1;
+                    eprintln!("line {number}: {why}");
+                }
+                Reply::Quit => break,
+            }
+        }
+        match failed {
+            0 => Ok(()),
+            1 => bail!("1 line failed"),
+            _ => bail!("{failed} lines failed"),
+        }
+    }
+
+    fn follow(&self, order: Result<Option<Order>, String>) -> Result<Reply> {
+        let verb = match order {
+            Ok(None) => return Ok(Reply::Done),
+            Ok(Some(Order::Quit)) => return Ok(Reply::Quit),
+            Ok(Some(Order::Do(verb))) => verb,
+            Err(why) => return Ok(Reply::Failed(why)),
+        };
+        let outcome = self.runtime.block_on(verb.run(&self.cache));
+        outcome.print().context("failed to write to standard output")?;
+        Ok(outcome.failure().map_or(Reply::Done, Reply::Failed))
+    }
+}
+
+/// Reads a line. One that is blank or a comment orders nothing, and neither does one that asks for help, which is shown.
+fn parse(line: &[u8]) -> Result<Option<Order>, String> {
+    // Files from elsewhere end their lines so.
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let words = shlex::bytes::split(line).ok_or("a quote is not closed, or a backslash ends the line")?;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    match Line::try_parse_from(words.into_iter().map(OsString::from_vec)) {
+        Ok(line) => Ok(Some(line.order)),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            say(error.to_string().trim_end());
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
+            Err("there is no such verb; `help` lists them".into())
+        }
+        Err(error) => Err(error.to_string().trim_start_matches("error: ").trim_end().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_lines_and_comments_order_nothing() {
+        for line in ["", "  ", "\t", "# get foo", "\r"] {
+            assert!(matches!(parse(line.as_bytes()), Ok(None)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_keeps_its_bytes_and_its_blanks() {
+        for line in [
+            &b"set foo 'a b'"[..],
+            b"set foo a\\ b",
+            b"set foo \xff\xfe --ttl 5",
+            b"set foo -5",
+            b"set foo ''",
+        ] {
+            assert!(matches!(parse(line), Ok(Some(Order::Do(verb))) if verb.has_value()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        for (line, part) in [
+            ("set foo 'bar", "a quote is not closed"),
+            ("gte foo", "there is no such verb"),
+            ("get", "<KEY>"),
+            ("get a b", "unexpected argument 'b'"),
+            ("get ''", "is empty or holds a blank"),
+            ("touch foo", "--ttl <SECONDS>"),
+            ("incr foo -1", "invalid value '-1' for '[N]'"),
+        ] {
+            let why = parse(line.as_bytes()).expect_err(line);
+            assert!(why.contains(part), "{why}");
+        }
+    }
+}
