@@ -39,7 +39,15 @@ enum Command {
     /// Bring the database's tables up to date.
     Migrate,
     /// Try configuration, database and cache, and say what is wrong with them.
-    Check,
+    ///
+    /// Each cache server is logged in to, stores a value and returns it, keeps one for 31 days, and takes one of
+    /// 1,000,000 bytes. The keys of this, `tasklist:check:…`, are removed again.
+    Check {
+        /// Print one JSON object: {"ok":false,"checks":[{"what":…,"ok":true,"found":…,"took_ms":0.4},
+        /// {"what":…,"ok":false,"cause":…,"remedy":…}]}.
+        #[arg(long)]
+        json: bool,
+    },
     Cache(CacheCommand),
     /// Open a prompt for operations on the cache, in one process.
     ///
@@ -65,7 +73,7 @@ impl Cli {
         let result = match &command {
             Command::Serve => runtime.block_on(serve::run(&config)),
             Command::Migrate => runtime.block_on(migrate::run(&config)),
-            Command::Check => runtime.block_on(check::run(&config)),
+            Command::Check { json } => runtime.block_on(check::run(&config, *json)),
             Command::Cache(command) => runtime.block_on(cache::run(&config, command)),
             Command::Shell => shell::run(&config, &runtime),
         };

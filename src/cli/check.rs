@@ -1,38 +1,44 @@
 //! `tasklist check`: tries configuration, database and cache, and says what is wrong with them and what to do.
 
+mod cache;
+
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::remedy::remedy;
-use super::say;
+use super::{milliseconds, say};
 use crate::app::AppState;
-use crate::cache::backend;
 use crate::config::Config;
 use crate::config::database::DatabaseUrl;
 use crate::db::{self, Database};
 
 /// What was tried, and how it went.
+#[derive(Clone)]
 struct Finding {
     what: String,
     outcome: Result<String, Problem>,
     took: Option<Duration>,
 }
 
+#[derive(Clone)]
 struct Problem {
     cause: String,
     remedy: &'static str,
 }
 
-pub(super) async fn run(config: &Config) -> Result<()> {
+pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     let state = AppState::from_config(config)?;
     let mut findings = vec![configuration(config), database(&state.db, config).await];
-    findings.extend(cache(&state).await);
-    for finding in &findings {
-        report(finding);
+    findings.extend(cache::findings(&state.cache).await);
+    let failed = findings.iter().filter(|finding| !finding.is_ok()).count();
+    if json {
+        let checks: Vec<_> = findings.iter().map(Finding::to_json).collect();
+        say(&json!({ "ok": failed == 0, "checks": checks }).to_string());
+    } else {
+        findings.iter().for_each(report);
     }
-    let failed = findings.iter().filter(|finding| finding.outcome.is_err()).count();
     if failed > 0 {
         bail!("{failed} of {} checks failed", findings.len());
     }
@@ -45,8 +51,24 @@ fn report(finding: &Finding) {
     match outcome {
         Ok(found) => say(&format!("ok      {what}: {found}{took}")),
         Err(problem) => {
-            say(&format!("FAILED  {what}: {}", problem.cause));
+            say(&format!("FAILED  {what}: {}{took}", problem.cause));
             say(&format!("        remedy: {}", problem.remedy));
+        }
+    }
+}
+
+impl Finding {
+    fn is_ok(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    fn to_json(&self) -> Value {
+        let took = self.took.map(milliseconds);
+        match &self.outcome {
+            Ok(found) => json!({ "what": self.what, "ok": true, "found": found, "took_ms": took }),
+            Err(Problem { cause, remedy }) => {
+                json!({ "what": self.what, "ok": false, "cause": cause, "remedy": remedy, "took_ms": took })
+            }
         }
     }
 }
@@ -97,20 +119,4 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
 
 fn chain(error: db::Error) -> String {
     format!("{:#}", anyhow::Error::from(error))
-}
-
-async fn cache(state: &AppState) -> Vec<Finding> {
-    let to_finding = |check: backend::ServerCheck| Finding {
-        what: format!("cache {}", check.server),
-        took: Some(check.took),
-        outcome: check
-            .outcome
-            .map_err(|error| Problem { cause: error.kind.to_string(), remedy: remedy(&error.kind) }),
-    };
-    let checks = state.cache.check().await;
-    if checks.is_empty() {
-        let outcome = Ok(state.cache.to_string());
-        return vec![Finding { what: "cache".into(), outcome, took: None }];
-    }
-    checks.into_iter().map(to_finding).collect()
 }

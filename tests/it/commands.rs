@@ -1,6 +1,7 @@
 //! The command line: what is said, and with which exit code.
 
 mod cache;
+mod check;
 mod shell;
 
 use std::fs;

@@ -28,7 +28,9 @@ pub struct Question {
     pub number: usize,
     pub opcode: u8,
     pub opaque: u32,
+    pub extras: Vec<u8>,
     pub key: Vec<u8>,
+    pub value: Vec<u8>,
 }
 
 /// What the rogue does about it.
@@ -106,8 +108,11 @@ async fn converse(
         bytes.fetch_add(header.len() + body.len(), Ordering::SeqCst);
         requests.fetch_add(1, Ordering::SeqCst);
         let (key_length, extras) = (u16::from_be_bytes([header[2], header[3]]), usize::from(header[4]));
-        let key = body[extras..extras + usize::from(key_length)].to_vec();
-        let question = Question { connection, number, opcode: header[1], opaque: number_at(12), key };
+        let (extras, rest) = body.split_at(extras);
+        let (key, value) = rest.split_at(usize::from(key_length));
+        let [extras, key, value] = [extras, key, value].map(<[u8]>::to_vec);
+        let question =
+            Question { connection, number, opcode: header[1], opaque: number_at(12), extras, key, value };
         match behaviour(&question) {
             Answer::Bytes(answer) => stream.write_all(&answer).await?,
             Answer::Dribbled(answer) => {
@@ -158,6 +163,13 @@ impl Question {
         bytes.extend(self.opaque.to_be_bytes());
         bytes.extend([0; 8]);
         bytes.extend([extras, key, value].concat());
+        bytes
+    }
+
+    /// An answer of another status.
+    pub fn failure(&self, status: u8) -> Vec<u8> {
+        let mut bytes = self.bytes(b"", b"", b"");
+        bytes[7] = status;
         bytes
     }
 }
