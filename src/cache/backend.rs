@@ -1,5 +1,6 @@
 //! What a store of bytes must do to serve as a cache.
 
+mod breaker;
 pub mod dummy;
 pub mod file;
 pub mod locmem;

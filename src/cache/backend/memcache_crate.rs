@@ -11,7 +11,6 @@
 //! A key always belongs to the same server, also while that server is away: a key that moved to a neighbour and back
 //! would find its old value again.
 
-mod breaker;
 mod connector;
 mod server;
 

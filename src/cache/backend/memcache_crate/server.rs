@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::breaker::{Breaker, Opened};
 use super::connector::Connector;
+use crate::cache::backend::breaker::{Breaker, Opened};
 use crate::cache::backend::{Error, ErrorKind};
 
 /// Connections to one server, and so operations under way on it at once.
