@@ -74,8 +74,12 @@ impl Error {
 pub enum Arg<'a> {
     /// A number.
     Int(i64),
+    /// A number or null.
+    OptionalInt(Option<i64>),
     /// A text.
     Text(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
 }
 
 /// What both databases can read a row into.
@@ -141,11 +145,20 @@ impl Database {
     ///
     /// As any statement.
     pub async fn version(&self) -> Result<String, Error> {
-        let sql = match self.pool {
-            AnyPool::Sqlite(_) => "select 'SQLite ' || sqlite_version()",
-            AnyPool::Postgres(_) => "select 'Postgres ' || current_setting('server_version')",
-        };
+        let sql = self.choose(
+            "select 'SQLite ' || sqlite_version()",
+            "select 'Postgres ' || current_setting('server_version')",
+        );
         self.fetch_one(sql, &[]).await.map(|(version,): (String,)| version)
+    }
+
+    /// Returns the one of two that is meant for this database, such as a statement that only one of them knows.
+    #[must_use]
+    pub fn choose<T>(&self, sqlite: T, postgres: T) -> T {
+        match self.pool {
+            AnyPool::Sqlite(_) => sqlite,
+            AnyPool::Postgres(_) => postgres,
+        }
     }
 
     /// Runs a statement and returns its rows. Arguments are `$1`, `$2`, … in both databases.
@@ -201,13 +214,17 @@ where
     T: for<'r> FromRow<'r, DB::Row> + Send + Unpin,
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
+    for<'q> Option<i64>: Encode<'q, DB> + Type<DB>,
     for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
 {
     let mut query = sqlx::query_as(sql);
     for arg in args {
         query = match *arg {
             Arg::Int(number) => query.bind(number),
+            Arg::OptionalInt(number) => query.bind(number),
             Arg::Text(text) => query.bind(text.to_owned()),
+            Arg::Bytes(bytes) => query.bind(bytes.to_vec()),
         };
     }
     let mut lease = Lease::new(pool.acquire().await?);
