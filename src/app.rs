@@ -3,6 +3,7 @@
 use axum::extract::FromRef;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::backend::database::DatabaseCache;
 use crate::cache::backend::dummy::Dummy;
 use crate::cache::backend::file::Files;
 use crate::cache::backend::locmem::Locmem;
@@ -41,10 +42,11 @@ impl AppState {
     ///
     /// Outside a tokio runtime.
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
-        let cache = cache_from_config(&config.cache)?;
+        let db = Database::new(&config.database);
+        let cache = cache_over(&config.cache, &db)?;
         let key = Key::new("tasks.all").expect("a constant without blanks");
         Ok(Self {
-            db: Database::new(&config.database),
+            db,
             list: CachedQuery::new(&cache, key, config.cache.strategy),
             changes: TaskTracker::new(),
             cache,
@@ -62,7 +64,11 @@ impl AppState {
 /// # Panics
 ///
 /// Outside a tokio runtime.
-pub fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCredentials> {
+pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredentials> {
+    cache_over(&config.cache, &Database::new(&config.database))
+}
+
+fn cache_over(config: &CacheConfig, db: &Database) -> Result<Cache, UnsupportedCredentials> {
     let options = CacheOptions { prefix: config.key_prefix.clone(), ..CacheOptions::default() };
     Ok(match &config.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
@@ -70,5 +76,6 @@ pub fn cache_from_config(config: &CacheConfig) -> Result<Cache, UnsupportedCrede
         BackendConfig::MemcacheCrate(servers) => Cache::new(MemcacheCrate::new(servers)?, options),
         BackendConfig::Dummy => Cache::new(Dummy, options),
         BackendConfig::File(directory) => Cache::new(Files::new(directory.clone()), options),
+        BackendConfig::Database => Cache::new(DatabaseCache::new(db.clone()), options),
     })
 }

@@ -2,14 +2,15 @@
 //!
 //! # What is here
 //!
-//! A [`Cache`] is a handle over one [`Backend`]: in this process, in files, or memcached. What the app keeps goes through it as a
-//! typed value under a checked [`Key`] with a [`Ttl`].
+//! A [`Cache`] is a handle over one [`Backend`]. What the app keeps goes through it as a typed value under a checked
+//! [`Key`] with a [`Ttl`].
 //!
 //! ```text
 //!   view ── CachedQuery ──┐
 //!           (strategy)    ├── Cache ────────── Backend ─┬─ locmem
 //!                         │   prefix, envelope,         ├─ memcached, our own client
 //!                         │   fail-safe, counters       ├─ memcached, the memcache crate
+//!                                                       ├─ database, a table of the app's own
 //!                                                       ├─ file, below a directory
 //!                                                       └─ dummy, which keeps nothing
 //! ```
@@ -23,7 +24,6 @@
 //!   out until it has deleted it, so what this process overwrote during an outage it does not read after it.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
 //! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server.
-//!
 //! - **Concurrent misses build once.** [`Cache::get_or_set`] lets one caller build in each process, and one process
 //!   among all that share the backend; see there for who waits how long. What a [`Strategy`] does not guarantee is
 //!   written there.

@@ -1,6 +1,7 @@
 //! What a store of bytes must do to serve as a cache.
 
 mod breaker;
+pub mod database;
 pub mod dummy;
 pub mod file;
 pub mod locmem;

@@ -35,7 +35,7 @@ pub(super) struct CacheCommand {
 }
 
 pub(super) async fn run(config: &Config, command: &CacheCommand) -> Result<()> {
-    let cache = cache_from_config(&config.cache)?;
+    let cache = cache_from_config(config)?;
     if matches!(config.cache.backend, BackendConfig::Locmem) {
         eprintln!(
             "tasklist: the cache is in this process and ends with it; `tasklist shell` keeps one longer"

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{milliseconds, say};
 use crate::app::AppState;
 use crate::config::Config;
+use crate::config::cache::BackendConfig;
 use crate::config::database::DatabaseUrl;
 use crate::db::{self, Database};
 
@@ -31,7 +32,7 @@ struct Problem {
 pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     let state = AppState::from_config(config)?;
     let mut findings = vec![configuration(config), database(&state.db, config).await];
-    findings.extend(cache::findings(&state.cache).await);
+    findings.extend(cache(&state, config).await);
     let failed = findings.iter().filter(|finding| !finding.is_ok()).count();
     if json {
         let checks: Vec<_> = findings.iter().map(Finding::to_json).collect();
@@ -43,6 +44,24 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
         bail!("{failed} of {} checks failed", findings.len());
     }
     Ok(())
+}
+
+/// Tries the cache, unless there is nothing to try, and nothing is wrong with that.
+async fn cache(state: &AppState, config: &Config) -> Vec<Finding> {
+    let described = |what: &str| {
+        vec![Finding { what: "cache".into(), outcome: Ok(format!("{}{what}", state.cache)), took: None }]
+    };
+    match config.cache.backend {
+        BackendConfig::Dummy => described(""),
+        BackendConfig::Database if is_to_be_made(&state.db, config).await => described(", made by `serve`"),
+        _ => cache::findings(&state.cache).await,
+    }
+}
+
+/// Returns whether `serve` will make the tables.
+async fn is_to_be_made(db: &Database, config: &Config) -> bool {
+    let is_pending = async || db.pending_migrations().await.is_ok_and(|pending| !pending.is_empty());
+    config.development && (config.database.url.is_missing_file() || is_pending().await)
 }
 
 fn report(finding: &Finding) {

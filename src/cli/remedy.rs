@@ -7,7 +7,7 @@ pub(super) fn remedy(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unreachable(_) => {
             "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall? \
-             with a file:// CACHE_URL: may this user write to the directory?"
+             With file://, may this user write to the directory? With db://, is the database well, and migrated?"
         }
         ErrorKind::Timeout(_) => {
             "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"

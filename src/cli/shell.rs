@@ -50,7 +50,7 @@ struct Shell<'a> {
 /// Runs on the main thread, which may wait for a key; the cache's own tasks run on those of the runtime.
 pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
     let _context = runtime.enter();
-    let shell = Shell { cache: cache_from_config(&config.cache)?, runtime };
+    let shell = Shell { cache: cache_from_config(config)?, runtime };
     if io::stdin().is_terminal() && io::stdout().is_terminal() { shell.converse() } else { shell.obey() }
 }
 

@@ -11,7 +11,7 @@ use crate::memcached::{Credentials, Options, ServerAddress};
 /// The families of variables that name memcached servers, the first that is set wins.
 const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];
 
-const ACCEPTED_URL: &str = "locmem://, dummy://, file:///absolute/directory or \
+const ACCEPTED_URL: &str = "locmem://, db://, file:///absolute/directory, dummy:// or \
                             memcached://user:password@host1:11211,host2:11211, \
                             with special characters percent-encoded";
 
@@ -35,6 +35,8 @@ pub enum BackendConfig {
     Dummy,
     /// In files below an absolute directory.
     File(PathBuf),
+    /// In a table of the tasks' database.
+    Database,
     /// On memcached servers, through our own client.
     Memcached(Options),
     /// On memcached servers, through the `memcache` crate.
@@ -77,6 +79,7 @@ impl BackendConfig {
             ("locmem", "") => Some(Self::Locmem),
             ("dummy", "") => Some(Self::Dummy),
             ("file", path) => directory_from_path(path).map(Self::File),
+            ("db", "") => Some(Self::Database),
             ("memcached", rest) => options_from_authority(rest.trim_end_matches('/')).map(through),
             _ => None,
         }
@@ -197,6 +200,12 @@ mod tests {
             let error = backend([("CACHE_URL", url)]).unwrap_err();
             assert!(error.contains("file:///absolute/directory"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn the_cache_may_be_in_the_database_and_nowhere_beside_it() {
+        assert!(matches!(backend([("CACHE_URL", "db://")]), Ok(BackendConfig::Database)));
+        assert!(backend([("CACHE_URL", "db://host/name")]).is_err());
     }
 
     #[test]

@@ -113,7 +113,7 @@ async fn check_says_what_works() {
     let settings = settings.with("DEVELOPMENT_MODE", "False");
     assert_fails(
         &settings.run(&["check"]),
-        &["not migrated, 0001 create tasks missing", "remedy: run `tasklist migrate`"],
+        &["not migrated, 0001 create tasks, 0002 create cache missing", "remedy: run `tasklist migrate`"],
     );
     assert!(settings.run(&["migrate"]).status.success());
     let output = settings.run(&["check"]);
@@ -124,6 +124,16 @@ async fn check_says_what_works() {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
     assert!(!said.contains("sesame"));
+}
+
+#[test]
+fn check_makes_no_database_for_the_cache() {
+    let settings = Settings::new().with("CACHE_URL", "db://");
+    let output = settings.run(&["check"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("cache: in the database, table cache, which does not exist yet"), "{said}");
+    assert!(!settings.directory().join("db.sqlite3").exists());
 }
 
 #[test]
@@ -152,6 +162,10 @@ fn check_says_what_is_wrong_and_what_to_do() {
         (
             settings().with("MEMCACHIER_SERVERS", "nowhere.invalid"),
             ["not reachable (", "remedy: is MEMCACHIER_SERVERS right"],
+        ),
+        (
+            settings().with("DATABASE_URL", "postgres://u@127.0.0.1:1/d").with("CACHE_URL", "db://"),
+            ["cache the database: no answer within 750 ms", "remedy: is the database above well?"],
         ),
         (
             settings().with_memcached(&hung),

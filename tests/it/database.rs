@@ -102,7 +102,9 @@ async fn production_serves_only_a_migrated_database() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        message.contains("is not migrated (0001 create tasks missing); run `tasklist migrate` first"),
+        message.contains(
+            "is not migrated (0001 create tasks, 0002 create cache missing); run `tasklist migrate` first"
+        ),
         "{message}"
     );
 

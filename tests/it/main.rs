@@ -10,6 +10,7 @@ mod backends;
 mod browser;
 mod builds;
 mod cache;
+mod cache_database;
 mod cache_file;
 mod commands;
 mod database;
