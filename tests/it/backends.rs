@@ -14,6 +14,7 @@ mod counters;
 mod handles;
 mod lifetimes;
 mod many;
+mod nothing;
 mod outages;
 mod servers;
 mod values;
@@ -51,7 +52,7 @@ macro_rules! contract {
 }
 
 mod contract {
-    contract! { locmem memcached memcache_crate: {
+    contract! { locmem memcached memcache_crate database_on_sqlite database_on_postgres file: {
         values:
             a_miss_is_none
             an_empty_value_is_a_value
@@ -97,6 +98,18 @@ mod contract {
             of_those_who_count_at_once_nobody_is_lost
             what_is_set_while_it_is_counted_is_not_lost
             a_future_that_is_dropped_leaves_the_store_usable;
+    } }
+
+    contract! { dummy: {
+        values:
+            a_miss_is_none
+            every_server_that_is_checked_is_well
+            neither_name_nor_description_shows_a_password;
+        counters:
+            counting_what_is_missing_creates_nothing;
+        nothing:
+            what_is_stored_is_not_kept
+            what_is_too_long_is_refused_all_the_same;
     } }
 }
 

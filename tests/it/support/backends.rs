@@ -4,13 +4,18 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasklist::cache::backend::database::DatabaseCache;
+use tasklist::cache::backend::dummy::Dummy;
+use tasklist::cache::backend::file::Files;
 use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use tasklist::cache::backend::{Backend, memcached};
 use tasklist::config::{Config, Variables, cache::BackendConfig};
+use tasklist::db::Database;
 use tasklist::memcached::Options;
 
 use super::memcached::{Memcached, PASSWORD, USER};
+use super::postgres::Postgres;
 
 /// An empty store, and two handles on it.
 pub struct Store {
@@ -54,6 +59,35 @@ pub async fn memcache_crate() -> Store {
     let server = Memcached::start_with_sasl();
     let handle = || Arc::new(MemcacheCrate::new(&patient(&server)).unwrap());
     Store::new([handle(), handle()], server)
+}
+
+pub async fn database_on_sqlite() -> Store {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/db.sqlite3", directory.path().display());
+    Store::new(tables(&url).await, directory)
+}
+
+pub async fn database_on_postgres() -> Store {
+    let database = Postgres::shared().database().await;
+    Store::new(tables(&database.url).await, database)
+}
+
+/// Two handles on one table, each with connections of its own.
+async fn tables(url: &str) -> [Arc<dyn Backend>; 2] {
+    let config = Config::from_variables(&Variables::from([("DATABASE_URL", url)])).unwrap();
+    let [db, other] = [(); 2].map(|()| Database::new(&config.database));
+    db.migrate().await.unwrap();
+    [db, other].map(|db| Arc::new(DatabaseCache::new(db)) as Arc<dyn Backend>)
+}
+
+pub async fn file() -> Store {
+    let directory = tempfile::tempdir().unwrap();
+    let handle = || Arc::new(Files::new(directory.path().join("cache")));
+    Store::new([handle(), handle()], directory)
+}
+
+pub async fn dummy() -> Store {
+    Store::new([Arc::new(Dummy), Arc::new(Dummy)], ())
 }
 
 /// Options for a server that asks for a login and is expected to answer, however busy the machine is.
