@@ -31,8 +31,9 @@ struct Problem {
 
 pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     let state = AppState::from_config(config)?;
-    let mut findings = vec![configuration(config), database(&state.db, config).await];
-    findings.extend(cache(&state, config).await);
+    let database = database(&state.db, config).await;
+    let cache = cache(&state, config, database.is_ok()).await;
+    let findings = [vec![configuration(config), database], cache].concat();
     let failed = findings.iter().filter(|finding| !finding.is_ok()).count();
     if json {
         let checks: Vec<_> = findings.iter().map(Finding::to_json).collect();
@@ -47,15 +48,19 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
 }
 
 /// Tries the cache, unless there is nothing to try, and nothing is wrong with that.
-async fn cache(state: &AppState, config: &Config) -> Vec<Finding> {
-    let described = |what: &str| {
-        vec![Finding { what: "cache".into(), outcome: Ok(format!("{}{what}", state.cache)), took: None }]
+async fn cache(state: &AppState, config: &Config, is_database_well: bool) -> Vec<Finding> {
+    let outcome = match config.cache.backend {
+        BackendConfig::Dummy => Ok(state.cache.to_string()),
+        BackendConfig::Database if !is_database_well => {
+            let cause = format!("{}, which is not well", state.cache);
+            Err(Problem { cause, remedy: "mend the database, as said above" })
+        }
+        BackendConfig::Database if is_to_be_made(&state.db, config).await => {
+            Ok(format!("{}, which `serve` will make", state.cache))
+        }
+        _ => return cache::findings(&state.cache).await,
     };
-    match config.cache.backend {
-        BackendConfig::Dummy => described(""),
-        BackendConfig::Database if is_to_be_made(&state.db, config).await => described(", made by `serve`"),
-        _ => cache::findings(&state.cache).await,
-    }
+    vec![Finding { what: "cache".into(), outcome, took: None }]
 }
 
 /// Returns whether `serve` will make the tables.
