@@ -9,12 +9,14 @@ use crate::cache::backend::file::Files;
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
+use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
-use crate::cache::{Cache, CacheOptions, Key};
+use crate::cache::{Cache, CacheOptions, Key, Ttl};
 use crate::config::cache::{BackendConfig, CacheConfig};
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 use crate::tasks::TaskList;
+use crate::templates::digest;
 
 /// What views take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]
@@ -25,6 +27,8 @@ pub struct AppState {
     pub cache: Cache,
     /// The query that reads all tasks, cached under `tasks.all` as in the tutorial.
     pub list: CachedQuery<TaskList>,
+    /// The list's rows, rendered.
+    pub rows: Fragments,
     /// Changes under way, which are ended before the process does.
     pub changes: TaskTracker,
     /// Hosts and debug.
@@ -48,6 +52,7 @@ impl AppState {
         Ok(Self {
             db,
             list: CachedQuery::new(&cache, key, config.cache.strategy),
+            rows: Fragments::new(&cache, "task-fragment", digest::TASK_ROW, Ttl::Never),
             changes: TaskTracker::new(),
             cache,
             server: config.server.clone(),

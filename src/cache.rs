@@ -32,6 +32,7 @@
 pub mod backend;
 mod build_lock;
 mod codec;
+pub mod fragment;
 mod get_or_set;
 mod key;
 pub mod query;

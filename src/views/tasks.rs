@@ -1,5 +1,6 @@
 //! The list and the two changes to it.
 
+use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, State};
 use axum::http::StatusCode;
@@ -9,11 +10,12 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
 use crate::db::{self, Database};
 use crate::error::Error;
-use crate::tasks::{self, InvalidName, Page, TaskList, TaskName};
-use crate::templates::IndexPage;
+use crate::tasks::{self, InvalidName, Page, Task, TaskList, TaskName};
+use crate::templates::{IndexPage, TaskRow};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -51,11 +53,12 @@ pub struct RemoveTask {
 pub async fn index(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
+    State(rows): State<Fragments>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<IndexPage, Error> {
     let number = query.map_or(1, |Query(query)| query.number());
     let page = read_page(&db, &list, number).await?;
-    Ok(IndexPage { page, name: String::new(), problem: None })
+    Ok(IndexPage { rows: render(&rows, &page).await, page, name: String::new(), problem: None })
 }
 
 /// Adds a task and leads to the page it is on.
@@ -66,12 +69,13 @@ pub async fn index(
 pub async fn add(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
+    State(rows): State<Fragments>,
     State(changes): State<TaskTracker>,
     form: AddTask,
 ) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
         Ok(name) => name,
-        Err(problem) => return refuse(&db, &list, form.name, problem).await,
+        Err(problem) => return refuse(&db, &list, &rows, form.name, problem).await,
     };
     to_the_end(&changes, async move {
         let task = settle(tasks::add(&db, &name).await, &list).await?;
@@ -89,14 +93,16 @@ pub async fn add(
 pub async fn remove(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
+    State(rows): State<Fragments>,
     State(changes): State<TaskTracker>,
     form: RemoveTask,
 ) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
     to_the_end(&changes, async move {
-        if settle(tasks::remove(&db, id).await, &list).await?.is_none() {
+        let Some(task) = settle(tasks::remove(&db, id).await, &list).await? else {
             return Ok(show(&db, id).await);
-        }
+        };
+        rows.delete(&row_of(&task).each_ref().map(|part| &**part)).await;
         tracing::info!(task.id = id, "task removed");
         Ok(show_change(&db, &list, id).await)
     })
@@ -127,11 +133,12 @@ async fn show(db: &Database, id: i64) -> Response {
 async fn refuse(
     db: &Database,
     list: &CachedQuery<TaskList>,
+    rows: &Fragments,
     name: String,
     problem: InvalidName,
 ) -> Result<Response, Error> {
     let page = read_page(db, list, 1).await?;
-    let form = IndexPage { page, name, problem: Some(problem.to_string()) };
+    let form = IndexPage { rows: render(rows, &page).await, page, name, problem: Some(problem.to_string()) };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 
@@ -145,6 +152,17 @@ async fn read_page(db: &Database, list: &CachedQuery<TaskList>, number: usize) -
     // Whoever waits for another's query must not wait for a query of their own as well.
     let page = timeout(db.patience(), read).await.unwrap_or(Err(db::Error::Timeout));
     Ok(page?)
+}
+
+/// Renders the rows of a page, or takes them from the cache.
+async fn render(rows: &Fragments, page: &Page) -> Vec<String> {
+    let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
+    rows.get_or_render(&page.tasks, row_of, render).await
+}
+
+/// All that a row shows, and so all that it depends on.
+fn row_of(task: &Task) -> [String; 2] {
+    [task.id.to_string(), task.name.clone()]
 }
 
 /// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the

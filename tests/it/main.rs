@@ -15,6 +15,7 @@ mod cache_file;
 mod commands;
 mod database;
 mod deploy;
+mod fragments;
 mod handle;
 mod memcached;
 mod pages;

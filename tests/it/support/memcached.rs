@@ -1,7 +1,8 @@
 //! A memcached of a test's own, with SASL or without.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -78,6 +79,14 @@ impl Memcached {
     pub fn client(&self) -> memcache::Client {
         let login = if self.sasl { format!("{USER}:{PASSWORD}@") } else { String::new() };
         memcache::connect(format!("memcache://{login}{}?protocol=binary&timeout=5", self.address())).unwrap()
+    }
+
+    /// The keys of what it has, without a login only.
+    pub fn keys(&self) -> Vec<String> {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| line != "END");
+        lines.filter_map(|line| Some(line.strip_prefix("key=")?.split_once(' ')?.0.to_owned())).collect()
     }
 
     /// One of memcached's own counters, such as `get_hits`.

@@ -14,6 +14,7 @@ pub struct Proxy {
     orders: watch::Sender<Orders>,
     held: Arc<watch::Sender<usize>>,
     accepted: Arc<AtomicUsize>,
+    messages: Arc<AtomicUsize>,
 }
 
 /// What the connections are to do.
@@ -36,13 +37,16 @@ impl Proxy {
             orders: watch::Sender::default(),
             held: Arc::default(),
             accepted: Arc::default(),
+            messages: Arc::default(),
         };
         let (orders, held, accepted) = (proxy.orders.subscribe(), proxy.held.clone(), proxy.accepted.clone());
+        let messages = proxy.messages.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 let server = TcpStream::connect(&upstream).await.unwrap();
-                let connection = Connection { number, orders: orders.clone(), held: held.clone() };
+                let (orders, held, messages) = (orders.clone(), held.clone(), messages.clone());
+                let connection = Connection { number, orders, held, messages };
                 tokio::spawn(connection.forward(client, server));
             }
         });
@@ -57,6 +61,11 @@ impl Proxy {
     /// Lets whatever contains `mark` go on, but cuts its connection when it is answered.
     pub fn lose_answer_to(&self, mark: &'static str) {
         self.orders.send_modify(|orders| orders.unanswered = Some(mark));
+    }
+
+    /// How often something has come from clients so far: what one write sends comes at once, up to 64 KiB.
+    pub fn messages(&self) -> usize {
+        self.messages.load(Ordering::SeqCst)
     }
 
     /// Waits until something is held.
@@ -80,6 +89,7 @@ struct Connection {
     number: usize,
     orders: watch::Receiver<Orders>,
     held: Arc<watch::Sender<usize>>,
+    messages: Arc<AtomicUsize>,
 }
 
 impl Connection {
@@ -91,6 +101,7 @@ impl Connection {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
             let message = &buffer[..length];
+            self.messages.fetch_add(1, Ordering::SeqCst);
             self.wait_until_allowed(message).await;
             if self.orders.borrow().unanswered.is_some_and(|mark| contains(message, mark)) {
                 is_mute.store(true, Ordering::SeqCst);

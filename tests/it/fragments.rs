@@ -1,0 +1,51 @@
+//! Rendered rows: fetched together, and never another's.
+
+use crate::support::app::Settings;
+use crate::support::memcached::Memcached;
+use crate::support::proxy::Proxy;
+
+/// Round trips of a page whose list is cached: for the list, and for all rows.
+const ROUND_TRIPS: usize = 2;
+
+// The proxy runs while the app is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_rows_are_fetched_in_one_round_trip() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let app = Settings::new().with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
+    let names: Vec<_> = (0..100).map(|number| format!("Task {number}")).collect();
+    for name in &names {
+        assert_eq!(app.post("/add", &[("name", name)]).await.status, 303);
+    }
+    assert_eq!(app.get("/").await.tasks(), names);
+    let (hits, sets, messages) = (memcached.stat("get_hits"), memcached.stat("cmd_set"), proxy.messages());
+    assert_eq!(app.get("/").await.tasks(), names);
+    assert_eq!(memcached.stat("get_hits"), hits + 101, "the list and every row");
+    assert_eq!(memcached.stat("cmd_set"), sets);
+    assert_eq!(proxy.messages(), messages + ROUND_TRIPS);
+}
+
+#[tokio::test]
+async fn a_row_is_rendered_once_and_deleted_with_its_task() {
+    let memcached = Memcached::start();
+    let app = Settings::new().with_memcached(&memcached).serve();
+    app.add("Old").await;
+    let items = memcached.stat("curr_items");
+    let page = app.add("New").await;
+    assert_eq!(memcached.stat("curr_items"), items + 1, "its row; the list was there");
+    app.remove(&page, "New").await.assert_lists(["Old"]);
+    assert_eq!(memcached.stat("curr_items"), items);
+}
+
+#[tokio::test]
+async fn what_is_not_a_row_of_ours_is_not_shown() {
+    let memcached = Memcached::start();
+    let app = Settings::new().with_memcached(&memcached).serve();
+    app.add("<b>Right</b>").await.assert_lists(["<b>Right</b>"]);
+    let keys = memcached.keys();
+    let row = keys.iter().find(|key| key.starts_with("task-fragment.")).expect("the row is cached");
+    memcached.client().set(row, "<td>Wrong</td>", 0).unwrap();
+    let page = app.get("/").await;
+    page.assert_lists(["<b>Right</b>"]);
+    assert!(!page.body.contains("Wrong") && page.body.contains("&#60;b&#62;Right"), "{}", page.body);
+}
