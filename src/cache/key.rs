@@ -34,6 +34,11 @@ impl Key {
 }
 
 impl Key {
+    /// Returns the key of the token that this key ends with at present.
+    pub(super) fn token(&self) -> Self {
+        Self(format!("{}.token", self.0))
+    }
+
     /// Returns the key of the lock that whoever builds this key's value holds.
     pub(super) fn lock(&self) -> Self {
         Self(format!("{}.lock", self.0))

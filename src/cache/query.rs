@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Cache, Key, Strategy};
+use super::{Cache, Key, Strategy, Ttl};
+
+/// How long an answer lives that nobody invalidates.
+const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
 /// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
 ///
@@ -36,7 +40,11 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     ///
     /// Dropped at any point it leaves the cache without the answer or with it.
     pub async fn get_or_set<E>(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        self.cache.get_or_set(&self.key, self.cache.default_ttl(), query).await
+        let ttl = if self.strategy == Strategy::Expire { SHORT } else { self.cache.default_ttl() };
+        match self.current_key().await {
+            Some(key) => self.cache.get_or_set(&key, ttl, query).await,
+            None => query().await,
+        }
     }
 
     /// Makes a write visible. To be called after the commit, with the same `query` as [`get_or_set`](Self::get_or_set).
@@ -48,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     /// None: dropped half-way it may leave the old answer. Run it in a task of its own where the caller may vanish.
     pub async fn changed<E: fmt::Display>(&self, query: impl AsyncFnOnce() -> Result<T, E>) {
         match self.strategy {
-            Strategy::Delete => self.forget().await,
+            Strategy::Expire | Strategy::Delete | Strategy::Rotate => self.forget().await,
             Strategy::Update => match query().await {
                 Ok(answer) => self.cache.set(&self.key, &answer, self.cache.default_ttl()).await,
                 Err(error) => {
@@ -59,14 +67,40 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
         }
     }
 
-    /// Deletes the answer, whatever the strategy: for a write of which it is not known whether it happened.
+    /// Lets nobody read the answer any more (but does nothing where answers are left to expire): for a write of which it
+    /// is not known whether it happened.
     ///
     /// # Cancel safety
     ///
     /// As [`changed`](Self::changed).
     pub async fn forget(&self) {
-        self.cache.invalidate(&self.key).await;
+        match self.strategy {
+            Strategy::Expire => {}
+            Strategy::Delete | Strategy::Update => self.cache.invalidate(&self.key).await,
+            Strategy::Rotate => self.cache.set(&self.key.token(), &random_token(), Ttl::Never).await,
+        }
     }
+
+    /// Returns the key of the answer; none if it cannot be told, since the cache fails.
+    async fn current_key(&self) -> Option<Key> {
+        if self.strategy != Strategy::Rotate {
+            return Some(self.key.clone());
+        }
+        let name = self.key.token();
+        let mut token: Option<String> = self.cache.get(&name).await;
+        if token.is_none() {
+            let new = random_token();
+            let is_ours = self.cache.add(&name, &new, Ttl::Never).await;
+            // Whoever was first has it right.
+            token = if is_ours { Some(new) } else { self.cache.get(&name).await };
+        }
+        token.and_then(|token| Key::new(format!("{}.{token}", self.key)).ok())
+    }
+}
+
+/// Returns a token that was never used and never will be.
+fn random_token() -> String {
+    format!("{:016x}", fastrand::u64(..))
 }
 
 impl<T> Clone for CachedQuery<T> {

@@ -3,22 +3,32 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What happens to a cached query when its data changes.
+/// What happens to a cached query when its data changes: the tutorial's four ways, for several processes that share a
+/// cache.
 ///
-/// Concurrent misses wait for one build. Who comes while another process builds, after a write through this one, waits
-/// for a build of its own; but a build elsewhere that read before the write is waited for there until it ends.
-///
-/// Both work over several processes that share a cache, and both have weaknesses that no care on our side removes. What
-/// a writer could not tell a server during an outage it tells it before it reads from there again; but other processes
-/// may read the old answer in between, and a writer that ends first never tells. Old answers expire after five minutes.
+/// Each has weaknesses that no care on our side removes. What a writer could not tell a server during an outage it tells
+/// it before it reads from there again; but other processes may read the old answer in between, and a writer that ends
+/// first never tells. And all who miss at once wait for one build (see [`Cache::get_or_set`](super::Cache::get_or_set)),
+/// which may be another process's that read before the write. Old answers expire after five minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
+    /// The writer does nothing; answers live for five seconds.
+    ///
+    /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds and as long as
+    /// the query takes. Nothing else can go wrong.
+    Expire,
     /// The writer deletes the cached value after its commit; the next reader fills it again.
     ///
     /// *Not guaranteed*: a reader that queried before the commit may store what it read after the delete. Such an old
     /// list stays until the next write, or until it expires.
     #[default]
     Delete,
+    /// The key ends with a token that is itself in the cache; the writer replaces the token after its commit, and the
+    /// old list is never asked for again.
+    ///
+    /// A late reader stores under the old token, where it harms nobody. Every hit costs a second round trip, and what
+    /// was left behind waits to be evicted. *Not guaranteed*: anything while the token's server is away, as above.
+    Rotate,
     /// The writer stores the new value after its commit, so that no reader waits for the query.
     ///
     /// *Not guaranteed*: of two writers the one that queried first may store last, and a slow reader may store over
@@ -26,28 +36,28 @@ pub enum Strategy {
     Update,
 }
 
+const NAMES: [(Strategy, &str); 4] = [
+    (Strategy::Expire, "expire"),
+    (Strategy::Delete, "delete"),
+    (Strategy::Rotate, "rotate"),
+    (Strategy::Update, "update"),
+];
+
 impl Strategy {
     /// The names, for error messages.
-    pub const ACCEPTED: &str = "delete or update";
+    pub const ACCEPTED: &str = "expire, delete, rotate or update";
 }
 
 impl FromStr for Strategy {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        match name {
-            "delete" => Ok(Self::Delete),
-            "update" => Ok(Self::Update),
-            _ => Err(()),
-        }
+        NAMES.into_iter().find(|(_, known)| *known == name).map(|(strategy, _)| strategy).ok_or(())
     }
 }
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Delete => "delete",
-            Self::Update => "update",
-        })
+        NAMES.into_iter().filter(|(strategy, _)| strategy == self).try_for_each(|(_, name)| f.write_str(name))
     }
 }

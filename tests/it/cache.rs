@@ -1,5 +1,7 @@
 //! The cached list: several processes, one memcached, and all that can happen to it.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -14,7 +16,7 @@ const KEY: &str = "tasks.all";
 
 #[tokio::test]
 async fn a_change_through_one_process_is_on_the_next_page_of_the_other() {
-    for strategy in ["delete", "update"] {
+    for strategy in ["delete", "rotate", "update"] {
         let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
         let settings = Settings::new().with("DATABASE_URL", &database.url).with("CACHE_STRATEGY", strategy);
         let settings = settings.with_login(&memcached);
@@ -50,6 +52,37 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
     let other = settings.serve();
     other.get("/").await.assert_lists([]);
     assert_eq!(memcached.stat("cmd_set"), sets, "another process finds what the first has filled");
+}
+
+#[tokio::test]
+async fn a_list_that_is_left_to_expire_shows_a_change_when_it_has() {
+    let memcached = Memcached::start();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", "expire").serve();
+    app.get("/").await.assert_lists([]);
+    app.add("New").await;
+    while app.get("/").await.tasks().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_under_a_rotated_key_is_not_read_again() {
+    let memcached = Memcached::start();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", "rotate").serve();
+    app.get("/").await.assert_lists([]);
+    let lists = || {
+        memcached.keys().into_iter().filter(|key| key.starts_with("tasks.all.") && !key.ends_with(".token"))
+    };
+    let old = lists().next().expect("the list is cached");
+    app.add("New").await.assert_lists(["New"]);
+    assert_eq!(lists().count(), 2, "the old one is left to be evicted");
+    // What a late reader stores harms nobody.
+    let late: Vec<u8> = memcached.client().get(&old).unwrap().unwrap();
+    memcached.client().set(&old, &late[..], 0).unwrap();
+    app.get("/").await.assert_lists(["New"]);
+    memcached.client().delete("tasks.all.token").unwrap();
+    app.get("/").await.assert_lists(["New"]);
+    assert_eq!(lists().count(), 3, "a token that was evicted is not used again");
 }
 
 #[tokio::test]

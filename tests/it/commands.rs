@@ -48,7 +48,11 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
             "redis://u:hunter2@h",
             "CACHE_URL is wrong (its value is not shown here); accepted: locmem://",
         ),
-        ("CACHE_STRATEGY", "magic", "CACHE_STRATEGY is \"magic\"; accepted: delete or update"),
+        (
+            "CACHE_STRATEGY",
+            "magic",
+            "CACHE_STRATEGY is \"magic\"; accepted: expire, delete, rotate or update",
+        ),
         (
             "MEMCACHE_CLIENT",
             "libmemcached",
