@@ -2,6 +2,7 @@
 
 mod allowed_hosts;
 mod body_limit;
+mod conditional;
 mod error_pages;
 
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
     let hosts = state.server.allowed_hosts.clone();
     pages.layer(
         ServiceBuilder::new()
+            // Outside compression, which is not begun for what the browser has already.
+            .layer(from_fn(conditional::evaluate))
             // Outside the error pages, which are compressed as well.
             .layer(CompressionLayer::new())
             // Outside all that can refuse a request, so that every refusal is a page in the site's look.
@@ -60,7 +63,9 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             .layer(from_fn_with_state(hosts, allowed_hosts::check))
             // Before the body is read.
             .layer(CsrfLayer::new())
-            .layer(from_fn(body_limit::check)),
+            .layer(from_fn(body_limit::check))
+            // The innermost: pages are tagged as they are rendered.
+            .layer(from_fn(conditional::tag)),
     )
 }
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::app::App;
 use crate::support::process::{Process, find};
+use crate::support::wait_until;
 
 /// A browser window, and the driver that moves it.
 struct Browser {
@@ -176,4 +177,18 @@ async fn the_page_fits_a_narrow_phone_and_a_dark_room() {
     assert_eq!(background, "rgb(19, 24, 21)", "the dark scheme's");
     browser.screenshot("phone-dark.png").await;
     browser.assert_calm(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_is_told_that_nothing_has_changed_or_shows_what_has() {
+    let (browser, app) = (Browser::open(false).await, App::start());
+    app.add("Old").await;
+    browser.go(&app).await;
+    browser.assert_texts("td.name", &["Old"]).await;
+    browser.client.refresh().await.unwrap();
+    wait_until("the browser has asked whether it has changed", || app.output().contains("status=304"));
+    browser.assert_texts("td.name", &["Old"]).await;
+    app.add("New").await;
+    browser.client.refresh().await.unwrap();
+    browser.assert_texts("td.name", &["Old", "New"]).await;
 }

@@ -13,6 +13,7 @@ mod cache;
 mod cache_database;
 mod cache_file;
 mod commands;
+mod conditional;
 mod database;
 mod deploy;
 mod fragments;
