@@ -10,7 +10,7 @@ pub mod memcached;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -97,7 +97,7 @@ pub const LARGEST_VALUE: usize = 1_000_000;
 /// What one try of one server found.
 #[derive(Debug)]
 pub struct ServerCheck {
-    /// `host:port`.
+    /// `host:port`, or the name of the store.
     pub server: String,
     /// What answered (software, version, protocol, user), or why nothing did.
     pub outcome: Result<String, Error>,
@@ -114,31 +114,11 @@ pub struct ServerStats {
     pub stats: Result<BTreeMap<String, String>, Error>,
 }
 
-/// Returns a value that is not too long, or the error that says so.
-fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
-    if value.len() <= LARGEST_VALUE {
-        return Ok(value);
-    }
-    Err(Error { server: server.into(), kind: ErrorKind::TooLarge(value.len()) })
-}
-
-/// Reads a number as memcached does: digits, perhaps with blanks behind them.
-fn parse_number(value: &[u8]) -> Option<u64> {
-    let digits = value.trim_ascii_end();
-    let is_number = digits.first().is_some_and(u8::is_ascii_digit);
-    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
-}
-
-fn describe_server(version: &str, user: Option<&str>) -> String {
-    let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
-    format!("memcached {version}, binary protocol, {login}")
-}
-
-/// Why a store could not be asked. Never an error for a visitor: [`Cache`](super::Cache) makes a miss of it.
+/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a miss of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {kind}")]
 pub struct Error {
-    /// `host:port`.
+    /// `host:port`, or the name of the store.
     pub server: String,
     /// What happened.
     pub kind: ErrorKind,
@@ -188,6 +168,67 @@ impl fmt::Display for ErrorKind {
             Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),
             Self::NotANumber => f.write_str("the value is no number"),
             Self::Refused(cause) => write!(f, "did not store the value ({cause})"),
+        }
+    }
+}
+
+/// How long an operation may take where no server's options say it: as on memcached, waiting for its turn included.
+const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
+
+/// Returns a value that is not too long, or the error that says so.
+fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
+    if value.len() <= LARGEST_VALUE {
+        return Ok(value);
+    }
+    Err(Error { server: server.into(), kind: ErrorKind::TooLarge(value.len()) })
+}
+
+/// Reads a number as memcached does: digits, perhaps with blanks behind them.
+fn parse_number(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii_end();
+    let is_number = digits.first().is_some_and(u8::is_ascii_digit);
+    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
+}
+
+/// Returns what a memcached server that answers is described by.
+fn describe_server(version: &str, user: Option<&str>) -> String {
+    let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
+    format!("memcached {version}, binary protocol, {login}")
+}
+
+/// Returns how much a store holds, in memcached's words.
+fn size_stats(items: impl fmt::Display, bytes: impl fmt::Display) -> BTreeMap<String, String> {
+    [("curr_items".into(), items.to_string()), ("bytes".into(), bytes.to_string())].into()
+}
+
+/// Returns when a lifetime that begins now is over, in milliseconds since 1970; `None` if never.
+fn end_of(ttl: Ttl) -> Option<u64> {
+    match ttl {
+        Ttl::Never => None,
+        Ttl::After(lifetime) => {
+            let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+            Some(unix_millis().saturating_add(lifetime))
+        }
+    }
+}
+
+/// Returns the time in milliseconds since 1970: the one clock that processes share.
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digits_and_perhaps_blanks_behind_them() {
+        for (text, number) in [("0", 0), ("007", 7), ("12  ", 12), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(parse_number(text.as_bytes()), Some(number), "{text:?}");
+        }
+        for text in ["", " ", " 1", "+1", "-1", "1 2", "1.5", "x", "18446744073709551616"] {
+            assert_eq!(parse_number(text.as_bytes()), None, "{text:?}");
         }
     }
 }

@@ -77,7 +77,8 @@ fn open(envelope: &[u8]) -> Option<Cow<'_, [u8]>> {
     }
 }
 
-fn checksum(header: &[u8], body: &[u8]) -> u32 {
+/// Returns the CRC-32 of a header and what follows it.
+pub(super) fn checksum(header: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header);
     hasher.update(body);

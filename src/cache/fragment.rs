@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::key::hex;
 use super::{Cache, Key, Ttl};
 
 /// Pieces that one template renders, such as the rows of a table.
@@ -36,7 +37,7 @@ impl Fragments {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let hash: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&hash.finalize()[..16]);
         Key::new(format!("{}.{}.{hash}", self.name, self.digest)).expect("a name without blanks")
     }
 

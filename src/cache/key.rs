@@ -31,9 +31,7 @@ impl Key {
         let key = key.into();
         if is_clean(&key) && !key.is_empty() { Ok(Self(key)) } else { Err(InvalidKey(key)) }
     }
-}
 
-impl Key {
     /// Returns the key of the token that this key ends with at present.
     pub(super) fn token(&self) -> Self {
         Self(format!("{}.token", self.0))
@@ -79,9 +77,8 @@ impl KeyPrefix {
         if name.len() <= LONGEST_KEY {
             return name;
         }
-        let hash: String = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
         let head = &name[..name.floor_char_boundary(READABLE_HEAD)];
-        format!("{head}:sha256:{hash}")
+        format!("{head}:sha256:{}", hex(&Sha256::digest(&name)))
     }
 }
 
@@ -95,6 +92,11 @@ impl FromStr for KeyPrefix {
             Err(InvalidKey(prefix.into()))
         }
     }
+}
+
+/// Returns bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::mem;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
-const MOST_OWED: usize = 10_000;
+pub(super) const MOST_OWED: usize = 10_000;
 
 /// Closed: the server is asked. Open: it is not.
 #[derive(Default)]
@@ -65,7 +65,7 @@ impl Breaker {
         Some(mem::take(&mut state.forgotten))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

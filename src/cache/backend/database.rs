@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use self::store::{Store, error};
 use self::table::Table;
-use super::{Backend, Error, LARGEST_VALUE, ServerCheck, ServerStats, fitting};
+use super::{Backend, Error, LARGEST_VALUE, ServerCheck, ServerStats, fitting, size_stats};
 use crate::cache::Ttl;
 use crate::db::Database;
 
@@ -157,10 +157,7 @@ impl Backend for DatabaseCache {
 
     async fn stats(&self) -> Vec<ServerStats> {
         let size = self.store.read(self.store.table().size()).await;
-        let stats = size.map(|size| {
-            let stats = [("curr_items", size.entries), ("bytes", size.bytes)];
-            stats.map(|(name, number)| (name.to_owned(), number.to_string())).into()
-        });
+        let stats = size.map(|size| size_stats(size.entries, size.bytes));
         vec![ServerStats { server: NAME.into(), stats }]
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Backend, Error, ServerCheck, ServerStats, fitting};
+use super::{Backend, Error, ServerCheck, ServerStats, fitting, size_stats};
 use crate::cache::Ttl;
 
 const NAME: &str = "nowhere";
@@ -63,8 +63,7 @@ impl Backend for Dummy {
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        let stats = ["curr_items", "bytes"].map(|name| (name.to_owned(), "0".to_owned()));
-        vec![ServerStats { server: NAME.into(), stats: Ok(stats.into()) }]
+        vec![ServerStats { server: NAME.into(), stats: Ok(size_stats(0, 0)) }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

@@ -8,7 +8,7 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number};
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
 use crate::cache::Ttl;
 
 /// How many bytes of keys and values are kept before the least useful are evicted.
@@ -177,9 +177,8 @@ impl Backend for Locmem {
 
     async fn stats(&self) -> Vec<ServerStats> {
         self.entries.run_pending_tasks();
-        let stats = [("curr_items", self.entries.entry_count()), ("bytes", self.entries.weighted_size())];
-        let stats = stats.map(|(name, number)| (name.to_owned(), number.to_string()));
-        vec![ServerStats { server: NAME.into(), stats: Ok(stats.into()) }]
+        let stats = size_stats(self.entries.entry_count(), self.entries.weighted_size());
+        vec![ServerStats { server: NAME.into(), stats: Ok(stats) }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

@@ -10,11 +10,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::NAME;
 use super::table::Table;
 use crate::cache::backend::breaker::{Breaker, Opened};
-use crate::cache::backend::{Error, ErrorKind};
+use crate::cache::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
 use crate::db;
-
-/// A whole operation, waiting included, as with memcached.
-const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 
 /// How often a database that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(2);

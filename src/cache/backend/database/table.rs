@@ -1,14 +1,13 @@
 //! The table `cache`, one statement a question; without time limits.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::statements::{self as sql, Statement};
 use crate::cache::Ttl;
-use crate::cache::backend::{ErrorKind, parse_number};
+use crate::cache::backend::{ErrorKind, end_of, parse_number, unix_millis};
 use crate::db::{Arg, Database, Error, Row};
 
 /// How often a number is read again because somebody else has counted meanwhile. Each time one of the processes that
@@ -140,21 +139,14 @@ fn count(rows: &[()]) -> i64 {
 }
 
 fn now() -> Arg<'static> {
-    Arg::Int(unix_millis())
+    Arg::Int(to_signed(unix_millis()))
 }
 
 /// Returns when a lifetime that begins now is over; null if never.
 fn end(ttl: Ttl) -> Arg<'static> {
-    Arg::OptionalInt(match ttl {
-        Ttl::Never => None,
-        Ttl::After(lifetime) => {
-            let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
-            Some(unix_millis().saturating_add(lifetime))
-        }
-    })
+    Arg::OptionalInt(end_of(ttl).map(to_signed))
 }
 
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+fn to_signed(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
 }

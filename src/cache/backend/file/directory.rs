@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::{Entry, LONGEST_FILE};
 use super::threads::Turn;
+use crate::cache::key::hex;
 
 /// Values may be anybody's: only the user the app runs as sees them.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -43,8 +44,7 @@ impl Name {
     pub(super) fn new(key: impl Into<String>) -> Self {
         let key = key.into();
         let digest = Sha256::digest(&key);
-        let hash = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { lock: usize::from(digest[0]) % LOCKS, key, hash }
+        Self { lock: usize::from(digest[0]) % LOCKS, hash: hex(&digest), key }
     }
 
     /// Returns the hash in hexadecimal digits.

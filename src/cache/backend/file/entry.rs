@@ -2,12 +2,11 @@
 //!
 //! Whatever does not fit is no entry: a file that is empty, cut short, damaged, foreign, or another key's.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::{BufMut, Bytes};
 
 use crate::cache::Ttl;
-use crate::cache::backend::LARGEST_VALUE;
+use crate::cache::backend::{LARGEST_VALUE, end_of, unix_millis};
+use crate::cache::codec::checksum;
 
 /// Changes with the layout.
 const MAGIC: [u8; 4] = *b"tlc1";
@@ -30,13 +29,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(value: Bytes, ttl: Ttl) -> Self {
-        let expires = match ttl {
-            Ttl::Never => NEVER,
-            Ttl::After(lifetime) => {
-                now().saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
-            }
-        };
-        Self { value, expires }
+        Self { value, expires: end_of(ttl).unwrap_or(NEVER) }
     }
 
     /// Returns another value with the lifetime of this one.
@@ -82,25 +75,12 @@ fn expiry(header: &[u8]) -> Option<u64> {
 }
 
 fn is_live(expires: u64) -> bool {
-    expires == NEVER || now() < expires
-}
-
-/// Milliseconds since 1970: the one clock that processes share.
-fn now() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    expires == NEVER || unix_millis() < expires
 }
 
 /// What is too long for its field is no entry when it is read.
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
-}
-
-fn checksum(head: &[u8], value: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(head);
-    hasher.update(value);
-    hasher.finalize()
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use bytes::Bytes;
 use super::directory::{CULL_LOCK, Directory, LOCKS, Name, random};
 use super::entry::Entry;
 use super::sweep;
-use super::threads::{OPERATION_TIMEOUT, Turn};
+use super::threads::Turn;
 use crate::cache::Ttl;
-use crate::cache::backend::ErrorKind;
+use crate::cache::backend::breaker::MOST_OWED;
+use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 
 /// How many entries there may be: as many as a directory is listed and looked through in a fraction of a second. Those
 /// that are written between two looks come on top.
@@ -26,9 +27,6 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// How many keys a process changes before it looks whether there are too many. Looking costs as much as some ten writes.
 const CULL_EVERY: usize = 100;
-
-/// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
-const MOST_OWED: usize = 10_000;
 
 /// How many owed deletes an operation on other keys tries.
 const OWED_AT_ONCE: usize = 16;

@@ -11,12 +11,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::directory::LOCKS;
-use crate::cache::backend::ErrorKind;
+use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 
-/// As long as on memcached: the whole operation, waiting included.
-pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
-
-/// How much of that is left when a thread stops waiting for a lock, so that it is back before its caller has gone.
+/// How much of an operation's time is left when a thread stops waiting for a lock, so that it is back before its caller has gone.
 const LOCK_MARGIN: Duration = Duration::from_millis(50);
 
 /// Threads at work at once.
