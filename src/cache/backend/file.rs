@@ -26,7 +26,7 @@ use self::directory::{LOCKS, Name, random};
 use self::entry::Entry;
 use self::store::{Change, Store};
 use self::threads::{Threads, Turn};
-use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number};
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
 use crate::cache::Ttl;
 
 /// An outage is logged when it begins, and so often while it lasts.
@@ -52,21 +52,20 @@ impl Files {
         }
     }
 
+    /// Runs work in the directory, once that is prepared.
     async fn run<T: Send + 'static>(
         &self,
         locks: &BTreeSet<usize>,
         work: impl FnOnce(&Store, &Turn) -> Result<T, ErrorKind> + Send + 'static,
     ) -> Result<T, ErrorKind> {
         let store = Arc::clone(&self.store);
-        self.threads.run(locks, move |turn| work(&store, turn)).await.flatten()
+        let prepared = move |turn: &Turn| store.prepare().and_then(|()| work(&store, turn));
+        self.threads.run(locks, prepared).await.flatten()
     }
 
     async fn read(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
         let names: Vec<_> = keys.iter().map(Name::new).collect();
-        let work = move |store: &Store, _: &Turn| {
-            store.prepare()?;
-            Ok(names.iter().map(|name| store.read(name)).collect())
-        };
+        let work = move |store: &Store, _: &Turn| Ok(names.iter().map(|name| store.read(name)).collect());
         self.tell_all(keys.len(), self.run(&BTreeSet::new(), work).await)
     }
 
@@ -79,7 +78,6 @@ impl Files {
         let names: Vec<_> = items.iter().map(|(name, _)| name.clone()).collect();
         let locks = names.iter().map(Name::lock).collect();
         let work = move |store: &Store, turn: &Turn| {
-            store.prepare()?;
             let items = items.into_iter();
             Ok(items.map(|(name, item)| store.change(&name, turn, |old| change(item, old))).collect())
         };
@@ -101,6 +99,19 @@ impl Files {
     ) -> Result<T, Error> {
         let changed = self.change_all(vec![(Name::new(key), ())], move |(), old| change(old)).await;
         only(changed)
+    }
+
+    /// Changes an entry if there is one, and returns whether there was.
+    async fn change_if_there(
+        &self,
+        key: &str,
+        change: impl Fn(Entry) -> Change + Send + 'static,
+    ) -> Result<bool, Error> {
+        self.change(key, move |old| match old {
+            None => Ok((Change::Keep, false)),
+            Some(old) => Ok((change(old), true)),
+        })
+        .await
     }
 
     async fn count(
@@ -184,11 +195,7 @@ impl Backend for Files {
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let value = fitting(value, &self.name)?;
-        self.change(key, move |old| match old {
-            None => Ok((Change::Keep, false)),
-            Some(_) => Ok((Change::put(value.clone(), ttl), true)),
-        })
-        .await
+        self.change_if_there(key, move |_| Change::put(value.clone(), ttl)).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
@@ -204,11 +211,7 @@ impl Backend for Files {
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
-        self.change(key, move |old| match old {
-            None => Ok((Change::Keep, false)),
-            Some(old) => Ok((Change::put(old.value, ttl), true)),
-        })
-        .await
+        self.change_if_there(key, move |old| Change::put(old.value, ttl)).await
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
@@ -220,23 +223,13 @@ impl Backend for Files {
     }
 
     async fn clear(&self) -> Result<(), Error> {
-        let work = |store: &Store, turn: &Turn| {
-            store.prepare()?;
-            store.clear(turn)
-        };
-        self.run(&(0..LOCKS).collect(), work).await.map_err(|kind| self.error(kind))
+        self.run(&(0..LOCKS).collect(), Store::clear).await.map_err(|kind| self.error(kind))
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        let work = |store: &Store, _: &Turn| {
-            store.prepare()?;
-            store.measure()
-        };
-        let measured = self.run(&BTreeSet::new(), work).await.map_err(|kind| self.error(kind));
-        let stats = measured.map(|(entries, bytes)| {
-            [("curr_items".into(), entries.to_string()), ("bytes".into(), bytes.to_string())].into()
-        });
-        vec![ServerStats { server: self.name.clone(), stats }]
+        let measured = self.run(&BTreeSet::new(), |store, _| store.measure()).await;
+        let stats = measured.map(|(entries, bytes)| size_stats(entries, bytes));
+        vec![ServerStats { server: self.name.clone(), stats: stats.map_err(|kind| self.error(kind)) }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {
@@ -244,11 +237,8 @@ impl Backend for Files {
         // No key of a value has a blank.
         let probe = Name::new(format!("probe {:016x}", random()));
         let locks = [probe.lock()].into();
-        let work = move |store: &Store, turn: &Turn| {
-            store.prepare()?;
-            store.probe(&probe, turn)
-        };
-        let entries = self.run(&locks, work).await.map_err(|kind| self.error(kind));
+        let entries = self.run(&locks, move |store, turn| store.probe(&probe, turn)).await;
+        let entries = entries.map_err(|kind| self.error(kind));
         let outcome = entries.map(|entries| format!("writes, reads and deletes, {entries} entries"));
         vec![ServerCheck { server: self.name.clone(), outcome, took: started.elapsed() }]
     }
