@@ -81,6 +81,20 @@ impl MemcacheCrate {
         results.into_values().collect()
     }
 
+    /// Counts where there is something to count.
+    async fn count(
+        &self,
+        key: &str,
+        count: impl Fn(&Client, &str) -> Result<u64, MemcacheError> + Send + 'static,
+    ) -> Result<Option<u64>, Error> {
+        let name = key.to_owned();
+        let change = move |client: &Client| match client.get::<Vec<u8>>(&name)? {
+            Some(_) => count(client, &name).map(Some),
+            None => Ok(None),
+        };
+        self.server_of(key).once(change).await
+    }
+
     async fn check_one(&self, server: &Arc<Server>) -> ServerCheck {
         let started = Instant::now();
         let version = server.read(server::greet).await;
@@ -129,18 +143,6 @@ fn store(server: &Server, client: &Client, item: &Item) -> Result<Result<(), Err
     };
     client.delete(&item.key)?;
     Ok(Err(failure))
-}
-
-/// Counts where there is something to count.
-fn count(
-    client: &Client,
-    key: &str,
-    count: impl FnOnce(&Client) -> Result<u64, MemcacheError>,
-) -> Result<Option<u64>, MemcacheError> {
-    match client.get::<Vec<u8>>(key)? {
-        Some(_) => count(client).map(Some),
-        None => Ok(None),
-    }
 }
 
 #[async_trait]
@@ -217,15 +219,11 @@ impl Backend for MemcacheCrate {
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
-        let name = key.to_owned();
-        let change = move |client: &Client| count(client, &name, |client| client.increment(&name, delta));
-        self.server_of(key).once(change).await
+        self.count(key, move |client, key| client.increment(key, delta)).await
     }
 
     async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
-        let name = key.to_owned();
-        let change = move |client: &Client| count(client, &name, |client| client.decrement(&name, delta));
-        self.server_of(key).once(change).await
+        self.count(key, move |client, key| client.decrement(key, delta)).await
     }
 
     async fn clear(&self) -> Result<(), Error> {
