@@ -51,15 +51,15 @@ impl Cache {
             return Ok(value);
         }
         let lock = match build_lock::take(self.backend(), &name, &self.name(&key.lock())).await {
-            Turn::Theirs(envelope) => match self.share(Some(&envelope)) {
-                Some(value) => {
+            Turn::Ours(lock) => Some(lock),
+            Turn::Unknown => None,
+            Turn::Theirs(envelope) => {
+                if let Some(value) = self.share(Some(&envelope)) {
                     *built = Some(envelope);
                     return Ok(value);
                 }
-                None => None,
-            },
-            Turn::Ours(lock) => Some(lock),
-            Turn::Unknown => None,
+                None
+            }
         };
         let value = match &lock {
             Some(lock) => lock.during(build()).await?,

@@ -102,7 +102,7 @@ pub async fn remove(
         let Some(task) = settle(tasks::remove(&db, id).await, &list).await? else {
             return Ok(show(&db, id).await);
         };
-        rows.delete(&row_of(&task).each_ref().map(|part| &**part)).await;
+        rows.delete(&row_of(&task)).await;
         tracing::info!(task.id = id, "task removed");
         Ok(show_change(&db, &list, id).await)
     })
