@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::directory::{LOCKS, Name, random};
+use self::directory::{LOCKS, Name};
 use self::entry::Entry;
 use self::store::{Change, Store};
 use self::threads::{Threads, Turn};
@@ -235,7 +235,7 @@ impl Backend for Files {
     async fn check(&self) -> Vec<ServerCheck> {
         let started = Instant::now();
         // No key of a value has a blank.
-        let probe = Name::new(format!("probe {:016x}", random()));
+        let probe = Name::new(format!("probe {:016x}", fastrand::u64(..)));
         let locks = [probe.lock()].into();
         let entries = self.run(&locks, move |store, turn| store.probe(&probe, turn)).await;
         let entries = entries.map_err(|kind| self.error(kind));

@@ -1,6 +1,5 @@
 //! What a cache does for an application, tried through ordinary operations with keys of its own.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,8 +53,7 @@ fn key_on(cache: Raw<'_>, server: &str) -> Option<Key> {
 }
 
 fn random_key() -> Key {
-    let number = RandomState::new().hash_one(());
-    Key::new(format!("tasklist:check:{number:016x}")).expect("it has no blanks")
+    Key::new(format!("tasklist:check:{:016x}", fastrand::u64(..))).expect("it has no blanks")
 }
 
 /// Tries one server, until something is wrong, and removes the key.

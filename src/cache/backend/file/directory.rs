@@ -1,7 +1,6 @@
 //! The directory: one file per key, replaced in one step, and the locks that processes share. All of it blocks.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -183,7 +182,7 @@ impl Directory {
     }
 
     fn create_temporary(&self, name: &Name) -> io::Result<(PathBuf, File)> {
-        let path = self.path.join(format!("{}.{:016x}.tmp", name.hash, random()));
+        let path = self.path.join(format!("{}.{:016x}.tmp", name.hash, fastrand::u64(..)));
         let file = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&path)?;
         Ok((path, file))
     }
@@ -199,11 +198,6 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Returns a number that no other process and no other call is likely to return.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one(())
 }
 
 fn write_entry(mut file: File, name: &Name, entry: &Entry) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::directory::{CULL_LOCK, Directory, LOCKS, Name, random};
+use super::directory::{CULL_LOCK, Directory, LOCKS, Name};
 use super::entry::Entry;
 use super::sweep;
 use super::threads::Turn;
@@ -55,7 +55,7 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(directory: PathBuf) -> Self {
         // From anywhere, so that many processes that change one key each cull now and then as well.
-        let changes = AtomicUsize::new(usize::from(random().to_le_bytes()[0]) % CULL_EVERY);
+        let changes = AtomicUsize::new(fastrand::usize(..CULL_EVERY));
         Self { directory: Directory::new(directory), owed: Mutex::default(), changes }
     }
 

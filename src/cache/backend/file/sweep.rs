@@ -1,7 +1,6 @@
 //! What is done to all files of the directory: counting, clearing, culling. Foreign files are left alone.
 
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,8 +45,7 @@ pub(super) fn cull(directory: &Path, most: usize) -> io::Result<()> {
     let (mut live, expired): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| is_live(path));
     expired.iter().try_for_each(|path| remove(path))?;
     if live.len() > most {
-        let random = RandomState::new();
-        live.sort_by_cached_key(|path| random.hash_one(path));
+        fastrand::shuffle(&mut live);
         live[most / 3 * 2..].iter().try_for_each(|path| remove(path))?;
     }
     Ok(())
