@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
-use crate::support::wait_until;
+use crate::support::{too_long_to_store, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -186,8 +186,7 @@ async fn who_asks_after_an_invalidation_waits_for_no_build_that_began_before_it(
 async fn what_cannot_be_stored_is_shared_all_the_same() {
     let memcached = Memcached::start();
     let (cache, built) = (cache(&memcached), AtomicUsize::new(0));
-    // No two parts alike, so that no compression makes it fit.
-    let value: Vec<u64> = (0..200_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    let value = too_long_to_store();
     let build = async || {
         built.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! The cache in files: what the directory looks like, what damage does, and what several processes do to each other.
+//! What only the cache in files has: what the directory looks like, what damage does, and how it is culled.
 
 mod outages;
 
@@ -6,13 +6,11 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use tasklist::cache::Ttl;
 use tasklist::cache::backend::file::Files;
-use tasklist::cache::backend::{Backend, Error, ErrorKind};
+use tasklist::cache::backend::{Backend, Error};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::eventually;
@@ -56,54 +54,6 @@ fn entry(directory: &TempDir) -> PathBuf {
     let entries = entries(&path(directory));
     assert_eq!(entries.len(), 1);
     entries.into_iter().next().unwrap()
-}
-
-#[tokio::test]
-async fn the_verbs_do_what_they_say() {
-    let (_directory, files) = start();
-    let minute = Ttl::After(Duration::from_secs(60));
-    let over = Ttl::After(Duration::ZERO);
-    assert!(!files.replace("k", bytes("1"), minute).await.unwrap());
-    assert!(files.add("k", bytes("1"), minute).await.unwrap());
-    assert!(!files.add("k", bytes("2"), minute).await.unwrap());
-    assert!(files.replace("k", bytes("2"), minute).await.unwrap());
-    assert_eq!(files.incr("k", 40).await.unwrap(), Some(42));
-    assert_eq!(files.decr("k", 50).await.unwrap(), Some(0));
-    assert_eq!(files.incr("none", 1).await.unwrap(), None);
-    assert!(files.touch("k", minute).await.unwrap());
-    assert!(files.touch("k", over).await.unwrap());
-    assert!(!files.touch("k", minute).await.unwrap());
-    set(&files, "k", "text").await.unwrap();
-    assert_eq!(files.incr("k", 1).await.unwrap_err().kind, ErrorKind::NotANumber);
-    assert_eq!(files.get("k").await.unwrap(), Some(bytes("text")), "and is left as it was");
-    let long = files.set("k", vec![0; 1_000_001].into(), minute).await.unwrap_err();
-    assert_eq!(long.kind, ErrorKind::TooLarge(1_000_001));
-    assert_eq!(files.get("k").await.unwrap(), None);
-    assert!(files.set_many(&[], minute).await.is_empty() && files.get_many(&[]).await.is_empty());
-}
-
-#[tokio::test]
-async fn results_stand_where_their_keys_stood() {
-    let (_directory, files) = start();
-    let keys: Vec<_> = (0..100).map(|number| format!("key {number}")).collect();
-    let values: Vec<_> = keys.iter().map(|key| (key.clone(), Bytes::from(key.clone()))).collect();
-    assert!(files.set_many(&values, Ttl::Never).await.iter().all(Result::is_ok));
-    let asked: Vec<_> = keys.iter().rev().flat_map(|key| [key.clone(), format!("no {key}")]).collect();
-    for (key, found) in asked.iter().zip(files.get_many(&asked).await) {
-        let expected = (!key.starts_with("no ")).then(|| Bytes::from(key.clone()));
-        assert_eq!(found.unwrap(), expected);
-    }
-    for (key, deleted) in asked.iter().zip(files.delete_many(&asked).await) {
-        assert_eq!(deleted.unwrap(), !key.starts_with("no "));
-    }
-}
-
-#[tokio::test]
-async fn the_count_keeps_its_lifetime_and_ends_with_it() {
-    let (_directory, files) = start();
-    files.set("k", bytes("1"), Ttl::After(Duration::from_millis(300))).await.unwrap();
-    eventually("the count has expired", async || files.incr("k", 1).await.unwrap().is_none()).await;
-    assert!(files.add("k", bytes("1"), Ttl::Never).await.unwrap(), "its file is no value");
 }
 
 #[tokio::test]
@@ -208,25 +158,6 @@ async fn a_directory_that_is_removed_under_it_is_made_again() {
     set(&files, "k", "v").await.unwrap();
     assert_eq!(files.get("k").await.unwrap(), Some(bytes("v")));
     assert_eq!(mode(&path(&directory)), 0o700);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_count_of_two_processes_counts() {
-    let (directory, files) = start();
-    let other = open(&directory);
-    set(&files, "count", "0").await.unwrap();
-    let counted = join_all((0..50).flat_map(|_| [files.incr("count", 1), other.incr("count", 1)])).await;
-    assert!(counted.iter().all(Result::is_ok), "{counted:?}");
-    assert_eq!(other.get("count").await.unwrap(), Some(bytes("100")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_many_adds_succeeds() {
-    let (directory, files) = start();
-    let other = open(&directory);
-    let add = |backend| Backend::add(backend, "lock", bytes("mine"), Ttl::Never);
-    let added = join_all((0..25).flat_map(|_| [add(&files), add(&other)])).await;
-    assert_eq!(added.into_iter().filter(|added| *added.as_ref().unwrap()).count(), 1);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Ttl};
 use tasklist::memcached::Options;
 
 use crate::support::memcached::Memcached;
+use crate::support::too_long_to_store;
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -124,9 +125,7 @@ async fn a_value_over_the_limit_is_compressed_or_left_out_with_the_older_one() {
     let text = "tasks ".repeat(1_000_000);
     cache.set(&key, &text, MINUTE).await;
     assert_eq!(cache.get::<String>(&key).await, Some(text));
-    // No two parts alike.
-    let noise: Vec<u64> = (0..200_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
-    cache.set(&key, &noise, MINUTE).await;
+    cache.set(&key, &too_long_to_store(), MINUTE).await;
     assert!(!cache.has_key(&key).await, "the older value is gone");
     assert_eq!(stats(&cache).refused, 1);
 }

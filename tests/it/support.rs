@@ -46,3 +46,8 @@ pub async fn abandon(future: impl Future, polls: usize) {
         tokio::task::yield_now().await;
     }
 }
+
+/// A value of about 4 MB, of which no two parts are alike, so that no compression makes it fit.
+pub fn too_long_to_store() -> Vec<u64> {
+    (0..200_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect()
+}

@@ -74,10 +74,19 @@ pub async fn database_on_postgres() -> Store {
 
 /// Two handles on one table, each with connections of its own.
 async fn tables(url: &str) -> [Arc<dyn Backend>; 2] {
-    let config = Config::from_variables(&Variables::from([("DATABASE_URL", url)])).unwrap();
-    let [db, other] = [(); 2].map(|()| Database::new(&config.database));
+    [Arc::new(migrated(url).await), Arc::new(DatabaseCache::new(open_database(url)))]
+}
+
+/// The cache in a database, which gets its tables.
+pub async fn migrated(url: &str) -> DatabaseCache {
+    let db = open_database(url);
     db.migrate().await.unwrap();
-    [db, other].map(|db| Arc::new(DatabaseCache::new(db)) as Arc<dyn Backend>)
+    DatabaseCache::new(db)
+}
+
+/// A database with connections of its own, as another process has.
+pub fn open_database(url: &str) -> Database {
+    Database::new(&Config::from_variables(&Variables::from([("DATABASE_URL", url)])).unwrap().database)
 }
 
 pub async fn file() -> Store {
