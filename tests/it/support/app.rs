@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
@@ -19,6 +20,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
 pub struct App {
     process: Process,
     output: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
     pub url: String,
     http: reqwest::Client,
     _directory: Arc<TempDir>,
@@ -104,7 +106,7 @@ impl Settings {
         let output = Arc::new(Mutex::new(String::new()));
         let (lines, sink) =
             (BufReader::new(process.child().stdout.take().unwrap()).lines(), Arc::clone(&output));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 *sink.lock().unwrap() += &(line + "\n");
             }
@@ -118,7 +120,7 @@ impl Settings {
             .find(|word| word.starts_with("http://"))
             .unwrap()
             .into();
-        App { process, output, url, http: client(), _directory: Arc::clone(&self.directory) }
+        App { process, output, reader, url, http: client(), _directory: Arc::clone(&self.directory) }
     }
 }
 
@@ -174,7 +176,10 @@ impl App {
     pub fn terminate(mut self) -> (ExitStatus, String) {
         self.process.signal("TERM");
         let status = self.process.wait();
-        (status, self.output())
+        // What it said last is read when all of it is.
+        self.reader.join().unwrap();
+        let output = self.output.lock().unwrap().clone();
+        (status, output)
     }
 
     pub fn signal(&self, name: &str) {
