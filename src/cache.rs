@@ -3,17 +3,49 @@
 //! # What is here
 //!
 //! A [`Cache`] is a handle over one [`Backend`]. What the app keeps goes through it as a typed value under a checked
-//! [`Key`] with a [`Ttl`].
+//! [`Key`] with a [`Ttl`], and two layers stand on it: a query's rows, and the pieces of a page rendered from them.
 //!
 //! ```text
-//!   view ── CachedQuery ──┐
-//!           (strategy)    ├── Cache ────────── Backend ─┬─ locmem
-//!                         │   prefix, envelope,         ├─ memcached, our own client
-//!                         │   fail-safe, counters       ├─ memcached, the memcache crate
-//!                                                       ├─ database, a table of the app's own
-//!                                                       ├─ file, below a directory
-//!                                                       └─ dummy, which keeps nothing
+//!   layer 1  query::CachedQuery ──┐                           ┌─ locmem          this process
+//!            rows, by a Strategy  │                           ├─ memcached       servers, our own client
+//!                                 ├─► Cache ─────► Backend ───┼─ memcache_crate  servers, the memcache crate
+//!   layer 2  fragment::Fragments ─┘   typed        bytes      ├─ database        a table of the app's database
+//!            rendered pieces          values       by name    ├─ file            files below a directory
+//!                                                  ▲          └─ dummy           nowhere
+//!   tools    Raw: bare bytes, and errors ──────────┘
 //! ```
+//!
+//! The handle puts a prefix before the key and an envelope around the value, lets one build for all, counts, and makes a
+//! miss of every error.
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//! use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend::locmem::Locmem};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! let key = Key::new("answer")?;
+//! let slow = async || Ok::<u64, Infallible>(42);
+//! assert_eq!(cache.get_or_set(&key, Ttl::After(Duration::from_secs(60)), slow).await?, 42);
+//! assert_eq!(cache.get(&key).await, Some(42_u64));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The steps of `get_or_set`
+//!
+//! 1. *Look.* A hit ends here, after one round trip.
+//! 2. *Queue in this process.* One of all who miss the key builds; the others wait for what it makes.
+//! 3. *Ask the other processes.* The builder adds `KEY.lock` to the backend, which lives for three seconds and is
+//!    renewed while it builds. Whoever gets it looks once more: the one before may have stored the value.
+//! 4. *Wait for theirs.* Whoever does not get it looks for value and lock every 5 to 100 ms, with jitter, until either
+//!    the value is there or the lock is gone.
+//! 5. *Build.* If the backend cannot be asked, without a lock: once per process.
+//! 6. *Store,* unless the key was written to meanwhile; hand the value to those who wait; delete the lock.
+//!
+//! Nobody waits longer than ten seconds for another's build. A build that fails is its caller's error, and the next in
+//! the queue builds.
 //!
 //! # What people trip over
 //!
@@ -24,10 +56,27 @@
 //!   out until it has deleted it, so what this process overwrote during an outage it does not read after it.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
 //! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server.
-//! - **Concurrent misses build once.** [`Cache::get_or_set`] lets one caller build in each process, and one process
-//!   among all that share the backend; see there for who waits how long. What a [`Strategy`] does not guarantee is
-//!   written there.
-//! - **Raw values** are for tools: [`Cache::raw`] reads and stores them without an envelope, and tells errors.
+//! - **Sharing a build is sharing its age.** Who misses after another process has written may be given what was read
+//!   before. What a [`Strategy`] does not guarantee is written there.
+//! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
+//!   out of the key must never change.
+//! - **Counters and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
+//! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
+//!
+//! # How to add a backend
+//!
+//! 1. Implement [`Backend`], whose documentation is the contract, in `backend/NAME.rs`. What others needed as well stands
+//!    at the end of `backend.rs` and in `backend/breaker.rs`.
+//! 2. Give it a variant of `BackendConfig` and a scheme of `CACHE_URL`, and make it in `app.rs`, which alone names it.
+//! 3. Name it in `tests/it/backends.rs`, which says how. All that the contract says is then tested on a real store.
+//! 4. Say in README.md what it is for, and in docs/ARCHITECTURE.md how much it holds.
+//!
+//! # Limits
+//!
+//! A name has 250 bytes: a longer key is hashed. A value has [`LARGEST_VALUE`](backend::LARGEST_VALUE) bytes in its
+//! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes 750 ms
+//! at most, and on memcached what the [options](crate::memcached::Options) say. There is no compare-and-swap, and
+//! nothing is ordered between processes.
 
 pub mod backend;
 mod build_lock;
@@ -58,6 +107,10 @@ pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;
 
 /// The handle that everything cached goes through. Cheap to clone; no method fails.
+///
+/// # Cancel safety
+///
+/// Every operation may be dropped at any point. Whether its write has happened, or is yet to happen, is open then.
 #[derive(Clone)]
 pub struct Cache {
     shared: Arc<Shared>,

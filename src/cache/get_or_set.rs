@@ -12,9 +12,8 @@ use super::{Cache, Key, Ttl, codec};
 impl Cache {
     /// Returns the value of a key, or else what `build` makes, which is stored.
     ///
-    /// Of all who miss the key at once, one builds. The others in this process get what it made, also if it could not be
-    /// stored; those in other processes find it in the backend, and look again until it is there or the builder has
-    /// died. Nobody waits longer than ten seconds for another's build. If it fails the next one builds.
+    /// Of all who miss the key at once, in all processes, one builds; [the steps](crate::cache#the-steps-of-get_or_set)
+    /// say who waits how long. Those in its own process get what it made also if it could not be stored.
     ///
     /// A key that is written to while it is built is not overwritten with what may be older: see
     /// [`invalidate`](Self::invalidate).

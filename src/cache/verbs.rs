@@ -102,9 +102,9 @@ impl Cache {
     }
 
     /// Removes a key whose value has become old, and lets nobody wait any more for a build that may have read what it
-    /// was made of before: whoever asks from now on builds anew, in any process.
+    /// was made of before: whoever asks from now on builds anew. What such a build makes this process does not store.
     ///
-    /// What such a build makes is not stored by this process. Another may store it yet.
+    /// Another process that is at such a build goes on with it: those who ask there get what it makes, and it is stored.
     pub async fn invalidate(&self, key: &Key) {
         // The lock first: between the two, others would wait for it.
         self.delete_many(&[key.lock(), key.clone()]).await;
