@@ -16,8 +16,8 @@ pub(super) use self::verb::Verb;
 
 /// Do one operation on the cache.
 ///
-/// Values go in and out as bare bytes, as any other client stores them. Keys get CACHE_KEY_PREFIX before them. A result is
-/// on standard output and nothing else is; how long it took is said on standard error if that is a terminal.
+/// Values go in and out as bare bytes, as any other client stores them. Keys get CACHE_KEY_PREFIX before them. A result
+/// is on standard output and nothing else is; how long it took is said on standard error if that is a terminal.
 ///
 /// What did not happen, such as a miss or `add` on a key that is there, is said on standard error with exit code 1, and
 /// so is a server that cannot be asked. A bad key or argument is exit code 2.

@@ -140,8 +140,12 @@ fn every_variable_is_documented_and_every_documented_one_is_read() {
         !family || name == "MEMCACHE_CLIENT"
     };
     assert_eq!(documented, variables().into_iter().filter(fallbacks).collect());
-    let example = read(".env.example");
+    let (example, help) = (read(".env.example"), read("src/cli.rs"));
     for name in documented.iter() {
         assert!(example.contains(&format!("{name}=")), "{name} is not in .env.example");
+        assert!(
+            help.contains(&format!(" {name},")) || help.contains(&format!(" {name}.")),
+            "{name} is not in --help"
+        );
     }
 }
