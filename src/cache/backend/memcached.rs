@@ -54,17 +54,19 @@ impl Backend for Memcached {
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        let (long, fit): (Vec<_>, Vec<_>) =
-            values.iter().enumerate().partition(|(_, (_, value))| value.len() > LARGEST_VALUE);
-        let mut results = vec![Ok(()); values.len()];
-        for (index, (key, value)) in long {
-            results[index] = self.set(key, value.clone(), ttl).await;
-        }
-        let sent: Vec<_> = fit.iter().map(|(_, (key, value))| (key, value.clone())).collect();
-        for ((index, _), stored) in fit.iter().zip(self.client.set_many(&sent, ttl.into()).await) {
-            results[*index] = stored.map_err(Error::from);
-        }
-        results
+        let (long, fit): (Vec<_>, Vec<_>) = values.iter().partition(|(_, value)| value.len() > LARGEST_VALUE);
+        let long: Vec<_> = long.into_iter().map(|(key, _)| key).collect();
+        let fit: Vec<_> = fit.into_iter().map(|(key, value)| (key, value.clone())).collect();
+        let mut stored = self.client.set_many(&fit, ttl.into()).await.into_iter();
+        let mut deleted = self.client.delete_many(&long).await.into_iter();
+        let outcome = |(key, value): &(String, Bytes)| match fitting(value.clone(), &self.server_of(key)) {
+            Ok(_) => Ok(stored.next().expect("each has a result")?),
+            Err(error) => {
+                deleted.next().expect("each has a result")?;
+                Err(error)
+            }
+        };
+        values.iter().map(outcome).collect()
     }
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
