@@ -78,11 +78,16 @@ impl Cache {
         Some(value)
     }
 
-    /// Stores what was built, unless the key has been written to meanwhile, and returns it in its envelope.
+    /// Stores what was built, unless the key has been written to meanwhile or is while it is stored, and returns it in
+    /// its envelope.
     async fn keep<T: Serialize>(&self, key: &Key, value: &T, ttl: Ttl, flight: &Flight) -> Option<Bytes> {
         let envelope = self.encode(key, value)?;
         if !flight.is_outdated() {
             self.store(key, envelope.clone(), ttl).await;
+            if flight.is_outdated() {
+                // The delete may have overtaken the value. Those who build by now have nothing to do with it.
+                self.remove(key).await;
+            }
         }
         Some(envelope)
     }

@@ -81,9 +81,13 @@ impl Cache {
 
     /// Removes a key. If that fails, the key stays unread until it could be removed.
     pub async fn delete(&self, key: &Key) {
-        let name = self.name(key);
-        self.flights().outdate(&name);
-        let deleted = self.timed(self.backend().delete(&name)).await;
+        self.flights().outdate(&self.name(key));
+        self.remove(key).await;
+    }
+
+    /// As [`delete`](Self::delete), and lets those build who do.
+    pub(super) async fn remove(&self, key: &Key) {
+        let deleted = self.timed(self.backend().delete(&self.name(key))).await;
         if self.forgive(key, deleted).is_some() {
             self.counters().deletes.add_one();
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tasklist::cache::backend::memcached;
+use tasklist::cache::backend::{memcache_crate, memcached};
 use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
 use tasklist::memcached::Options;
 use tokio::sync::{Notify, oneshot};
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
 use crate::support::{too_long_to_store, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
@@ -166,6 +167,23 @@ async fn what_is_written_during_a_build_is_not_overwritten_by_it() {
         "who asked before the write may see what was before"
     );
     assert_eq!(cache.get::<String>(&key()).await.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn what_is_stored_while_the_key_is_invalidated_does_not_stay() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    // With several connections a delete can overtake a value.
+    let options = Options::new(vec![proxy.address.to_string().parse().unwrap()]);
+    let cache = Cache::new(memcache_crate::MemcacheCrate::new(&options).unwrap(), CacheOptions::default());
+    let old = HeldBuild::begin(&cache).await;
+    proxy.hold("overtaken");
+    old.end.send("overtaken").unwrap();
+    proxy.wait_for_held().await;
+    cache.invalidate(&key()).await;
+    proxy.release();
+    assert_eq!(old.task.await.unwrap().as_deref(), Ok("overtaken"));
+    assert_eq!(cache.get::<String>(&key()).await, None);
 }
 
 #[tokio::test]
