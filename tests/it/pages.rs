@@ -180,6 +180,16 @@ async fn a_list_too_long_for_one_value_is_read_by_pages() {
 }
 
 #[tokio::test]
+async fn a_long_list_is_read_twice_as_slowly_and_shown_all_the_same() {
+    let database = Postgres::shared().database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url);
+    // Twice this is longer than a visitor waits for one query.
+    let app = settings.with("SLOW_QUERY", "5500ms").serve();
+    database.execute("insert into tasks (name) select 'task ' || n from generate_series(1, 5001) n").await;
+    assert_eq!(app.get("/").await.texts(".count"), ["5001"]);
+}
+
+#[tokio::test]
 async fn a_second_start_has_the_data_of_the_first() {
     let settings = Settings::new();
     let app = settings.serve();
