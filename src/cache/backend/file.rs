@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use self::directory::{LOCKS, Name};
 use self::entry::Entry;
-use self::store::{Change, Store};
+use self::store::{Change, Failed, Store};
 use self::threads::{Threads, Turn};
 use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
 use crate::cache::Ttl;
@@ -73,16 +73,17 @@ impl Files {
     async fn change_all<I: Send + 'static, T: Clone + Send + 'static>(
         &self,
         items: Vec<(Name, I)>,
+        failed: Failed,
         change: impl Fn(I, Option<Entry>) -> Result<(Change, T), ErrorKind> + Send + 'static,
     ) -> Vec<Result<T, Error>> {
         let names: Vec<_> = items.iter().map(|(name, _)| name.clone()).collect();
         let locks = names.iter().map(Name::lock).collect();
         let work = move |store: &Store, turn: &Turn| {
             let items = items.into_iter();
-            Ok(items.map(|(name, item)| store.change(&name, turn, |old| change(item, old))).collect())
+            Ok(items.map(|(name, item)| store.change(&name, turn, failed, |old| change(item, old))).collect())
         };
         let (changed, outcome) = (names.len(), self.run(&locks, work).await);
-        if outcome.is_err() {
+        if outcome.is_err() && failed == Failed::LeavesNothing {
             self.store.owe(names);
         }
         if self.store.is_cull_due(changed) {
@@ -95,9 +96,10 @@ impl Files {
     async fn change<T: Clone + Send + 'static>(
         &self,
         key: &str,
+        failed: Failed,
         change: impl Fn(Option<Entry>) -> Result<(Change, T), ErrorKind> + Send + 'static,
     ) -> Result<T, Error> {
-        let changed = self.change_all(vec![(Name::new(key), ())], move |(), old| change(old)).await;
+        let changed = self.change_all(vec![(Name::new(key), ())], failed, move |(), old| change(old)).await;
         only(changed)
     }
 
@@ -107,7 +109,7 @@ impl Files {
         key: &str,
         change: impl Fn(Entry) -> Change + Send + 'static,
     ) -> Result<bool, Error> {
-        self.change(key, move |old| match old {
+        self.change(key, Failed::LeavesNothing, move |old| match old {
             None => Ok((Change::Keep, false)),
             Some(old) => Ok((change(old), true)),
         })
@@ -124,7 +126,7 @@ impl Files {
             let number = count(parse_number(&old.value).ok_or(ErrorKind::NotANumber)?);
             Ok((Change::Put(old.with_value(number.to_string().into())), Some(number)))
         };
-        self.change(key, change).await
+        self.change(key, Failed::LeavesOld, change).await
     }
 
     fn tell_all<T: Clone>(
@@ -177,7 +179,7 @@ impl Backend for Files {
         }
         let items = values.iter().map(|(key, value)| (Name::new(key), fitting(value.clone(), &self.name)));
         // A value that is too long leaves no older one behind.
-        let stored = self.change_all(items.collect(), move |value, _| match value {
+        let stored = self.change_all(items.collect(), Failed::LeavesNothing, move |value, _| match value {
             Ok(value) => Ok((Change::put(value, ttl), Ok(()))),
             Err(error) => Ok((Change::Remove, Err(error))),
         });
@@ -186,7 +188,7 @@ impl Backend for Files {
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let value = fitting(value, &self.name)?;
-        self.change(key, move |old| match old {
+        self.change(key, Failed::LeavesOld, move |old| match old {
             None => Ok((Change::put(value.clone(), ttl), true)),
             Some(_) => Ok((Change::Keep, false)),
         })
@@ -199,7 +201,7 @@ impl Backend for Files {
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
-        self.change(key, |old| Ok((Change::Remove, old.is_some()))).await
+        self.change(key, Failed::LeavesNothing, |old| Ok((Change::Remove, old.is_some()))).await
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
@@ -207,7 +209,7 @@ impl Backend for Files {
             return vec![];
         }
         let items = keys.iter().map(|key| (Name::new(key), ())).collect();
-        self.change_all(items, |(), old| Ok((Change::Remove, old.is_some()))).await
+        self.change_all(items, Failed::LeavesNothing, |(), old| Ok((Change::Remove, old.is_some()))).await
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {

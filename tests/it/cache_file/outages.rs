@@ -110,6 +110,19 @@ async fn what_could_not_be_written_is_not_read_afterwards() {
 }
 
 #[tokio::test]
+async fn a_lock_or_a_count_that_could_not_be_asked_for_stays() {
+    let (directory, files) = start();
+    set(&files, "lock", "another's").await.unwrap();
+    set(&files, "count", "7").await.unwrap();
+    let locks = hold_locks(&directory);
+    files.add("lock", bytes("mine"), Ttl::Never).await.unwrap_err();
+    files.incr("count", 1).await.unwrap_err();
+    drop(locks);
+    assert_eq!(files.get("lock").await.unwrap(), Some(bytes("another's")));
+    assert_eq!(files.incr("count", 1).await.unwrap(), Some(8));
+}
+
+#[tokio::test]
 async fn a_value_that_cannot_be_replaced_goes() {
     let (directory, files) = start();
     set(&files, "k", "old").await.unwrap();

@@ -38,6 +38,15 @@ pub(super) enum Change {
     Remove,
 }
 
+/// What a change that fails leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// Nothing: what was there is old.
+    LeavesNothing,
+    /// What was there, which may be another's lock or count.
+    LeavesOld,
+}
+
 impl Change {
     /// Stores a value; one whose lifetime is over leaves nothing.
     pub(super) fn put(value: Bytes, ttl: Ttl) -> Self {
@@ -82,21 +91,22 @@ impl Store {
         Ok(self.directory.read(name).map_err(outage)?.map(|entry| entry.value))
     }
 
-    /// Changes an entry as the closure says that sees the old one. If that fails, there is none afterwards, or it is
-    /// owed a delete.
+    /// Changes an entry as the closure says that sees the old one. If that fails and shall leave nothing, there is none
+    /// afterwards, or it is owed a delete.
     pub(super) fn change<T>(
         &self,
         name: &Name,
         turn: &Turn,
+        failed: Failed,
         change: impl FnOnce(Option<Entry>) -> Result<(Change, T), ErrorKind>,
     ) -> Result<T, ErrorKind> {
         let lock = self.directory.lock(name.lock(), turn).map_err(outage);
         let outcome =
             lock.as_ref().map_err(Clone::clone).and_then(|_| self.change_locked(name, turn, change));
-        let is_outage = outcome.as_ref().is_err_and(ErrorKind::is_outage);
+        let is_old = failed == Failed::LeavesNothing && outcome.as_ref().is_err_and(ErrorKind::is_outage);
         // Without the lock somebody else's newer value could be hit. A caller who has gone has noted the debt.
         let is_removed = || lock.is_ok() && self.directory.remove(name).is_ok();
-        if is_outage && !is_removed() && !turn.is_abandoned() {
+        if is_old && !is_removed() && !turn.is_abandoned() {
             self.owe([name.clone()]);
         }
         outcome
@@ -133,9 +143,9 @@ impl Store {
     pub(super) fn probe(&self, name: &Name, turn: &Turn) -> Result<usize, ErrorKind> {
         let value = Bytes::from_static(b"probe");
         let entry = Entry::new(value.clone(), Ttl::After(Duration::from_secs(60)));
-        self.change(name, turn, |_| Ok((Change::Put(entry), ())))?;
+        self.change(name, turn, Failed::LeavesNothing, |_| Ok((Change::Put(entry), ())))?;
         let found = self.read(name)?;
-        self.change(name, turn, |_| Ok((Change::Remove, ())))?;
+        self.change(name, turn, Failed::LeavesNothing, |_| Ok((Change::Remove, ())))?;
         if found != Some(value) {
             return Err(ErrorKind::Unreachable("what was written cannot be read".into()));
         }
