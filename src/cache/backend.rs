@@ -114,7 +114,8 @@ pub struct ServerStats {
     pub stats: Result<BTreeMap<String, String>, Error>,
 }
 
-/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a miss of it.
+/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a miss
+/// of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {kind}")]
 pub struct Error {
@@ -190,10 +191,11 @@ fn parse_number(value: &[u8]) -> Option<u64> {
     if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// Returns what a memcached server that answers is described by.
+/// Returns what a memcached server that answers is described by. What it says of itself is shown on a terminal, which must
+/// not take it for instructions.
 fn describe_server(version: &str, user: Option<&str>) -> String {
     let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
-    format!("memcached {version}, binary protocol, {login}")
+    format!("memcached {}, binary protocol, {login}", version.replace(char::is_control, "?"))
 }
 
 /// Returns how much a store holds, in memcached's words.
@@ -230,5 +232,11 @@ mod tests {
         for text in ["", " ", " 1", "+1", "-1", "1 2", "1.5", "x", "18446744073709551616"] {
             assert_eq!(parse_number(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_steer_the_terminal() {
+        let description = describe_server("1.6\u{1b}[2J\nok      another", None);
+        assert_eq!(description, "memcached 1.6?[2J?ok      another, binary protocol, no login");
     }
 }
