@@ -12,7 +12,7 @@ use crate::cache::backend::memcached::Memcached;
 use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
 use crate::cache::{Cache, CacheOptions, Key, Ttl};
-use crate::config::cache::{BackendConfig, CacheConfig};
+use crate::config::cache::BackendConfig;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 use crate::tasks::TaskList;
@@ -47,7 +47,7 @@ impl AppState {
     /// Outside a tokio runtime.
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
         let db = Database::new(&config.database);
-        let cache = cache_over(&config.cache, &db)?;
+        let cache = cache_over(config, &db)?;
         let key = Key::new("tasks.all").expect("a constant without blanks");
         Ok(Self {
             db,
@@ -70,12 +70,13 @@ impl AppState {
 ///
 /// Outside a tokio runtime.
 pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredentials> {
-    cache_over(&config.cache, &Database::new(&config.database))
+    cache_over(config, &Database::new(&config.database))
 }
 
-fn cache_over(config: &CacheConfig, db: &Database) -> Result<Cache, UnsupportedCredentials> {
-    let options = CacheOptions { prefix: config.key_prefix.clone(), ..CacheOptions::default() };
-    Ok(match &config.backend {
+fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {
+    let prefix = config.cache.key_prefix.clone();
+    let options = CacheOptions { prefix, patience: db.patience_with_others(), ..CacheOptions::default() };
+    Ok(match &config.cache.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),
         BackendConfig::MemcacheCrate(servers) => Cache::new(MemcacheCrate::new(servers)?, options),

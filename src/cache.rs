@@ -44,7 +44,8 @@
 //! 5. *Build.* If the backend cannot be asked, without a lock: once per process.
 //! 6. *Store,* unless the key was written to meanwhile; hand the value to those who wait; delete the lock.
 //!
-//! Nobody waits longer than ten seconds for another's build. A build that fails is its caller's error, and the next in
+//! Nobody waits longer than ten seconds for those before it in its process, nor longer than [`CacheOptions::patience`] for
+//! another process: a lock that nobody renews costs time and nothing else. A build that fails is its caller's error, and the next in
 //! the queue builds.
 //!
 //! # What people trip over
@@ -135,12 +136,16 @@ pub struct CacheOptions {
     pub default_ttl: Ttl,
     /// Values of so many bytes and more are compressed. 16 KiB by default.
     pub compress_from: usize,
+    /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
+    /// default. Where callers have a time limit, let this be shorter by what a build takes.
+    pub patience: Duration,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
         let default_ttl = Ttl::After(Duration::from_secs(300));
-        Self { prefix: KeyPrefix::default(), default_ttl, compress_from: 16 * 1024 }
+        let patience = Duration::from_secs(10);
+        Self { prefix: KeyPrefix::default(), default_ttl, compress_from: 16 * 1024, patience }
     }
 }
 

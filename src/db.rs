@@ -113,11 +113,18 @@ impl Database {
         self.slow_query
     }
 
-    /// Returns how long a visitor waits for what the database must be asked for: one operation, after a cache that hangs
-    /// has been given up, or after another visitor's operation that was waited for.
+    /// Returns how long a visitor waits for what the database must be asked for, which is less than five seconds: one
+    /// operation, after a cache that hangs has been given up, or after others who asked before. A query that pretends to
+    /// be slow may be both theirs and the visitor's own.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        self.slow_query + TIMEOUT + Duration::from_millis(900)
+        2 * self.slow_query + TIMEOUT + Duration::from_millis(900)
+    }
+
+    /// Returns how much of that may be spent on waiting for others.
+    #[must_use]
+    pub fn patience_with_others(&self) -> Duration {
+        self.slow_query + Duration::from_millis(2500)
     }
 
     /// Opens a connection outside the pool and closes it: the pool, which goes on trying, hides why there is none.

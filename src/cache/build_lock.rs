@@ -19,9 +19,6 @@ const LIFETIME: Duration = Duration::from_secs(3);
 /// How often a holder says that it still builds.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How long another's build is waited for before it is done here as well.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Pauses between looking again, growing from the first to the second, each with jitter.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
@@ -44,15 +41,15 @@ struct Held {
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`.
+/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until patience ends.
 ///
 /// # Cancel safety
 ///
 /// Dropped when it has just got the lock, it leaves it to expire.
-pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str) -> Turn {
+pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str, patience: Duration) -> Turn {
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let [mut pause, longest] = PAUSES;
     loop {
         match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {

@@ -1,5 +1,7 @@
 //! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,6 +10,9 @@ use tokio::time::timeout;
 use super::build_lock::{self, Turn};
 use super::single_flight::Flight;
 use super::{Cache, Key, Ttl, codec};
+
+/// How long one waits for those before it in this process, who are known to be alive.
+const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 
 impl Cache {
     /// Returns the value of a key, or else what `build` makes, which is stored.
@@ -43,13 +48,20 @@ impl Cache {
         };
         let name = self.name(key);
         let seat = self.flights().join(&name);
-        let Ok(mut built) = timeout(build_lock::PATIENCE, seat.flight().built.lock()).await else {
+        let Ok(mut built) = timeout(LONGEST_QUEUE, seat.flight().built.lock()).await else {
             return build().await;
         };
         if let Some(value) = self.share(built.as_ref()) {
             return Ok(value);
         }
-        let lock = match build_lock::take(self.backend(), &name, &self.name(&key.lock())).await {
+        let lock = match build_lock::take(
+            self.backend(),
+            &name,
+            &self.name(&key.lock()),
+            self.shared.options.patience,
+        )
+        .await
+        {
             Turn::Ours(lock) => Some(lock),
             Turn::Unknown => None,
             Turn::Theirs(envelope) => {

@@ -230,3 +230,12 @@ async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
     assert_eq!(waiting.await.unwrap(), "slow");
     wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer.lock").unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_lock_that_nobody_holds_costs_time_and_no_page() {
+    let memcached = Memcached::start();
+    memcached.client().set("tasks.all.lock", "left behind", 0).unwrap();
+    let app = Settings::new().with_memcached(&memcached).serve();
+    app.get("/").await.assert_lists([]);
+    assert!(memcached.client().get::<Vec<u8>>("tasks.all").unwrap().is_some(), "and the next page is a hit");
+}
