@@ -3,12 +3,14 @@
 //! A value comes from the environment or, if it is not set there, from `.env`. A wrong one ends the program with an
 //! error that names the variable, the value unless it may be a secret, and what is accepted.
 
+pub mod api;
 pub mod cache;
 pub mod database;
 pub mod env;
 pub mod log;
 pub mod server;
 
+pub use self::api::ApiConfig;
 pub use self::cache::CacheConfig;
 pub use self::database::DatabaseConfig;
 pub use self::env::{Error, Variables};
@@ -26,6 +28,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The cache.
     pub cache: CacheConfig,
+    /// The service that `/apicalls` asks.
+    pub api: ApiConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -43,6 +47,7 @@ impl Config {
             server: ServerConfig::from_variables(variables, development)?,
             database: DatabaseConfig::from_variables(variables, development)?,
             cache: CacheConfig::from_variables(variables)?,
+            api: ApiConfig::from_variables(variables)?,
             log: LogConfig::from_variables(variables)?,
         })
     }

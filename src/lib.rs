@@ -32,6 +32,7 @@ pub mod views;
 
 pub mod db;
 pub mod tasks;
+pub mod upstream;
 
 pub mod cache;
 pub mod memcached;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::app::App;
+use crate::support::http;
 use crate::support::process::{Process, find};
 use crate::support::wait_until;
 
@@ -111,7 +112,7 @@ impl Browser {
     async fn assert_calm(&self, app: &App) {
         let session = self.client.session_id().await.unwrap().unwrap();
         let url = format!("{}/session/{session}/se/log", self.driver);
-        let request = reqwest::Client::new().post(url).body(json!({ "type": "browser" }).to_string());
+        let request = http().post(url).body(json!({ "type": "browser" }).to_string());
         let log: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
         assert_eq!(log["value"], json!([]), "the browser's console");
         let names = self.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)").await;

@@ -15,6 +15,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+/// A client for servers of this machine: it follows no redirect, and trusts nobody where it comes to TLS.
+pub fn http() -> reqwest::Client {
+    let tls = ClientConfig::builder_with_provider(ring::default_provider().into());
+    let tls = tls.with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+    client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
 /// Asks until the answer is yes; panics with `what` if it never is.
 #[track_caller]
 pub fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {

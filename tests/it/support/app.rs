@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
+use super::http;
 use super::memcached::{Memcached, PASSWORD, USER};
 use super::page::Page;
 use super::process::Process;
@@ -120,12 +121,8 @@ impl Settings {
             .find(|word| word.starts_with("http://"))
             .unwrap()
             .into();
-        App { process, output, reader, url, http: client(), _directory: Arc::clone(&self.directory) }
+        App { process, output, reader, url, http: http(), _directory: Arc::clone(&self.directory) }
     }
-}
-
-fn client() -> reqwest::Client {
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
 impl App {

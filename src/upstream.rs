@@ -1,0 +1,217 @@
+//! The service that `/apicalls` asks: within limits, and once for all who ask at the same time.
+//!
+//! Whoever asks says since when, and is content with any call that ended after that. So a hundred visitors who wait for
+//! a service that hangs share one call and its failure, and whoever comes after them makes a new one. Nothing is kept
+//! for later: that is the cache's part.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, Response, StatusCode, Url, retry};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::config::ApiConfig;
+
+/// For a whole call, from the look-up of the name to the last byte.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For all addresses of a name together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How many redirects are followed.
+const REDIRECTS: usize = 3;
+
+/// The longest answer that is read, in bytes.
+const LONGEST_ANSWER: usize = 1024 * 1024;
+
+/// How much of an answer is kept to be shown, in bytes.
+const LONGEST_EXCERPT: usize = 8 * 1024;
+
+const USER_AGENT: &str = concat!("tasklist/", env!("CARGO_PKG_VERSION"));
+
+/// What the service said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The answer, or its first 8 KiB.
+    pub text: String,
+    /// Whether there was more.
+    pub is_cut: bool,
+    /// When it was complete.
+    pub fetched_at: SystemTime,
+    /// How long the call took.
+    pub took: Duration,
+}
+
+/// Why there is no answer. Its messages and causes hold nothing of the service's URL but, at most, the host.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing, or not all of it, in time.
+    #[error("the service at API_URL did not answer in time")]
+    Timeout,
+    /// No connection, or one on which something else than HTTP was spoken.
+    #[error("failed to ask the service at API_URL")]
+    Failed(#[source] Arc<reqwest::Error>),
+    /// An answer that is none.
+    #[error("the service at API_URL answered with status {0}")]
+    Status(StatusCode),
+    /// More than is read.
+    #[error("the answer of the service at API_URL is longer than {} KiB", LONGEST_ANSWER / 1024)]
+    TooLong,
+    /// Anything but text in UTF-8.
+    #[error("the answer of the service at API_URL is not UTF-8")]
+    NotText,
+}
+
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL may hold a key in its query.
+        if error.is_timeout() { Self::Timeout } else { Self::Failed(Arc::new(error.without_url())) }
+    }
+}
+
+/// A client of one service. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client,
+    url: Url,
+    /// Whoever holds this calls.
+    last: Arc<Mutex<Option<Call>>>,
+}
+
+/// A call that is over.
+struct Call {
+    ended: Instant,
+    outcome: Result<Answer, Error>,
+}
+
+impl Upstream {
+    /// Makes a client that trusts whom Mozilla trusts: where this runs there may be no list of authorities. Connects to
+    /// nothing yet.
+    #[must_use]
+    pub fn new(config: &ApiConfig) -> Self {
+        Self::trusting(config, webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
+    }
+
+    /// As [`new`](Self::new), with authorities of the caller's own.
+    ///
+    /// # Panics
+    ///
+    /// Never: what else it is made of is constant.
+    #[must_use]
+    pub fn trusting(config: &ApiConfig, authorities: RootCertStore) -> Self {
+        let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3")
+            .with_root_certificates(authorities)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            // Only `config::env` reads the environment.
+            .no_proxy()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::custom(follow))
+            .referer(false)
+            .retry(retry::never())
+            // A call every few minutes finds no connection that is still open.
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("constants make a client");
+        Self { client, url: config.url.as_url().clone(), last: Arc::default() }
+    }
+
+    /// Returns what a call came to that ended after `since`: one that another makes, or one of its own.
+    ///
+    /// Waits for the calls of all who asked before, and so is to be given a limit by whoever asks. Each call takes ten
+    /// seconds at most, and none is begun later than ten seconds after `since`. Does not retry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], also that of another's call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it calls, it leaves the next one to call.
+    pub async fn ask(&self, since: Instant) -> Result<Answer, Error> {
+        let mut last = self.last.lock().await;
+        if let Some(call) = last.as_ref().filter(|call| call.ended >= since) {
+            return call.outcome.clone();
+        }
+        // Whoever has waited that long is about to give up, and would only begin a call to drop it.
+        if since.elapsed() >= CALL_TIMEOUT {
+            return Err(Error::Timeout);
+        }
+        let outcome = timeout(CALL_TIMEOUT, self.call()).await.unwrap_or(Err(Error::Timeout));
+        *last = Some(Call { ended: Instant::now(), outcome: outcome.clone() });
+        outcome
+    }
+
+    async fn call(&self) -> Result<Answer, Error> {
+        let started = Instant::now();
+        let response = self.client.get(self.url.clone()).send().await?;
+        if !response.status().is_success() {
+            return Err(Error::Status(response.status()));
+        }
+        let text = String::from_utf8(read(response).await?).map_err(|_| Error::NotText)?;
+        let excerpt = &text[..text.floor_char_boundary(LONGEST_EXCERPT)];
+        Ok(Answer {
+            text: excerpt.to_owned(),
+            is_cut: excerpt.len() < text.len(),
+            fetched_at: SystemTime::now(),
+            took: started.elapsed(),
+        })
+    }
+}
+
+/// Shows no credentials.
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({})", self.url.host_str().unwrap_or_default())
+    }
+}
+
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let from = attempt.previous().last().map_or("", Url::scheme);
+    if attempt.previous().len() > REDIRECTS {
+        attempt.error("too many redirects")
+    } else if !is_as_safe(from, attempt.url().scheme()) {
+        attempt.error("a redirect to a less safe address")
+    } else {
+        attempt.follow()
+    }
+}
+
+/// Returns whether what was asked for over one scheme may be asked for over another.
+fn is_as_safe(from: &str, to: &str) -> bool {
+    matches!((from, to), (_, "https") | ("http", "http"))
+}
+
+/// Reads an answer piece by piece, up to the limit.
+async fn read(mut response: Response) -> Result<Vec<u8>, Error> {
+    let mut body = vec![];
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > LONGEST_ANSWER {
+            return Err(Error::TooLong);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_http_from_http_only() {
+        assert!(is_as_safe("http", "http") && is_as_safe("http", "https") && is_as_safe("https", "https"));
+        for (from, to) in [("https", "http"), ("http", "ftp"), ("https", "file")] {
+            assert!(!is_as_safe(from, to), "{from} to {to}");
+        }
+    }
+}
