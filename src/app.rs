@@ -17,6 +17,7 @@ use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 use crate::tasks::TaskList;
 use crate::templates::digest;
+use crate::upstream::Upstream;
 
 /// What views take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]
@@ -29,6 +30,8 @@ pub struct AppState {
     pub list: CachedQuery<TaskList>,
     /// The list's rows, rendered.
     pub rows: Fragments,
+    /// The service that `/apicalls` asks.
+    pub upstream: Upstream,
     /// Changes under way, which are ended before the process does.
     pub changes: TaskTracker,
     /// Hosts and debug.
@@ -53,6 +56,7 @@ impl AppState {
             db,
             list: CachedQuery::new(&cache, key, config.cache.strategy),
             rows: Fragments::new(&cache, "task-fragment", digest::TASK_ROW, Ttl::Never),
+            upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),
             cache,
             server: config.server.clone(),

@@ -6,7 +6,7 @@ use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::db;
+use crate::{db, upstream};
 
 /// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
@@ -48,6 +48,14 @@ impl From<db::Error> for Error {
         let transient = error.is_transient();
         let status =
             if transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Self::new(status, error)
+    }
+}
+
+impl From<upstream::Error> for Error {
+    fn from(error: upstream::Error) -> Self {
+        let is_late = matches!(error, upstream::Error::Timeout);
+        let status = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
         Self::new(status, error)
     }
 }

@@ -25,6 +25,7 @@ pub mod server;
 
 pub mod error;
 mod middleware;
+pub mod no_store;
 
 pub mod assets;
 pub mod templates;

@@ -5,7 +5,7 @@ use axum::routing::{get, post};
 
 use crate::app::AppState;
 use crate::middleware;
-use crate::views::{health, tasks};
+use crate::views::{api_calls, health, tasks};
 use crate::{assets, error};
 
 /// Returns the whole site as a service.
@@ -14,6 +14,7 @@ pub fn router(state: AppState) -> Router {
         .route("/", get(tasks::index))
         .route("/add", post(tasks::add))
         .route("/remove", post(tasks::remove))
+        .route("/apicalls", get(api_calls::show))
         .route("/static/{name}", get(assets::serve))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);

@@ -1,10 +1,13 @@
 //! The pages: one struct per template, with all that it shows.
 
+use std::fmt::Display;
+
 use askama::Template;
 use askama_web::WebTemplate;
 
 use crate::assets;
 use crate::tasks::{Page, Task};
+use crate::upstream::Answer;
 
 /// Digests of the templates whose output is cached, made by the build.
 pub mod digest {
@@ -31,6 +34,32 @@ pub struct IndexPage {
 pub struct TaskRow<'a> {
     /// The task.
     pub task: &'a Task,
+}
+
+/// What an external service answered. It shows when, and nothing that depends on when the page is looked at: a page
+/// that is cached as a whole must not say that it is fresh.
+#[derive(Template, WebTemplate)]
+#[template(path = "api_calls.html")]
+pub struct ApiCallsPage {
+    /// The answer.
+    pub answer: Answer,
+    /// Whether it is shown for want of a newer one.
+    pub is_old: bool,
+}
+
+impl ApiCallsPage {
+    /// As RFC 3339 has it, in UTC.
+    fn fetched_at(&self) -> impl Display {
+        humantime::format_rfc3339_seconds(self.answer.fetched_at)
+    }
+
+    fn fetched_at_in_words(&self) -> String {
+        self.fetched_at().to_string().replace('T', " ").replace('Z', " UTC")
+    }
+
+    fn seconds(&self) -> String {
+        format!("{:.2}", self.answer.took.as_secs_f64())
+    }
 }
 
 /// What went wrong, in words for the visitor.

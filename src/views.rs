@@ -1,4 +1,5 @@
 //! The views: what a request is answered with.
 
+pub mod api_calls;
 pub mod health;
 pub mod tasks;

@@ -72,6 +72,13 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::SERVICE_UNAVAILABLE => {
             ("Back in a moment", "The list cannot be reached right now. Please try again in a few seconds.")
         }
+        StatusCode::BAD_GATEWAY => {
+            ("No usable answer", "The service that this page asks has failed. Please try again in a moment.")
+        }
+        StatusCode::GATEWAY_TIMEOUT => (
+            "No answer in time",
+            "The service that this page asks is too slow. Please try again in a moment.",
+        ),
         status if status.is_server_error() => {
             ("Something went wrong", "This is our mistake. Please try again later.")
         }

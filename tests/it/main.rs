@@ -6,6 +6,7 @@
 
 mod support;
 
+mod api_calls;
 mod backends;
 mod browser;
 mod builds;

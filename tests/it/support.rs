@@ -9,6 +9,7 @@ pub mod process;
 pub mod proxy;
 pub mod rogue;
 pub mod terminal;
+pub mod upstream;
 
 use std::future::poll_fn;
 use std::pin::pin;

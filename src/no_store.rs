@@ -1,0 +1,16 @@
+//! An answer that is right now and for this visitor, and is kept nowhere.
+
+use axum::http::header::{self, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+/// Tells caches, ours and others, to keep nothing of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct NoStore<T>(pub T);
+
+impl<T: IntoResponse> IntoResponse for NoStore<T> {
+    fn into_response(self) -> Response {
+        let mut response = self.0.into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
