@@ -99,6 +99,16 @@ async fn a_directory_that_is_everybodys_is_left_so() {
 }
 
 #[tokio::test]
+async fn a_directory_with_files_of_others_is_not_taken_from_them() {
+    let directory = tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.path().join("theirs"), "").unwrap();
+    let error = set(&Files::new(directory.path().into()), "k", "v").await.unwrap_err();
+    assert!(error.to_string().contains("with files of others in it"), "{error}");
+    assert_eq!(mode(directory.path()), 0o755);
+}
+
+#[tokio::test]
 async fn a_file_that_is_damaged_is_a_miss_and_is_written_over() {
     let (directory, files) = start();
     set(&files, "k", "value").await.unwrap();

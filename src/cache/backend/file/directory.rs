@@ -111,9 +111,25 @@ impl Directory {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
         }
         if mode != DIRECTORY_MODE {
+            if self.holds_foreign_files()? {
+                let cause = "a directory with files of others in it; name one of the cache's own";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+            }
             fs::set_permissions(&self.path, Permissions::from_mode(DIRECTORY_MODE))?;
         }
         Ok(())
+    }
+
+    /// Returns whether there is anything that no cache has put there: it would be taken from whoever reads it.
+    fn holds_foreign_files(&self) -> io::Result<bool> {
+        for file in fs::read_dir(&self.path)? {
+            let name = file?.file_name();
+            let is_lock = |name: &str| name.ends_with(".lock");
+            if !name.to_str().is_some_and(|name| is_lock(name) || Kind::of(name).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the entry of a key, if there is a file that holds one and it has not expired.
