@@ -23,13 +23,13 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// What to do after a miss.
-pub(super) enum Turn {
+pub(super) enum Turn<T> {
     /// Build: nobody else does, until the lock is dropped.
     Ours(Lock),
     /// Build: it cannot be known who else does.
     Unknown,
-    /// Nothing: another has built this.
-    Theirs(Bytes),
+    /// Nothing: another has built this, which is in this envelope.
+    Theirs(T, Bytes),
 }
 
 /// The lock of one key. Dropped, it is released in the background.
@@ -41,12 +41,19 @@ struct Held {
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until patience ends.
+/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until patience ends. A value that `read` makes
+/// nothing of is as good as none.
 ///
 /// # Cancel safety
 ///
 /// Dropped when it has just got the lock, it leaves it to expire.
-pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str, patience: Duration) -> Turn {
+pub(super) async fn take<T>(
+    backend: &Arc<dyn Backend>,
+    name: &str,
+    lock: &str,
+    patience: Duration,
+    read: impl Fn(&Bytes) -> Option<T>,
+) -> Turn<T> {
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
     let deadline = Instant::now() + patience;
@@ -57,12 +64,13 @@ pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str, pat
             Ok(true) => {
                 let ours = Lock(Some(Held { backend: Arc::clone(backend), name: lock.into(), token }));
                 // Whoever held it before may have stored the value since it was missed.
-                return match backend.get(name).await {
-                    Ok(Some(value)) => {
+                let found = backend.get(name).await.ok().flatten();
+                return match found.and_then(|envelope| Some((read(&envelope)?, envelope))) {
+                    Some((value, envelope)) => {
                         ours.release().await;
-                        Turn::Theirs(value)
+                        Turn::Theirs(value, envelope)
                     }
-                    _ => Turn::Ours(ours),
+                    None => Turn::Ours(ours),
                 };
             }
             Ok(false) => {}
@@ -75,11 +83,15 @@ pub(super) async fn take(backend: &Arc<dyn Backend>, name: &str, lock: &str, pat
             sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = longest.min(pause * 2);
             let mut found = backend.get_many(&both).await.into_iter();
-            match (found.next(), found.next()) {
-                (Some(Ok(Some(value))), _) => return Turn::Theirs(value),
-                (Some(Ok(None)), Some(Ok(None))) => break,
-                (Some(Ok(None)), Some(Ok(Some(_)))) => {}
-                _ => return Turn::Unknown,
+            let (Some(Ok(envelope)), Some(Ok(holder))) = (found.next(), found.next()) else {
+                return Turn::Unknown;
+            };
+            if let Some((value, envelope)) = envelope.and_then(|envelope| Some((read(&envelope)?, envelope)))
+            {
+                return Turn::Theirs(value, envelope);
+            }
+            if holder.is_none() {
+                break;
             }
         }
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::MutexGuard;
 use tokio::time::timeout;
 
-use super::build_lock::{self, Turn};
-use super::single_flight::Flight;
+use super::build_lock::{self, Lock};
+use super::single_flight::{Flight, Seat};
 use super::{Cache, Key, Ttl, codec};
 
 /// How long one waits for those before it in this process, who are known to be alive.
@@ -48,46 +49,46 @@ impl Cache {
         };
         let name = self.name(key);
         let seat = self.flights().join(&name);
-        let Ok(mut built) = timeout(LONGEST_QUEUE, seat.flight().built.lock()).await else {
-            return build().await;
-        };
-        if let Some(value) = self.share(built.as_ref()) {
-            return Ok(value);
-        }
-        let lock = match build_lock::take(
-            self.backend(),
-            &name,
-            &self.name(&key.lock()),
-            self.shared.options.patience,
-        )
-        .await
-        {
-            Turn::Ours(lock) => Some(lock),
-            Turn::Unknown => None,
-            Turn::Theirs(envelope) => {
-                if let Some(value) = self.share(Some(&envelope)) {
-                    *built = Some(envelope);
-                    return Ok(value);
-                }
-                None
+        match self.turn(&seat, key, key, |envelope| codec::decode(envelope)).await {
+            Turn::Theirs(value) => Ok(value),
+            Turn::Alone => build().await,
+            Turn::Ours(permit) => {
+                let value = permit.during(build()).await?;
+                let envelope = self.keep(key, &value, ttl, seat.flight()).await;
+                permit.end(envelope).await;
+                Ok(value)
             }
-        };
-        let value = match &lock {
-            Some(lock) => lock.during(build()).await?,
-            None => build().await?,
-        };
-        *built = self.keep(key, &value, ttl, seat.flight()).await;
-        if let Some(lock) = lock {
-            lock.release().await;
         }
-        Ok(value)
     }
 
-    /// Reads what another has built.
-    fn share<T: DeserializeOwned>(&self, envelope: Option<&Bytes>) -> Option<T> {
-        let value = codec::decode(envelope?)?;
-        self.counters().shared.add_one();
-        Some(value)
+    /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same has a seat
+    /// in the same flight in this process, and the lock of `flight` in all of them. What `read` makes nothing of is not
+    /// waited for.
+    pub(super) async fn turn<'a, T>(
+        &self,
+        seat: &'a Seat<'_>,
+        flight: &Key,
+        key: &Key,
+        read: impl Fn(&Bytes) -> Option<T>,
+    ) -> Turn<'a, T> {
+        let Ok(mut built) = timeout(LONGEST_QUEUE, seat.flight().built.lock()).await else {
+            return Turn::Alone;
+        };
+        if let Some(value) = built.as_ref().and_then(&read) {
+            self.counters().shared.add_one();
+            return Turn::Theirs(value);
+        }
+        let (name, lock, patience) =
+            (self.name(key), self.name(&flight.lock()), self.shared.options.patience);
+        match build_lock::take(self.backend(), &name, &lock, patience, read).await {
+            build_lock::Turn::Theirs(value, envelope) => {
+                self.counters().shared.add_one();
+                *built = Some(envelope);
+                Turn::Theirs(value)
+            }
+            build_lock::Turn::Ours(lock) => Turn::Ours(Permit { built, lock: Some(lock) }),
+            build_lock::Turn::Unknown => Turn::Ours(Permit { built, lock: None }),
+        }
     }
 
     /// Stores what was built, unless the key has been written to meanwhile or is while it is stored, and returns it in
@@ -102,5 +103,39 @@ impl Cache {
             }
         }
         Some(envelope)
+    }
+}
+
+/// What to do after a miss.
+pub(super) enum Turn<'a, T> {
+    /// Nothing: another has built this.
+    Theirs(T),
+    /// Build. Others wait for it, in this process at least.
+    Ours(Permit<'a>),
+    /// Build for oneself: another takes too long.
+    Alone,
+}
+
+/// The right to build. Dropped before its [`end`](Self::end), it passes to the next in line.
+pub(super) struct Permit<'a> {
+    built: MutexGuard<'a, Option<Bytes>>,
+    lock: Option<Lock>,
+}
+
+impl Permit<'_> {
+    /// Runs a build to its end, while others wait.
+    pub(super) async fn during<T>(&self, build: impl Future<Output = T>) -> T {
+        match &self.lock {
+            Some(lock) => lock.during(build).await,
+            None => build.await,
+        }
+    }
+
+    /// Hands the envelope to those who wait; without one, the next of them builds.
+    pub(super) async fn end(mut self, envelope: Option<Bytes>) {
+        *self.built = envelope;
+        if let Some(lock) = self.lock {
+            lock.release().await;
+        }
     }
 }
