@@ -3,15 +3,15 @@
 //! # What is here
 //!
 //! A [`Cache`] is a handle over one [`Backend`]. What the app keeps goes through it as a typed value under a checked
-//! [`Key`] with a [`Ttl`], and two layers stand on it: a query's rows, and the pieces of a page rendered from them.
+//! [`Key`] with a [`Ttl`], and three layers stand on it: a query's rows, the pieces of a page rendered from them, and the whole answers of views.
 //!
 //! ```text
 //!   layer 1  query::CachedQuery ──┐                           ┌─ locmem          this process
 //!            rows, by a Strategy  │                           ├─ memcached       servers, our own client
-//!                                 ├─► Cache ─────► Backend ───┼─ memcache_crate  servers, the memcache crate
-//!   layer 2  fragment::Fragments ─┘   typed        bytes      ├─ database        a table of the app's database
-//!            rendered pieces          values       by name    ├─ file            files below a directory
-//!                                                  ▲          └─ dummy           nowhere
+//!   layer 2  fragment::Fragments ─┼─► Cache ─────► Backend ───┼─ memcache_crate  servers, the memcache crate
+//!            rendered pieces      │   typed        bytes      ├─ database        a table of the app's database
+//!   layer 3  view::CachePage ─────┘   values       by name    ├─ file            files below a directory
+//!            whole answers                         ▲          └─ dummy           nowhere
 //!   tools    Raw: bare bytes, and errors ──────────┘
 //! ```
 //!
@@ -61,6 +61,7 @@
 //!   before. What a [`Strategy`] does not guarantee is written there.
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
 //!   out of the key must never change.
+//! - **Whole answers** are kept by [`view`], a layer around views or routers, which is the only part that knows HTTP.
 //! - **Counters and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
 //!
@@ -92,6 +93,7 @@ mod stats;
 mod strategy;
 mod ttl;
 mod verbs;
+pub mod view;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,11 +154,16 @@ impl Default for CacheOptions {
 impl Cache {
     /// Puts a handle over a backend.
     pub fn new(backend: impl Backend, options: CacheOptions) -> Self {
+        Self::over(Arc::new(backend), options)
+    }
+
+    /// Puts a handle over a backend that others use as well.
+    pub fn over(backend: Arc<dyn Backend>, options: CacheOptions) -> Self {
         let counters = Arc::<Counters>::default();
         Self {
             prefix: options.prefix.clone(),
             shared: Arc::new(Shared {
-                backend: Arc::new(backend),
+                backend,
                 options,
                 flights: Flights::default(),
                 layers: Mutex::new(vec![("cache", Arc::clone(&counters))]),

@@ -1,5 +1,5 @@
-//! The envelope around what the app stores: format version, encoding, lengths, checksum, then the value as JSON, which
-//! is compressed (LZ4) where it is long.
+//! The envelope around what the app stores: format version, encoding, lengths, checksum, then the value as JSON, or as
+//! the bytes it is; compressed (LZ4) where it is long.
 //!
 //! Whatever does not fit is a miss: a value written by another version, cut short, damaged, or set by hand.
 
@@ -33,17 +33,33 @@ pub(super) fn encode<T: Serialize + ?Sized>(value: &T, compress_from: usize) -> 
     if value.len() > LONGEST_VALUE {
         return Err(serde::ser::Error::custom(format!("{} bytes are too many", value.len())));
     }
-    let compressed = if value.len() >= compress_from { Some(compress(&value)) } else { None };
-    Ok(match compressed.filter(|compressed| compressed.len() < value.len()) {
+    Ok(encode_bytes(&value, compress_from))
+}
+
+/// Returns bytes of at most 32 MiB in their envelope, compressed as in [`encode`]. Whoever reads them must know them
+/// from JSON by what they are.
+#[must_use]
+pub(super) fn encode_bytes(value: &[u8], compress_from: usize) -> Bytes {
+    let compressed = if value.len() >= compress_from { Some(compress(value)) } else { None };
+    match compressed.filter(|compressed| compressed.len() < value.len()) {
         Some(body) => seal(LZ4, &body, value.len()),
-        None => seal(PLAIN, &value, value.len()),
-    })
+        None => seal(PLAIN, value, value.len()),
+    }
 }
 
 /// Returns the value of an envelope, or `None` if it is not one that [`encode`] made of a `T`.
 #[must_use]
 pub(super) fn decode<T: DeserializeOwned>(envelope: &[u8]) -> Option<T> {
     serde_json::from_slice(&open(envelope)?).ok()
+}
+
+/// Returns what is in an envelope; without a copy, where it is not compressed.
+#[must_use]
+pub(super) fn decode_bytes(envelope: &Bytes) -> Option<Bytes> {
+    Some(match open(envelope)? {
+        Cow::Borrowed(value) => envelope.slice_ref(value),
+        Cow::Owned(value) => value.into(),
+    })
 }
 
 fn seal(encoding: u8, body: &[u8], length: usize) -> Bytes {
@@ -100,6 +116,16 @@ mod tests {
             assert_eq!(decode::<Vec<i64>>(&encode::<[i64]>(&[], threshold).unwrap()), Some(vec![]));
             assert_eq!(decode::<Option<i64>>(&encode(&None::<i64>, threshold).unwrap()), Some(None));
         }
+    }
+
+    #[test]
+    fn bytes_come_back() {
+        for threshold in THRESHOLDS {
+            for bytes in [&b""[..], b"\0\xff", &[7; 1000]] {
+                assert_eq!(decode_bytes(&encode_bytes(bytes, threshold)).as_deref(), Some(bytes));
+            }
+        }
+        assert_eq!(decode_bytes(&Bytes::from_static(b"set by hand")), None);
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
 }
 
 /// Returns a token that was never used and never will be.
-fn random_token() -> String {
+pub(super) fn random_token() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 

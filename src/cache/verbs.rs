@@ -15,14 +15,23 @@ impl Cache {
     /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
         let found = self.timed(self.backend().get(&self.name(key))).await;
-        self.read(key, found)
+        self.read(key, found, |envelope| codec::decode(envelope))
     }
 
     /// Returns the values of keys, in their order, in one round trip.
     pub async fn get_many<T: DeserializeOwned>(&self, keys: &[Key]) -> Vec<Option<T>> {
+        self.get_many_with(keys, |envelope| codec::decode(envelope)).await
+    }
+
+    /// Returns the values of keys as [`get_many`](Self::get_many), read in a way of the caller's own.
+    pub(super) async fn get_many_with<T>(
+        &self,
+        keys: &[Key],
+        decode: impl Fn(&Bytes) -> Option<T>,
+    ) -> Vec<Option<T>> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let found = self.timed(self.backend().get_many(&names)).await;
-        keys.iter().zip(found).map(|(key, found)| self.read(key, found)).collect()
+        keys.iter().zip(found).map(|(key, found)| self.read(key, found, &decode)).collect()
     }
 
     /// Returns whether a key has a value, null and empty ones included.
@@ -44,27 +53,23 @@ impl Cache {
     pub async fn set_many<T: Serialize>(&self, values: &[(Key, T)], ttl: Ttl) {
         // Of a key that is there twice, the last value counts.
         let latest: HashMap<&Key, &T> = values.iter().map(|(key, value)| (key, value)).collect();
-        let (mut keys, mut envelopes) = (vec![], vec![]);
+        let mut envelopes = vec![];
         for (key, value) in latest {
-            let name = self.name(key);
-            self.flights().outdate(&name);
             match self.encode(key, value) {
-                Some(envelope) => {
-                    keys.push((key, envelope.len()));
-                    envelopes.push((name, envelope));
-                }
+                Some(envelope) => envelopes.push((key.clone(), envelope)),
                 None => self.delete(key).await,
             }
         }
-        let stored = self.timed(self.backend().set_many(&envelopes, ttl)).await;
-        for ((key, length), stored) in keys.into_iter().zip(stored) {
-            self.count_fill(length, self.forgive(key, stored).is_some());
-        }
+        self.store_many(&envelopes, ttl).await;
     }
 
     /// Stores a value where there is none, and returns whether it did.
     pub async fn add<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> bool {
         let Some(envelope) = self.encode(key, value) else { return false };
+        self.add_envelope(key, envelope, ttl).await
+    }
+
+    pub(super) async fn add_envelope(&self, key: &Key, envelope: Bytes, ttl: Ttl) -> bool {
         let length = envelope.len();
         let stored = self.timed(self.backend().add(&self.name(key), envelope, ttl)).await;
         self.count_fill(length, self.forgive(key, stored) == Some(true))
@@ -157,6 +162,19 @@ impl Cache {
         self.count_fill(length, self.forgive(key, stored).is_some());
     }
 
+    /// Stores envelopes of distinct keys in one round trip, and returns whether all of them were.
+    pub(super) async fn store_many(&self, envelopes: &[(Key, Bytes)], ttl: Ttl) -> bool {
+        let named: Vec<_> =
+            envelopes.iter().map(|(key, envelope)| (self.name(key), envelope.clone())).collect();
+        named.iter().for_each(|(name, _)| self.flights().outdate(name));
+        let stored = self.timed(self.backend().set_many(&named, ttl)).await;
+        let mut are_all_stored = true;
+        for ((key, envelope), stored) in envelopes.iter().zip(stored) {
+            are_all_stored &= self.count_fill(envelope.len(), self.forgive(key, stored).is_some());
+        }
+        are_all_stored
+    }
+
     fn count_fill(&self, length: usize, is_stored: bool) -> bool {
         if is_stored {
             self.counters().fills.add_one();
@@ -165,15 +183,16 @@ impl Cache {
         is_stored
     }
 
-    fn read<T: DeserializeOwned>(
+    fn read<T>(
         &self,
         key: &Key,
         found: Result<Option<Bytes>, backend::Error>,
+        decode: impl Fn(&Bytes) -> Option<T>,
     ) -> Option<T> {
         let counters = self.counters();
         let found = self.forgive(key, found).flatten();
         counters.bytes_read.add(found.as_ref().map_or(0, Bytes::len));
-        let value = found.as_deref().and_then(codec::decode);
+        let value = found.as_ref().and_then(decode);
         if found.is_some() && value.is_none() {
             counters.unreadable.add_one();
             tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");

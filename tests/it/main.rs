@@ -23,3 +23,4 @@ mod memcached;
 mod pages;
 mod safety;
 mod structure;
+mod view;

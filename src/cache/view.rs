@@ -1,0 +1,100 @@
+//! Layer 3: whole answers of views, kept until they expire or are purged. Django's `cache_page`, as a tower layer.
+//!
+//! # What it is
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use axum::{Router, routing::get};
+//! # use tasklist::cache::backend::locmem::Locmem;
+//! # use tasklist::cache::view::ViewCache;
+//! # use tasklist::cache::{Cache, CacheOptions, Ttl};
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! let pages = ViewCache::new(&cache);
+//! let five_minutes = pages.cache_page(Ttl::After(Duration::from_secs(300)));
+//! let news = get(|| async { "news" }).layer(five_minutes.vary_on_query(["page"]));
+//! let site: Router = Router::new().route("/news", news);
+//! // Elsewhere, after a change: `pages.purge("/news").await`
+//! ```
+//!
+//! A layer around one view, or around a whole router. The answer to GET or HEAD comes from the cache, or else from the
+//! view, once however many ask; `Cache-Status` on every answer says which, and why an answer was not stored.
+//!
+//! ```text
+//!              ┌── generation of the path ──┐   one round trip
+//!   request ──→│   page of the URL          │──→ page, of this generation ───────────────────→ hit
+//!              └── its variant, if known ───┘──→ none, or of another ──→ view, once ──→ store ──→ answer
+//! ```
+//!
+//! # The steps
+//!
+//! 1. Three kinds of keys: `view.generation:PATH#` is a random token; `view.page:GET:URL#` is a page, or the names of
+//!    the request headers that it varies on; then the page is at `view.page:GET:URL#HASH`, of their names and values.
+//! 2. A request asks for the generation and the page at once, and for the variant as well if this process has learned
+//!    the names (`learn_cache_key`). What it finds counts only if it bears the generation that it found.
+//! 3. On a miss one builds and the others wait for it, in this process and in others ([`Cache::get_or_set`](super::Cache::get_or_set) has the same
+//!    rules). What they wait for is named by page *and generation*.
+//! 4. The view runs. Its answer is stored with the generation of step 2, which was read before the view began.
+//! 5. An answer that may not be stored goes to its own caller. All who waited then run the view at once, and for two
+//!    seconds nobody waits for it.
+//!
+//! # What holds
+//!
+//! **No request that begins after a purge has returned gets an answer whose view began before it.** For a page bears a
+//! generation that was current before its view began; a purge replaces it with a token that was never used; and whoever
+//! begins later reads the new one. Nothing rests on who stores last:
+//!
+//! | what happens | what comes of it |
+//! |---|---|
+//! | view begins, purge, view ends, page stored | it bears the old generation: a miss |
+//! | view A begins, purge, view B begins and stores, A stores over it | B's page is lost: a miss, once |
+//! | view begins, purge, another asks | it waits for a build of the new generation, never for the old one |
+//! | two ask where there is no generation | `add` lets one win, the other reads its token |
+//! | no generation is found, purge, `add` | the `add` fails, the purge's token is read |
+//! | the generation is evicted, or its server restarted | a new random one: misses, never an old page |
+//! | a purge's token arrives late, after another's | both are new to every page: misses |
+//! | a page or a list of names is evicted | a miss |
+//! | the generation cannot be read or made | the view runs, nothing is stored: bypass |
+//!
+//! # What people trip over
+//!
+//! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and [`Ttl::Never`](super::Ttl::Never) is for
+//!   ever. The browser is told `no-cache` with a strong `ETag`, unless the view gave a `max-age` or `Expires`, or the
+//!   route a [`Browser`] lifetime, which counts from when the browser got the page. `Age` is set only where the view
+//!   itself gave both `max-age` and `Expires` (Django sets both, and `Age` always).
+//! - **`no-cache` in a view's own answer** means that it is not stored, as do `private` and `no-store`. So a view's
+//!   layer belongs inside what adds such headers to every answer, and outside what makes an answer a visitor's own:
+//!   it sees, and judges, only what is further in.
+//! - **Any `Set-Cookie`** keeps an answer out. Django stores it, unless it varies on `Cookie`.
+//! - **`Vary` is a promise.** A view that looks at a header and does not name it shows one visitor's page to others.
+//!   Only `Authorization` is added by itself, unless the answer is `public`.
+//! - **The query counts as asked**, its order included, until the route names the parameters that matter. Then a view
+//!   must look at no others.
+//! - **HEAD** is answered with what GET stored; a GET never with what HEAD stored.
+//! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto: https` is believed.
+//! - A client's own `Cache-Control` is ignored: no visitor can force a miss.
+//!
+//! # Limits
+//!
+//! - Answers of 200 only, of a length known beforehand, at most 1 MB with their headers. What streams passes untouched.
+//! - A purge that did not reach its server is made up for before this process asks there again; other processes may
+//!   show the old page until then, and for ever if this one ends first.
+//! - The generation and the page are two keys: of two servers either may be away, which is a bypass or a miss.
+//! - A purge is of one path, however written; there is none of all below a path.
+//! - A page's remaining life is told by this machine's clock.
+//! - Answers are stored as the view made them. Encodings and 304 are for layers further out, which find an `ETag` and a
+//!   body of known length, and the [`Outcome`] among the answer's extensions.
+
+pub mod headers;
+
+mod entry;
+mod key;
+mod layer;
+mod outcome;
+mod service;
+mod store;
+mod verdict;
+
+pub use self::layer::{CachePage, ViewCache, cache_page};
+pub use self::outcome::{Fwd, Outcome};
+pub use self::service::CachePageService;
+pub use self::verdict::Browser;

@@ -1,0 +1,206 @@
+//! What is stored: a page, where to look for it, which generation a path is at.
+//!
+//! ```text
+//! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, as it is
+//! ```
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Ttl;
+
+/// Hop-by-hop (RFC 9110, section 7.6.1), of one visitor, or of one answer: never stored.
+const UNSTORED: [&str; 12] = [
+    "cache-status",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "server-timing",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// One value under one of our keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// The generation a path is at.
+    Generation(String),
+    /// A page.
+    Page(Page),
+    /// The page is under another key, which depends on these request headers.
+    Varies { generation: String, vary_on: Vec<String> },
+    /// The page could not be stored a moment ago: nobody needs to wait for it.
+    Pass { generation: String },
+}
+
+/// A response, and what it was made under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Page {
+    /// Read before the view ran.
+    pub(super) generation: String,
+    /// Names of request headers, sorted.
+    pub(super) vary_on: Vec<String>,
+    /// Their values, hashed.
+    pub(super) variant: String,
+    /// Milliseconds since 1970; none is never.
+    expires: Option<u64>,
+    status: u16,
+    /// Values byte by byte as characters, since they need not be UTF-8.
+    headers: Vec<(String, String)>,
+    #[serde(skip)]
+    pub(super) body: Bytes,
+}
+
+impl Entry {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(self).expect("strings and numbers have an encoding");
+        let body = if let Self::Page(page) = self { &page.body[..] } else { &[] };
+        let mut entry = BytesMut::with_capacity(4 + head.len() + body.len());
+        entry.put_u32(u32::try_from(head.len()).expect("a head is far below 4 GiB"));
+        entry.put_slice(&head);
+        entry.put_slice(body);
+        entry.into()
+    }
+
+    /// Returns the entry; none of anything else.
+    pub(super) fn decode(mut entry: Bytes) -> Option<Self> {
+        let length = entry.try_get_u32().ok()? as usize;
+        if length > entry.len() {
+            return None;
+        }
+        let head = entry.split_to(length);
+        let mut decoded: Self = serde_json::from_slice(&head).ok()?;
+        if let Self::Page(page) = &mut decoded {
+            page.body = entry;
+        }
+        Some(decoded)
+    }
+
+    /// Returns whether it was made under this generation and has not expired.
+    pub(super) fn is_current(&self, at: &str) -> bool {
+        match self {
+            Self::Generation(_) => false,
+            Self::Page(page) => page.generation == at && page.remaining() != Some(Duration::ZERO),
+            Self::Varies { generation, .. } | Self::Pass { generation } => generation == at,
+        }
+    }
+}
+
+impl Page {
+    pub(super) fn new(parts: &response::Parts, body: Bytes, ttl: Ttl) -> Self {
+        let expires = match ttl {
+            Ttl::Never => None,
+            Ttl::After(lifetime) => Some(millis(since_1970().saturating_add(lifetime))),
+        };
+        let (generation, variant, vary_on) = Default::default();
+        let headers = stored(&parts.headers);
+        Self { generation, vary_on, variant, expires, status: parts.status.as_u16(), headers, body }
+    }
+
+    /// Returns how long the page still lives; none is for ever.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.expires.map(|at| Duration::from_millis(at).saturating_sub(since_1970()))
+    }
+
+    /// Returns the bytes it takes, about.
+    pub(super) fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        self.body.len() + headers
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or_default()
+    }
+
+    pub(super) fn headers(&self) -> HeaderMap {
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let value: Option<Vec<_>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value?).ok()?))
+        });
+        let mut map = HeaderMap::new();
+        headers.for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
+    }
+}
+
+fn stored(headers: &HeaderMap) -> Vec<(String, String)> {
+    let named: Vec<_> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let stored = headers.iter().filter(|(name, _)| {
+        !UNSTORED.contains(&name.as_str()) && !named.iter().any(|other| *other == name.as_str())
+    });
+    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    stored.map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+
+    use super::*;
+
+    fn page(ttl: Ttl) -> Page {
+        let response = Response::builder()
+            .header("x-name", HeaderValue::from_bytes(b"caf\xe9").unwrap())
+            .header("x-twice", "1")
+            .header("x-twice", "2")
+            .header("connection", "close, X-Hop")
+            .header("x-hop", "1")
+            .header("set-cookie", "a=b");
+        let (parts, ()) = response.body(()).unwrap().into_parts();
+        Page::new(&parts, Bytes::from_static(b"\0\xffbody"), ttl)
+    }
+
+    #[test]
+    fn a_page_comes_back_without_what_is_of_one_answer() {
+        let entry = Entry::Page(page(Ttl::Never));
+        assert_eq!(Entry::decode(entry.encode().into()), Some(entry.clone()));
+        let Entry::Page(page) = entry else { unreachable!() };
+        let headers = page.headers();
+        assert_eq!(headers["x-name"].as_bytes(), b"caf\xe9");
+        assert_eq!(headers.get_all("x-twice").iter().count(), 2);
+        assert_eq!(headers.len(), 3, "{headers:?}");
+    }
+
+    #[test]
+    fn anything_else_is_nothing() {
+        let entry = Entry::Pass { generation: "1".into() }.encode();
+        for length in 0..entry.len() {
+            assert_eq!(Entry::decode(entry[..length].to_vec().into()), None);
+        }
+        assert_eq!(Entry::decode(Bytes::from_static(b"\xff\xff\xff\xff{}")), None);
+    }
+
+    #[test]
+    fn a_page_is_current_in_its_generation_until_it_expires() {
+        let current = |ttl| Entry::Page(Page { generation: "1".into(), ..page(ttl) });
+        assert!(current(Ttl::Never).is_current("1"));
+        assert!(!current(Ttl::Never).is_current("2"));
+        assert!(current(Ttl::After(Duration::from_secs(9))).is_current("1"));
+        assert!(!current(Ttl::After(Duration::ZERO)).is_current("1"));
+        assert!(!Entry::Generation("1".into()).is_current("1"));
+    }
+}

@@ -1,0 +1,225 @@
+//! The names of a page: its URL, the request headers it varies on, and the path whose generation it bears.
+
+use std::borrow::Cow;
+
+use axum::extract::OriginalUri;
+use axum::http::request::Parts;
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{HeaderMap, Uri, header};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+
+use crate::cache::Key;
+
+/// What a request asks for, as keys.
+pub(super) struct PageKey {
+    /// Belongs to the path, whatever host, scheme and query.
+    pub(super) generation: Key,
+    /// Of the page as GET has it.
+    pub(super) get: Key,
+    /// Of the page as HEAD has it, where no GET has been stored.
+    pub(super) head: Key,
+}
+
+/// Which part of a query a page depends on: all of it, or some parameters.
+pub(super) type QueryNames = Option<Vec<String>>;
+
+impl PageKey {
+    /// Returns the keys of what is asked for; none if the request does not name one host that could be part of a URL.
+    pub(super) fn of(request: &Parts, prefix: &str, parameters: &QueryNames) -> Option<Self> {
+        // Inside a nested router the request's own URI has lost its first part.
+        let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
+        let host = host(uri, &request.headers)?;
+        let scheme = scheme(uri, &request.headers);
+        let query = query(uri.query(), parameters);
+        // A URL has no `#`: what comes after it is ours, and no other URL's key.
+        let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
+        let page = |method| key(format!("view.page{}:{method}:{url}#", prefix_part(prefix)));
+        Some(Self { generation: generation(prefix, uri.path()), get: page("GET"), head: page("HEAD") })
+    }
+}
+
+/// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same view.
+pub(super) fn generation(prefix: &str, path: &str) -> Key {
+    let path: Cow<'_, [u8]> = percent_decode_str(path).into();
+    key(format!("view.generation{}:{}#", prefix_part(prefix), escape(&path)))
+}
+
+/// Returns the key of a page for these values of the headers it varies on; its own key, if there are none.
+pub(super) fn learn_cache_key(page: &Key, vary_on: &[String], request: &HeaderMap) -> Key {
+    key(format!("{page}{}", variant(vary_on, request)))
+}
+
+/// Returns a name for the request's values of headers: each name and value with its length before it (a netstring), so
+/// that no two lists look alike, and a missing header is not an empty one. Values may be secret, so they are hashed.
+pub(super) fn variant(vary_on: &[String], request: &HeaderMap) -> String {
+    if vary_on.is_empty() {
+        return String::new();
+    }
+    let mut hash = Sha256::new();
+    for name in vary_on {
+        netstring(&mut hash, name.as_bytes());
+        for value in request.get_all(name) {
+            netstring(&mut hash, value.as_bytes());
+        }
+        hash.update("-,");
+    }
+    hex(&hash.finalize()[..16])
+}
+
+/// Returns the key of one build of a page: never that of another generation.
+pub(super) fn build(page: &Key, generation: &str) -> Key {
+    key(format!("{page}@{generation}"))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn netstring(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update(format!("{}:", bytes.len()));
+    hash.update(bytes);
+    hash.update(",");
+}
+
+fn key(name: String) -> Key {
+    Key::new(name).expect("what could be a blank is escaped")
+}
+
+fn prefix_part(prefix: &str) -> String {
+    if prefix.is_empty() { String::new() } else { format!(".{}", escape(prefix.as_bytes())) }
+}
+
+/// Makes bytes readable, and different bytes different.
+fn escape(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string().replace(' ', "\\x20")
+}
+
+/// Returns the one host that is asked, with its port; the empty one if none is named.
+fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    if let Some(authority) = uri.authority() {
+        return Some(authority.to_string());
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Some(String::new()),
+        (Some(host), None) => Some(host.to_str().ok()?.parse::<Authority>().ok()?.to_string()),
+        _ => None,
+    }
+}
+
+fn scheme(uri: &Uri, headers: &HeaderMap) -> &'static str {
+    let forwarded = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    if forwarded || uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" }
+}
+
+/// Returns the part of a query that counts, with its `?`: as asked, or the named parameters by name.
+fn query(query: Option<&str>, parameters: &QueryNames) -> String {
+    match (query, parameters) {
+        (None, _) => String::new(),
+        (Some(query), None) => format!("?{query}"),
+        (Some(query), Some(parameters)) => {
+            let pairs = query.split('&').map(|pair| (parameter(pair), pair));
+            let mut pairs: Vec<_> = pairs.filter(|(name, _)| parameters.contains(name)).collect();
+            // Stable: of a parameter that is there twice, a view may take the first or the last.
+            pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+            let pairs: Vec<_> = pairs.into_iter().map(|(_, pair)| pair).collect();
+            if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+        }
+    }
+}
+
+/// Returns the name of a parameter as a view reads it, else `%70age=2` would be stored as the page without `page`.
+fn parameter(pair: &str) -> String {
+    let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    percent_decode_str(&name).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn page_key(uri: &str, headers: &[(&str, &str)], parameters: &[&str]) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let parameters: Vec<_> = parameters.iter().map(ToString::to_string).collect();
+        let parameters = Some(parameters).filter(|names| !names.is_empty());
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        PageKey::of(&parts, "", &parameters).map(|keys| keys.get.to_string())
+    }
+
+    #[track_caller]
+    fn check(uri: &str, host: &str, parameters: &[&str], expected: &str) {
+        assert_eq!(page_key(uri, &[("host", host)], parameters).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_key_is_the_url() {
+        check("/x?b=1&a=2", "example.com:8000", &[], "view.page:GET:http://example.com:8000/x?b=1&a=2#");
+        check("http://one.example/", "two.example", &[], "view.page:GET:http://one.example/#");
+    }
+
+    #[test]
+    fn only_named_parameters_count_in_whatever_order() {
+        let expected = "view.page:GET:http://h/?a=1&b=2#";
+        check("/?b=2&x=3&a=1", "h", &["a", "b"], expected);
+        check("/?a=1&b=2", "h", &["a", "b"], expected);
+        check("/?x=3", "h", &["a", "b"], "view.page:GET:http://h/#");
+    }
+
+    #[test]
+    fn a_named_parameter_counts_however_it_is_written() {
+        check("/?%70age=2", "h", &["page"], "view.page:GET:http://h/?%70age=2#");
+    }
+
+    #[test]
+    fn a_host_that_is_none_has_no_key() {
+        for host in ["a/b", "a b", "a?b", "a#b"] {
+            assert_eq!(page_key("/", &[("host", host)], &[]), None, "{host}");
+        }
+        assert_eq!(page_key("/", &[("host", "a"), ("host", "b")], &[]), None);
+    }
+
+    #[test]
+    fn https_is_what_the_router_in_front_says() {
+        let key = page_key("/", &[("host", "h"), ("x-forwarded-proto", "https")], &[]);
+        assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#"));
+    }
+
+    #[test]
+    fn a_generation_is_that_of_all_ways_to_write_a_path() {
+        assert_eq!(generation("", "/%78"), generation("", "/x"));
+        assert_ne!(generation("", "/x"), generation("a", "/x"));
+        assert_eq!(generation("shop", "/a%20b").to_string(), "view.generation.shop:/a\\x20b#");
+    }
+
+    #[test]
+    fn variants_differ_where_anything_differs() {
+        let variant_of = |vary_on: &[&str], headers: &[(&str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+            }
+            variant(&vary_on.iter().map(ToString::to_string).collect::<Vec<_>>(), &map)
+        };
+        let mut variants = vec![
+            variant_of(&[], &[]),
+            variant_of(&["a"], &[]),
+            variant_of(&["a"], &[("a", "")]),
+            variant_of(&["a"], &[("a", "x")]),
+            variant_of(&["b"], &[("b", "x")]),
+            variant_of(&["a"], &[("a", "x"), ("a", "y")]),
+            variant_of(&["a"], &[("a", "xy")]),
+            variant_of(&["a", "b"], &[("a", "x"), ("b", "y")]),
+            variant_of(&["a", "b"], &[("a", "xy")]),
+        ];
+        let count = variants.len();
+        variants.sort();
+        variants.dedup();
+        assert_eq!(variants.len(), count);
+    }
+}

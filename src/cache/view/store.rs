@@ -1,0 +1,189 @@
+//! Looking pages up and storing them: which keys, in which round trip, and when an entry counts.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
+use moka::sync::Cache as Memory;
+
+use super::entry::{Entry, Page};
+use super::key::{self, PageKey, learn_cache_key};
+use super::outcome::Fwd;
+use crate::cache::query::random_token;
+use crate::cache::{Cache, Key, Ttl, codec};
+
+/// How long nobody waits for a page that could not be stored.
+const PASS: Ttl = Ttl::After(Duration::from_secs(2));
+
+/// The cache, and what this process has learned of its pages: on which headers each varies. That is a guess which keys
+/// to ask for, and nothing else rests on it.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) cache: Cache,
+    pub(super) learned: Memory<Key, Vec<String>>,
+}
+
+/// What a look-up finds.
+pub(super) enum Found {
+    Page(Page),
+    /// Build it.
+    Nothing(Slot),
+    /// Build it alone: what others built a moment ago could not be shared.
+    Pass(Slot),
+    /// The cache fails.
+    Unavailable,
+}
+
+/// Where a page is missing.
+pub(super) struct Slot {
+    pub(super) key: Key,
+    pub(super) generation: String,
+    pub(super) fwd: Fwd,
+}
+
+impl Store {
+    /// Looks for a page: in one round trip, if this process knows what it varies on.
+    pub(super) async fn find(&self, asked: &PageKey, method: &Method, headers: &HeaderMap) -> Found {
+        // A HEAD is answered with what GET stored, a GET never with what HEAD stored.
+        let pages = if method == Method::HEAD { vec![&asked.get, &asked.head] } else { vec![&asked.get] };
+        let mut keys = vec![asked.generation.clone()];
+        let variants: Vec<_> = pages.iter().map(|page| self.learned.get(*page)).collect();
+        for (page, vary_on) in pages.iter().zip(&variants) {
+            keys.push((*page).clone());
+            keys.extend(vary_on.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
+        }
+        let mut entries = self.read(&keys).await.into_iter();
+        let generation = match entries.next().flatten() {
+            Some(Entry::Generation(generation)) => generation,
+            _ => match self.begin(&asked.generation).await {
+                Some(generation) => generation,
+                None => return Found::Unavailable,
+            },
+        };
+        let mut found = Found::Unavailable;
+        for (page, known) in pages.into_iter().zip(variants) {
+            let first = entries.next().flatten();
+            let guess = known.map(|vary_on| (vary_on, entries.next().flatten()));
+            found = self.follow(page, &generation, headers, first, guess).await;
+            if matches!(found, Found::Page(_)) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Follows the entry at a page's key to the page. `guess` is what was found where the page would be if it varied on
+    /// what it did the last time.
+    async fn follow(
+        &self,
+        page: &Key,
+        generation: &str,
+        headers: &HeaderMap,
+        first: Option<Entry>,
+        guess: Option<(Vec<String>, Option<Entry>)>,
+    ) -> Found {
+        let current = |entry: Option<Entry>| entry.filter(|entry| entry.is_current(generation));
+        let slot = |key, fwd| Slot { key, generation: generation.to_owned(), fwd };
+        let here = slot(page.clone(), Fwd::UriMiss);
+        let vary_on = match current(first) {
+            Some(Entry::Varies { vary_on, .. }) => vary_on,
+            other => return found(other, here),
+        };
+        let key = learn_cache_key(page, &vary_on, headers);
+        let entry = match guess {
+            Some((known, entry)) if known == vary_on => entry,
+            _ => {
+                self.learned.insert(page.clone(), vary_on);
+                self.read(std::slice::from_ref(&key)).await.pop().flatten()
+            }
+        };
+        found(current(entry), slot(key, Fwd::VaryMiss))
+    }
+
+    /// Returns the generation of a path that has none: whoever is first chooses it. None if the cache fails, which
+    /// shows in that there is none afterwards.
+    async fn begin(&self, key: &Key) -> Option<String> {
+        let token = random_token();
+        if self.cache.add_envelope(key, self.seal(&Entry::Generation(token.clone())), Ttl::Never).await {
+            return Some(token);
+        }
+        if let Some(token) = self.generation(key).await {
+            return Some(token);
+        }
+        // What is there may be unreadable, left by a build with another format, and would be so for ever.
+        self.renew(key, token).await;
+        self.generation(key).await
+    }
+
+    async fn generation(&self, key: &Key) -> Option<String> {
+        match self.read(std::slice::from_ref(key)).await.pop().flatten() {
+            Some(Entry::Generation(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Gives a path another generation.
+    pub(super) async fn renew(&self, key: &Key, token: String) {
+        self.cache.store(key, self.seal(&Entry::Generation(token)), Ttl::Never).await;
+    }
+
+    /// Stores a page at `page`, or where its variants are if it varies; returns its envelope, and whether it was stored.
+    pub(super) async fn keep(
+        &self,
+        page: &Key,
+        content: Page,
+        headers: &HeaderMap,
+        ttl: Ttl,
+    ) -> (Bytes, bool) {
+        let (generation, vary_on) = (content.generation.clone(), content.vary_on.clone());
+        let envelope = self.seal(&Entry::Page(content));
+        if vary_on.is_empty() {
+            let stored = self.cache.store_many(&[(page.clone(), envelope.clone())], ttl).await;
+            return (envelope, stored);
+        }
+        let key = learn_cache_key(page, &vary_on, headers);
+        self.learned.insert(page.clone(), vary_on.clone());
+        let pointer = self.seal(&Entry::Varies { generation, vary_on });
+        let stored = self.cache.store_many(&[(key, envelope.clone()), (page.clone(), pointer)], ttl).await;
+        (envelope, stored)
+    }
+
+    /// Notes for a moment that a page cannot be stored, where nothing else is; returns the note's envelope.
+    pub(super) async fn pass(&self, slot: &Slot) -> Bytes {
+        let envelope = self.seal(&Entry::Pass { generation: slot.generation.clone() });
+        self.cache.add_envelope(&slot.key, envelope.clone(), PASS).await;
+        envelope
+    }
+
+    /// Returns an entry out of its envelope, if it is of this generation.
+    pub(super) fn open(envelope: &Bytes, generation: &str) -> Option<Entry> {
+        open(envelope).filter(|entry| entry.is_current(generation))
+    }
+
+    async fn read(&self, keys: &[Key]) -> Vec<Option<Entry>> {
+        self.cache.get_many_with(keys, open).await
+    }
+
+    fn seal(&self, entry: &Entry) -> Bytes {
+        codec::encode_bytes(&entry.encode(), self.cache.shared.options.compress_from)
+    }
+}
+
+impl Slot {
+    /// Returns the name that all who build this page share, and nobody of another generation.
+    pub(super) fn build(&self) -> Key {
+        key::build(&self.key, &self.generation)
+    }
+}
+
+fn found(entry: Option<Entry>, slot: Slot) -> Found {
+    match entry {
+        Some(Entry::Page(page)) => Found::Page(page),
+        Some(Entry::Pass { .. }) => Found::Pass(slot),
+        _ => Found::Nothing(slot),
+    }
+}
+
+fn open(envelope: &Bytes) -> Option<Entry> {
+    Entry::decode(codec::decode_bytes(envelope)?)
+}

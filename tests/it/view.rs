@@ -1,0 +1,178 @@
+//! The view cache, around a small router with nothing else in it: on both a store in the process and a real memcached.
+//!
+//! Each behaviour is one function, and [`on_both!`] makes a test of it for each store. What only a server can show, such
+//! as its outage, is in `view/servers.rs`.
+
+mod answers;
+mod builds;
+mod keys;
+mod purges;
+mod servers;
+mod site;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::routing::any;
+use tasklist::cache::view::CachePage;
+use tower::ServiceExt;
+
+use self::site::View;
+
+/// Makes two tests of each behaviour. A function could not: a test is an item with a name.
+macro_rules! on_both {
+    ($($file:ident: $($behaviour:ident)*;)*) => {
+        mod on_locmem { on_both!(@on locmem $($file: $($behaviour)*;)*); }
+        mod on_memcached { on_both!(@on memcached $($file: $($behaviour)*;)*); }
+    };
+    (@on $store:ident $($file:ident: $($behaviour:ident)*;)*) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let store = crate::support::backends::$store().await;
+                crate::view::$file::$behaviour(&store).await;
+            }
+        )*)*
+    };
+}
+
+on_both! {
+    answers:
+        a_page_is_rendered_once
+        a_hit_is_the_answer_again_with_status_headers_and_bytes
+        an_empty_page_is_a_page
+        what_a_client_says_of_caching_is_ignored
+        other_methods_pass_by_and_store_nothing
+        a_refused_answer_is_left_as_it_is
+        every_status_but_200_is_left_alone
+        a_304_is_told_to_the_browser_and_not_stored
+        an_answer_with_a_cookie_is_its_receivers_alone
+        directives_count_by_their_exact_name
+        a_star_anywhere_in_vary_is_not_stored
+        a_name_in_vary_that_is_none_is_not_stored
+        a_page_that_streams_is_left_alone
+        a_page_that_is_too_large_is_left_alone
+        a_page_near_the_limit_is_stored
+        headers_that_make_a_page_too_large_are_counted
+        headers_of_one_connection_are_not_stored
+        a_lifetime_of_zero_stores_nothing
+        a_page_without_an_end_has_no_ttl
+        a_page_expires
+        the_browser_is_told_to_ask_each_time
+        a_view_that_gives_a_lifetime_is_believed
+        public_alone_is_no_lifetime
+        a_route_may_give_the_browser_a_lifetime
+        a_view_may_give_the_browser_a_shorter_one
+        the_browser_may_be_told_nothing
+        an_etag_is_that_of_the_bytes
+        a_view_that_sets_an_etag_keeps_it
+        a_stored_page_says_its_age_if_it_says_its_end
+        the_outcome_is_among_the_extensions
+        what_a_cache_further_in_said_stays_in_front;
+    keys:
+        the_query_counts_as_asked
+        only_named_parameters_count
+        a_named_parameter_is_seen_through_its_escapes
+        hosts_have_pages_of_their_own
+        schemes_have_pages_of_their_own
+        a_host_that_is_none_bypasses
+        a_prefix_keeps_pages_apart
+        views_at_one_url_share_its_page
+        nested_routers_do_not_share_pages
+        a_path_that_ends_like_a_lock_is_a_page
+        a_page_varies_on_what_it_names
+        a_missing_header_is_not_an_empty_one
+        the_order_and_case_of_vary_do_not_count
+        a_url_that_changes_its_vary_is_learned_again
+        a_url_that_varies_no_more_is_one_page
+        another_process_learns_what_a_url_varies_on
+        an_answer_to_a_login_is_its_receivers_alone
+        an_answer_to_a_login_that_is_public_is_everybodys
+        head_is_answered_with_what_get_stored
+        get_is_not_answered_with_what_head_stored
+        head_of_a_page_that_varies_is_found;
+    builds:
+        fifty_misses_at_once_run_the_view_once
+        two_processes_run_the_view_once
+        who_may_not_share_is_not_kept_waiting_in_line
+        what_cannot_be_shared_is_not_waited_for_again
+        waiting_for_another_variant_ends_in_ones_own
+        a_view_that_panics_lets_the_next_one_build
+        a_visitor_who_leaves_lets_the_next_one_build
+        an_error_is_followed_by_a_page
+        other_methods_do_not_wait;
+    purges:
+        a_purged_page_is_rendered_anew
+        a_purge_covers_hosts_schemes_queries_and_variants
+        a_purge_leaves_other_paths
+        a_purge_covers_a_path_however_it_is_written
+        a_purge_leaves_other_prefixes
+        a_purge_in_one_process_is_seen_by_the_other
+        a_page_rendered_before_a_purge_is_not_served_after_it
+        a_late_page_does_not_harm_a_newer_one_for_long
+        after_a_purge_nobody_waits_for_a_build_that_began_before_it
+        a_purge_of_nothing_is_no_error
+        a_lost_generation_costs_misses_only
+        a_lost_page_is_rendered_anew
+        clearing_the_cache_forgets_everything;
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn is(&self, status: &str) -> &Self {
+        assert_eq!(self.header("cache-status"), format!("tasklist; {status}"), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn is_hit(&self) -> &Self {
+        assert!(self.header("cache-status").starts_with("tasklist; hit"), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn is_stored(&self) -> &Self {
+        assert!(self.header("cache-status").ends_with("; stored"), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn says(&self, body: &str) -> &Self {
+        assert_eq!(self.body, body, "{self:?}");
+        self
+    }
+}
+
+/// Puts the layer around a view at every path.
+fn around(view: &View, layer: CachePage) -> Router {
+    let view = view.clone();
+    let answer = move |request: Request<Body>| {
+        let view = view.clone();
+        async move { view.answer(request).await }
+    };
+    Router::new().route("/", any(answer.clone())).route("/{*path}", any(answer)).layer(layer)
+}
+
+async fn ask(router: &Router, method: Method, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Answer { status: parts.status, headers: parts.headers, body }
+}

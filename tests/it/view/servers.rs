@@ -1,0 +1,96 @@
+//! What only a server shows: its outage, its keys, and how often it is asked.
+
+use tasklist::cache::backend::memcached;
+use tasklist::cache::{Cache, CacheOptions};
+
+use super::site::{Site, echoing};
+use crate::support::backends::options;
+use crate::support::memcached::Memcached;
+use crate::support::proxy::Proxy;
+
+fn site(address: &str, headers: &'static [(&str, &str)]) -> Site {
+    let backend = memcached::Memcached::new(options(address, false));
+    Site::over(Cache::new(backend, CacheOptions::default()), echoing("x-a", headers), |layer| layer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_is_two_gets_in_one_round_trip() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let site = site(&proxy.address.to_string(), &[]);
+    site.get("/").await.is_stored();
+    let (gets, messages) = (memcached.stat("cmd_get"), proxy.messages());
+    site.get("/").await.is_hit();
+    assert_eq!(memcached.stat("cmd_get"), gets + 2);
+    assert_eq!(proxy.messages(), messages + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hit_of_a_variant_is_one_round_trip_once_it_is_learned() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    site(&memcached.address(), &[("vary", "X-A")]).get("/").await.is_stored();
+    let site = site(&proxy.address.to_string(), &[("vary", "X-A")]);
+    site.get("/").await.is_hit();
+    let (gets, messages) = (memcached.stat("cmd_get"), proxy.messages());
+    site.get("/").await.is_hit();
+    assert_eq!(memcached.stat("cmd_get"), gets + 3);
+    assert_eq!(proxy.messages(), messages + 1);
+}
+
+#[tokio::test]
+async fn without_a_server_the_view_runs_and_nothing_is_stored() {
+    let mut memcached = Memcached::start();
+    let site = site(&memcached.address(), &[]);
+    site.get("/").await.is_stored();
+    memcached.kill();
+    for run in ["run 2 for none", "run 3 for none"] {
+        site.get("/").await.is("fwd=bypass; detail=\"cache-unavailable\"").says(run);
+    }
+    site.pages.purge("/").await;
+}
+
+#[tokio::test]
+async fn a_page_of_before_a_restart_is_not_served_after_it() {
+    let mut memcached = Memcached::start();
+    let site = site(&memcached.address(), &[]);
+    site.get("/").await.is_stored();
+    memcached.restart();
+    crate::support::eventually("the server is asked again", async || {
+        site.get("/").await.header("cache-status").contains("hit")
+    })
+    .await;
+    assert!(site.runs() > 1);
+}
+
+#[tokio::test]
+async fn keys_are_readable_and_short_enough() {
+    let memcached = Memcached::start();
+    let site = site(&memcached.address(), &[("vary", "Cookie")]);
+    let long = format!("/{}?q=%20", "long".repeat(200));
+    site.get_with("/x?page=2", &[("host", "example.com"), ("cookie", "secret")]).await.is_stored();
+    site.get_with(&long, &[("host", "example.com")]).await.is_stored();
+    site.get_with(&long, &[("host", "example.com")]).await.is_hit();
+    let keys = memcached.keys();
+    let has = |start: &str| keys.iter().any(|key| decoded(key).starts_with(start));
+    assert!(has("view.page:GET:http://example.com/x?page=2#"), "{keys:?}");
+    assert!(has("view.generation:/x#"), "{keys:?}");
+    assert!(keys.iter().all(|key| decoded(key).len() <= 250 && !key.contains("secret")), "{keys:?}");
+}
+
+/// A key as it was before memcached's listing escaped it.
+fn decoded(key: &str) -> String {
+    percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn what_is_not_an_entry_of_ours_is_a_miss() {
+    let memcached = Memcached::start();
+    let site = site(&memcached.address(), &[]);
+    site.get_with("/x", &[("host", "h")]).await.is_stored();
+    memcached.client().set("view.page:GET:http://h/x#", "set by hand", 0).unwrap();
+    site.get_with("/x", &[("host", "h")]).await.is_stored().says("run 2 for none");
+    memcached.client().set("view.generation:/x#", "set by hand", 0).unwrap();
+    site.get_with("/x", &[("host", "h")]).await.is_stored().says("run 3 for none");
+    site.get_with("/x", &[("host", "h")]).await.is_hit();
+}

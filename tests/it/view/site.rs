@@ -1,0 +1,172 @@
+//! A site of one view, whose answers a test chooses, and which it can hold.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use axum::response::Response;
+use tasklist::cache::view::{CachePage, ViewCache, cache_page};
+use tasklist::cache::{Cache, CacheOptions, Ttl};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::{Answer, around, ask};
+use crate::support::backends::Store;
+
+pub const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
+
+/// Longer than anything here takes, and shorter than another's build is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+type Respond = Arc<dyn Fn(usize, &Request<Body>) -> Response + Send + Sync>;
+
+/// A view that counts its runs.
+#[derive(Clone)]
+pub struct View {
+    respond: Respond,
+    runs: Arc<AtomicUsize>,
+    gate: Arc<Mutex<Option<Gate>>>,
+}
+
+#[derive(Clone)]
+struct Gate {
+    begun: mpsc::UnboundedSender<usize>,
+    ends: Arc<Semaphore>,
+}
+
+/// Runs of a view that wait until they are let go.
+pub struct Held {
+    begun: mpsc::UnboundedReceiver<usize>,
+    ends: Arc<Semaphore>,
+}
+
+impl View {
+    pub fn new(respond: impl Fn(usize, &Request<Body>) -> Response + Send + Sync + 'static) -> Self {
+        Self { respond: Arc::new(respond), runs: Arc::default(), gate: Arc::default() }
+    }
+
+    pub async fn answer(self, request: Request<Body>) -> Response {
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        let gate = self.gate.lock().unwrap().clone();
+        // Made now, so that what is held is what was true then.
+        let response = (self.respond)(run, &request);
+        if let Some(gate) = gate {
+            gate.begun.send(run).ok();
+            gate.ends.acquire().await.unwrap().forget();
+        }
+        response
+    }
+}
+
+impl Held {
+    /// Waits until a run has begun.
+    pub async fn begun(&mut self) -> usize {
+        timeout(PATIENCE, self.begun.recv()).await.expect("a run begins").unwrap()
+    }
+
+    /// Lets so many runs end.
+    pub fn end(&self, count: usize) {
+        self.ends.add_permits(count);
+    }
+}
+
+/// A view behind the layer, as one process has it.
+#[derive(Clone)]
+pub struct Site {
+    pub view: View,
+    pub cache: Cache,
+    pub pages: ViewCache,
+    router: Router,
+}
+
+impl Site {
+    /// Puts the layer around a view on a store.
+    pub fn new(store: &Store, view: View) -> Self {
+        Self::with(store, view, |layer| layer)
+    }
+
+    /// As [`new`](Self::new), for a layer with other settings.
+    pub fn with(store: &Store, view: View, set: impl Fn(CachePage) -> CachePage) -> Self {
+        Self::over(Cache::over(store.backend.clone(), CacheOptions::default()), view, set)
+    }
+
+    pub fn over(cache: Cache, view: View, set: impl Fn(CachePage) -> CachePage) -> Self {
+        let layer = set(cache_page(&cache, MINUTE));
+        let pages = layer.handle();
+        Self { router: around(&view, layer), view, cache, pages }
+    }
+
+    /// The same view in another process.
+    pub fn elsewhere(&self, store: &Store) -> Self {
+        let cache = Cache::over(store.other.clone(), CacheOptions::default());
+        Self::over(cache, self.view.clone(), |layer| layer)
+    }
+
+    pub async fn ask(&self, method: Method, target: &str, headers: &[(&str, &str)]) -> Answer {
+        ask(&self.router, method, target, headers).await
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.ask(Method::GET, target, &[]).await
+    }
+
+    pub async fn get_with(&self, target: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask(Method::GET, target, headers).await
+    }
+
+    /// Asks without waiting.
+    pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> Asked {
+        let site = self.clone();
+        Asked(tokio::spawn(async move { site.get_with(target, headers).await }))
+    }
+
+    pub fn runs(&self) -> usize {
+        self.view.runs.load(Ordering::SeqCst)
+    }
+
+    /// From now on runs wait.
+    pub fn hold(&self) -> Held {
+        let (begun, received) = mpsc::unbounded_channel();
+        let ends = Arc::new(Semaphore::new(0));
+        *self.view.gate.lock().unwrap() = Some(Gate { begun, ends: ends.clone() });
+        Held { begun: received, ends }
+    }
+
+    /// From now on runs do not wait.
+    pub fn let_go(&self) {
+        *self.view.gate.lock().unwrap() = None;
+    }
+}
+
+/// A request under way.
+pub struct Asked(pub tokio::task::JoinHandle<Answer>);
+
+impl Asked {
+    pub async fn answer(self) -> Answer {
+        timeout(PATIENCE, self.0).await.expect("it does not hang").unwrap()
+    }
+}
+
+/// A view that says which run it is, with these headers.
+pub fn numbered(headers: &'static [(&'static str, &'static str)]) -> View {
+    View::new(move |run, _| with(headers, format!("run {run}")))
+}
+
+/// A view that says which run it is, what it was asked, and one header of the request.
+pub fn echoing(header: &'static str, headers: &'static [(&'static str, &'static str)]) -> View {
+    View::new(move |run, request| {
+        let value = request.headers().get(header).map_or("none", |value| value.to_str().unwrap());
+        with(headers, format!("run {run} for {value}"))
+    })
+}
+
+pub fn with(headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+    let mut response = Response::builder();
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(body.into()).unwrap()
+}
