@@ -3,7 +3,8 @@
 //! # What is here
 //!
 //! A [`Cache`] is a handle over one [`Backend`]. What the app keeps goes through it as a typed value under a checked
-//! [`Key`] with a [`Ttl`], and three layers stand on it: a query's rows, the pieces of a page rendered from them, and the whole answers of views.
+//! [`Key`] with a [`Ttl`], and three layers stand on it: a query's rows, the pieces of a page rendered from them, and
+//! whole answers.
 //!
 //! ```text
 //!   layer 1  query::CachedQuery ──┐                           ┌─ locmem          this process
