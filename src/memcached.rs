@@ -48,8 +48,8 @@
 //! # Cost
 //!
 //! A `get` of 4 KiB makes 2.14 allocations: its copy of the key, the channel on which its caller waits, and a share of
-//! the buffer that values are read into. With one caller it makes 3.2 system calls (a write, a read and a wait between
-//! them), with 64 callers on the same connection about 1.0 (counted under strace, which slows them), since what they ask
+//! the buffer that values are read into. With one caller it makes 3.1 system calls (a write, a read and a wait between
+//! them), with 64 callers on the same connection 0.7 to 1.6 (counted under strace, which slows them), since what they ask
 //! goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
 //!
 //! # Limits
