@@ -12,8 +12,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use sha2::{Digest, Sha256};
 
+use crate::cache::view::headers::{etag, has_directive};
 use crate::error::Error;
 
 /// What a 304 keeps of the answer it stands for.
@@ -34,28 +34,21 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let length = response.body().size_hint().exact();
     let is_page = is_get && response.status() == StatusCode::OK && length.is_some_and(|length| length > 0);
-    if !is_page || response.headers().contains_key(header::ETAG) || is_secret(response.headers()) {
+    if !is_page
+        || response.headers().contains_key(header::ETAG)
+        || has_directive(response.headers(), "no-store")
+    {
         return response;
     }
     let (mut parts, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => {
             let body = body.to_bytes();
-            parts.headers.insert(header::ETAG, tag_of(&body));
+            parts.headers.insert(header::ETAG, etag(&body));
             Response::from_parts(parts, Body::from(body))
         }
         Err(error) => Error::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
-}
-
-fn tag_of(body: &[u8]) -> HeaderValue {
-    let hash: String = Sha256::digest(body)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::try_from(format!("\"{hash}\"")).expect("hexadecimal digits are visible")
-}
-
-fn is_secret(headers: &HeaderMap) -> bool {
-    let directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    directives.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("no-store"))
 }
 
 /// Answers 304 or 412 where the request's conditions say so. Stands outside compression, which is never begun then.

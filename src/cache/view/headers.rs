@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
+use sha2::{Digest, Sha256};
 use tower::util::MapResponseLayer;
+
+use crate::cache::key::hex;
 
 /// Adds names to `Vary` that are not there yet, whatever their case. A `*` on either side leaves `*` alone.
 pub fn patch_vary(headers: &mut HeaderMap, names: &[&str]) {
@@ -70,6 +73,13 @@ pub fn has_directive(headers: &HeaderMap, name: &str) -> bool {
 pub fn get_max_age(headers: &HeaderMap) -> Option<u64> {
     let directives = parse(headers).into_iter();
     directives.filter(|(name, _)| name == "max-age").find_map(|(_, value)| value?.parse().ok())
+}
+
+/// Returns a strong validator: other bytes, another tag.
+#[must_use]
+pub fn etag(body: &[u8]) -> HeaderValue {
+    let tag = format!("\"{}\"", hex(&Sha256::digest(body)[..16]));
+    HeaderValue::try_from(tag).expect("hexadecimal digits in quotes")
 }
 
 /// Says that nobody may keep the answer, neither a browser nor a cache on the way.

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
 use crate::cache::Key;
+use crate::cache::key::hex;
 
 /// What a request asks for, as keys.
 pub(super) struct PageKey {
@@ -70,10 +71,6 @@ pub(super) fn variant(vary_on: &[String], request: &HeaderMap) -> String {
 /// Returns the key of one build of a page: never that of another generation.
 pub(super) fn build(page: &Key, generation: &str) -> Key {
     key(format!("{page}@{generation}"))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn netstring(hash: &mut Sha256, bytes: &[u8]) {

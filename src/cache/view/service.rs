@@ -5,13 +5,12 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, header, request, response};
+use axum::http::{HeaderMap, Method, header, request, response};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream;
 use http_body_util::BodyExt;
-use sha2::{Digest, Sha256};
 use tower::{Service, ServiceExt};
 
 use super::entry::{Entry, Page};
@@ -218,7 +217,7 @@ async fn prepare(
     if method == Method::GET {
         parts.headers.remove(header::CONTENT_LENGTH);
         if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
-            parts.headers.insert(header::ETAG, etag(&body));
+            parts.headers.insert(header::ETAG, headers::etag(&body));
         }
     } else if !body.is_empty() {
         parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
@@ -242,12 +241,6 @@ fn respond(mut parts: response::Parts, body: Bytes, method: &Method) -> Response
         parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
     Response::from_parts(parts, Body::empty())
-}
-
-/// Returns a strong validator: other bytes, another tag.
-fn etag(body: &[u8]) -> HeaderValue {
-    let tag = format!("\"{}\"", key::hex(&Sha256::digest(body)[..16]));
-    HeaderValue::try_from(tag).expect("hexadecimal digits in quotes")
 }
 
 fn say(outcome: Outcome, response: &mut Response) {

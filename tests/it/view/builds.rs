@@ -123,10 +123,7 @@ pub async fn an_error_is_followed_by_a_page(store: &Store) {
 
 pub async fn other_methods_do_not_wait(store: &Store) {
     let site = Site::new(store, numbered(&[]));
-    let mut held = site.hold();
-    let first = site.begin("/", &[]);
-    held.begun().await;
-    site.let_go();
+    let (held, first) = site.begin_held("/").await;
     site.ask(Method::POST, "/", &[]).await.is("fwd=method").says("run 2");
     held.end(1);
     first.answer().await.is_stored();

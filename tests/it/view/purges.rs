@@ -70,10 +70,7 @@ pub async fn a_purge_in_one_process_is_seen_by_the_other(store: &Store) {
 
 pub async fn a_page_rendered_before_a_purge_is_not_served_after_it(store: &Store) {
     let site = Site::new(store, numbered(&[]));
-    let mut held = site.hold();
-    let late = site.begin("/", &[]);
-    held.begun().await;
-    site.let_go();
+    let (held, late) = site.begin_held("/").await;
     site.pages.purge("/").await;
     held.end(1);
     late.answer().await.is_stored().says("run 1");
@@ -82,10 +79,7 @@ pub async fn a_page_rendered_before_a_purge_is_not_served_after_it(store: &Store
 
 pub async fn a_late_page_does_not_harm_a_newer_one_for_long(store: &Store) {
     let site = Site::new(store, numbered(&[]));
-    let mut held = site.hold();
-    let late = site.begin("/", &[]);
-    held.begun().await;
-    site.let_go();
+    let (held, late) = site.begin_held("/").await;
     site.pages.purge("/").await;
     site.get("/").await.is_stored().says("run 2");
     held.end(1);
@@ -97,10 +91,7 @@ pub async fn a_late_page_does_not_harm_a_newer_one_for_long(store: &Store) {
 
 pub async fn after_a_purge_nobody_waits_for_a_build_that_began_before_it(store: &Store) {
     let site = Site::new(store, numbered(&[]));
-    let mut held = site.hold();
-    let old = site.begin("/", &[]);
-    held.begun().await;
-    site.let_go();
+    let (held, old) = site.begin_held("/").await;
     site.pages.purge("/").await;
     site.begin("/", &[]).answer().await.is_stored().says("run 2");
     let other = site.elsewhere(store);

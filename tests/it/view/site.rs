@@ -123,6 +123,15 @@ impl Site {
         Asked(tokio::spawn(async move { site.get_with(target, headers).await }))
     }
 
+    /// Begins a request whose run waits to be ended. Later runs do not wait.
+    pub async fn begin_held(&self, target: &'static str) -> (Held, Asked) {
+        let mut held = self.hold();
+        let asked = self.begin(target, &[]);
+        held.begun().await;
+        self.let_go();
+        (held, asked)
+    }
+
     pub fn runs(&self) -> usize {
         self.view.runs.load(Ordering::SeqCst)
     }
