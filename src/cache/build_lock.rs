@@ -41,7 +41,7 @@ struct Held {
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until patience ends. A value that `read` makes
+/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline. A value that `read` makes
 /// nothing of is as good as none.
 ///
 /// # Cancel safety
@@ -51,12 +51,11 @@ pub(super) async fn take<T>(
     backend: &Arc<dyn Backend>,
     name: &str,
     lock: &str,
-    patience: Duration,
+    deadline: Instant,
     read: impl Fn(&Bytes) -> Option<T>,
 ) -> Turn<T> {
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
-    let deadline = Instant::now() + patience;
     let [mut pause, longest] = PAUSES;
     loop {
         match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::MutexGuard;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::build_lock::{self, Lock};
 use super::single_flight::{Flight, Seat};
@@ -49,7 +49,7 @@ impl Cache {
         };
         let name = self.name(key);
         let seat = self.flights().join(&name);
-        match self.turn(&seat, key, key, |envelope| codec::decode(envelope)).await {
+        match self.turn(&seat, key, key, self.patience(), |envelope| codec::decode(envelope)).await {
             Turn::Theirs(value) => Ok(value),
             Turn::Alone => build().await,
             Turn::Ours(permit) => {
@@ -62,15 +62,17 @@ impl Cache {
     }
 
     /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same has a seat
-    /// in the same flight in this process, and the lock of `flight` in all of them. What `read` makes nothing of is not
-    /// waited for.
+    /// in the same flight in this process, and the lock of `flight` in all of them. Another process is waited for until
+    /// `patience` has passed since the call. What `read` makes nothing of is not waited for.
     pub(super) async fn turn<'a, T>(
         &self,
         seat: &'a Seat<'_>,
         flight: &Key,
         key: &Key,
+        patience: Duration,
         read: impl Fn(&Bytes) -> Option<T>,
     ) -> Turn<'a, T> {
+        let deadline = Instant::now() + patience;
         let Ok(mut built) = timeout(LONGEST_QUEUE, seat.flight().built.lock()).await else {
             return Turn::Alone;
         };
@@ -78,9 +80,8 @@ impl Cache {
             self.counters().shared.add_one();
             return Turn::Theirs(value);
         }
-        let (name, lock, patience) =
-            (self.name(key), self.name(&flight.lock()), self.shared.options.patience);
-        match build_lock::take(self.backend(), &name, &lock, patience, read).await {
+        let (name, lock) = (self.name(key), self.name(&flight.lock()));
+        match build_lock::take(self.backend(), &name, &lock, deadline, read).await {
             build_lock::Turn::Theirs(value, envelope) => {
                 self.counters().shared.add_one();
                 *built = Some(envelope);

@@ -2,15 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Cache, Key, Strategy, Ttl};
-
-/// How long an answer lives that nobody invalidates.
-const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
 /// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
 ///
@@ -40,7 +36,7 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     ///
     /// Dropped at any point it leaves the cache without the answer or with it.
     pub async fn get_or_set<E>(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        let ttl = if self.strategy == Strategy::Expire { SHORT } else { self.cache.default_ttl() };
+        let ttl = self.strategy.ttl(self.cache.default_ttl());
         match self.current_key().await {
             Some(key) => self.cache.get_or_set(&key, ttl, query).await,
             None => query().await,

@@ -2,9 +2,19 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-/// What happens to a cached query when its data changes: the tutorial's four ways, for several processes that share a
-/// cache.
+use super::Ttl;
+
+/// How long an answer or a page lives that nobody invalidates.
+const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
+
+/// What happens to a cached query, and to the pages that show it, when its data changes: the tutorial's four ways, for
+/// several processes that share a cache. Fragments need none: what they show is in their key.
+///
+/// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
+/// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
+/// answers, and so has the weaknesses of that.
 ///
 /// Each has weaknesses that no care on our side removes. What a writer could not tell a server during an outage it tells
 /// it before it reads from there again; but other processes may read the old answer in between, and a writer that ends
@@ -14,8 +24,8 @@ use std::str::FromStr;
 pub enum Strategy {
     /// The writer does nothing; answers live for five seconds.
     ///
-    /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds and as long as
-    /// the query takes. Nothing else can go wrong.
+    /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds, as long as the
+    /// query takes, and another five seconds on a page that was made of it at the end. Nothing else can go wrong.
     Expire,
     /// The writer deletes the cached value after its commit; the next reader fills it again.
     ///
@@ -46,6 +56,12 @@ const NAMES: [(Strategy, &str); 4] = [
 impl Strategy {
     /// The names, for error messages.
     pub const ACCEPTED: &str = "expire, delete, rotate or update";
+
+    /// Returns how long a value lives that would live so long if its writers told of changes.
+    #[must_use]
+    pub fn ttl(self, told: Ttl) -> Ttl {
+        if self == Self::Expire { SHORT } else { told }
+    }
 }
 
 impl FromStr for Strategy {

@@ -63,12 +63,17 @@
 //!   itself gave both `max-age` and `Expires` (Django sets both, and `Age` always).
 //! - **`no-cache` in a view's own answer** means that it is not stored, as do `private` and `no-store`. So a view's
 //!   layer belongs inside what adds such headers to every answer, and outside what makes an answer a visitor's own:
-//!   it sees, and judges, only what is further in.
+//!   it sees, and judges, only what is further in. [`watch_order`] warns where it is not so.
 //! - **Any `Set-Cookie`** keeps an answer out. Django stores it, unless it varies on `Cookie`.
 //! - **`Vary` is a promise.** A view that looks at a header and does not name it shows one visitor's page to others.
 //!   Only `Authorization` is added by itself, unless the answer is `public`.
 //! - **The query counts as asked**, its order included, until the route names the parameters that matter. Then a view
 //!   must look at no others.
+//! - **Encodings** are the cache's: what becomes shorter is kept plain, in gzip and in brotli, and sent as
+//!   `Accept-Encoding` likes it, which then is no part of the key. Not so what the view encoded itself, or forbids to
+//!   transform. A layer further out that compresses must leave such answers alone, see [`Outcome::is_as_stored`].
+//! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
+//! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
 //! - **HEAD** is answered with what GET stored; a GET never with what HEAD stored.
 //! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto: https` is believed.
 //! - A client's own `Cache-Control` is ignored: no visitor can force a miss.
@@ -81,20 +86,24 @@
 //! - The generation and the page are two keys: of two servers either may be away, which is a bypass or a miss.
 //! - A purge is of one path, however written; there is none of all below a path.
 //! - A page's remaining life is told by this machine's clock.
-//! - Answers are stored as the view made them. Encodings and 304 are for layers further out, which find an `ETag` and a
-//!   body of known length, and the [`Outcome`] among the answer's extensions.
+//! - 304 is for a layer further out, which finds an `ETag`, and the [`Outcome`] among the answer's extensions. The tag is
+//!   that of the plain body: whoever compares tags must tell encodings apart.
 
 pub mod headers;
 
+mod answer;
+mod encoding;
 mod entry;
 mod key;
 mod layer;
+mod order;
 mod outcome;
 mod service;
 mod store;
 mod verdict;
 
 pub use self::layer::{CachePage, ViewCache, cache_page};
-pub use self::outcome::{Fwd, Outcome};
+pub use self::order::watch_order;
+pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

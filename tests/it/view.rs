@@ -5,6 +5,7 @@
 
 mod answers;
 mod builds;
+mod encodings;
 mod keys;
 mod purges;
 mod servers;
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::routing::any;
+use bytes::Bytes;
 use tasklist::cache::view::CachePage;
 use tower::ServiceExt;
 
@@ -68,7 +70,10 @@ on_both! {
         a_view_that_sets_an_etag_keeps_it
         a_stored_page_says_its_age_if_it_says_its_end
         the_outcome_is_among_the_extensions
-        what_a_cache_further_in_said_stays_in_front;
+        what_a_cache_further_in_said_stays_in_front
+        an_answer_says_where_its_time_went
+        a_layer_over_a_router_keeps_what_its_views_may_not
+        a_view_that_is_never_cached_says_so_to_everybody;
     keys:
         the_query_counts_as_asked
         only_named_parameters_count
@@ -79,6 +84,8 @@ on_both! {
         a_prefix_keeps_pages_apart
         views_at_one_url_share_its_page
         nested_routers_do_not_share_pages
+        pages_of_another_build_are_not_found
+        a_view_that_varies_on_cookies_has_a_page_for_each
         a_path_that_ends_like_a_lock_is_a_page
         a_page_varies_on_what_it_names
         a_missing_header_is_not_an_empty_one
@@ -91,6 +98,19 @@ on_both! {
         head_is_answered_with_what_get_stored
         get_is_not_answered_with_what_head_stored
         head_of_a_page_that_varies_is_found;
+    encodings:
+        a_page_is_built_once_for_all_encodings
+        the_first_visitor_gets_what_is_stored
+        an_encoding_is_chosen_by_its_weight
+        those_who_wait_get_the_encoding_they_take
+        head_is_as_long_as_get
+        what_becomes_no_shorter_stays_plain
+        a_picture_stays_as_it_is
+        what_must_not_be_transformed_is_not
+        what_the_view_encoded_is_not_encoded_again
+        what_the_view_would_vary_on_the_encoding_is_one_page
+        variants_have_encodings_of_their_own
+        a_page_whose_encodings_do_not_fit_is_stored_plain;
     builds:
         fifty_misses_at_once_run_the_view_once
         two_processes_run_the_view_once
@@ -100,6 +120,8 @@ on_both! {
         a_view_that_panics_lets_the_next_one_build
         a_visitor_who_leaves_lets_the_next_one_build
         an_error_is_followed_by_a_page
+        a_view_knows_since_when_its_visitor_waits
+        another_process_is_waited_for_as_long_as_the_route_says
         other_methods_do_not_wait;
     purges:
         a_purged_page_is_rendered_anew
@@ -107,6 +129,9 @@ on_both! {
         a_purge_leaves_other_paths
         a_purge_covers_a_path_however_it_is_written
         a_purge_leaves_other_prefixes
+        a_purge_covers_the_pages_of_another_build
+        a_change_leaves_pages_that_are_left_to_expire
+        a_change_purges_pages_of_every_other_strategy
         a_purge_in_one_process_is_seen_by_the_other
         a_page_rendered_before_a_purge_is_not_served_after_it
         a_late_page_does_not_harm_a_newer_one_for_long
@@ -123,6 +148,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: String,
+    pub bytes: Bytes,
 }
 
 impl Answer {
@@ -172,7 +198,7 @@ async fn ask(router: &Router, method: Method, target: &str, headers: &[(&str, &s
     }
     let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Answer { status: parts.status, headers: parts.headers, body }
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let body = String::from_utf8_lossy(&bytes).into_owned();
+    Answer { status: parts.status, headers: parts.headers, body, bytes }
 }

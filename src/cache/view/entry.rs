@@ -1,7 +1,7 @@
 //! What is stored: a page, where to look for it, which generation a path is at.
 //!
 //! ```text
-//! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, as it is
+//! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, plain │ and in each of its encodings
 //! ```
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, respons
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::encoding::Encoding;
 use crate::cache::Ttl;
 
 /// Hop-by-hop (RFC 9110, section 7.6.1), of one visitor, or of one answer: never stored.
@@ -55,18 +56,20 @@ pub(super) struct Page {
     status: u16,
     /// Values byte by byte as characters, since they need not be UTF-8.
     headers: Vec<(String, String)>,
+    /// How long the body is in its encodings, which follow it.
+    encoded: Vec<(Encoding, usize)>,
     #[serde(skip)]
-    pub(super) body: Bytes,
+    bodies: Bytes,
 }
 
 impl Entry {
     pub(super) fn encode(&self) -> Vec<u8> {
         let head = serde_json::to_vec(self).expect("strings and numbers have an encoding");
-        let body = if let Self::Page(page) = self { &page.body[..] } else { &[] };
-        let mut entry = BytesMut::with_capacity(4 + head.len() + body.len());
+        let bodies = if let Self::Page(page) = self { &page.bodies[..] } else { &[] };
+        let mut entry = BytesMut::with_capacity(4 + head.len() + bodies.len());
         entry.put_u32(u32::try_from(head.len()).expect("a head is far below 4 GiB"));
         entry.put_slice(&head);
-        entry.put_slice(body);
+        entry.put_slice(bodies);
         entry.into()
     }
 
@@ -79,7 +82,9 @@ impl Entry {
         let head = entry.split_to(length);
         let mut decoded: Self = serde_json::from_slice(&head).ok()?;
         if let Self::Page(page) = &mut decoded {
-            page.body = entry;
+            let lengths = page.encoded.iter().try_fold(0_usize, |sum, (_, length)| sum.checked_add(*length));
+            lengths.filter(|lengths| *lengths <= entry.len())?;
+            page.bodies = entry;
         }
         Some(decoded)
     }
@@ -102,7 +107,31 @@ impl Page {
         };
         let (generation, variant, vary_on) = Default::default();
         let headers = stored(&parts.headers);
-        Self { generation, vary_on, variant, expires, status: parts.status.as_u16(), headers, body }
+        let (status, encoded) = (parts.status.as_u16(), vec![]);
+        Self { generation, vary_on, variant, expires, status, headers, encoded, bodies: body }
+    }
+
+    /// Adds the body in these encodings, which are all that can be chosen from.
+    pub(super) fn add_encoded(&mut self, encoded: &[(Encoding, Bytes)]) {
+        let mut bodies = BytesMut::from(self.bodies.clone());
+        for (encoding, body) in encoded {
+            self.encoded.push((*encoding, body.len()));
+            bodies.put_slice(body);
+        }
+        self.bodies = bodies.freeze();
+    }
+
+    /// Returns the body that a client likes best, and its encoding if it has one.
+    pub(super) fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
+        let chosen = Encoding::choose(asked, self.encoded.iter().map(|(encoding, _)| *encoding));
+        let mut end = self.bodies.len();
+        for (encoding, length) in self.encoded.iter().rev() {
+            if chosen == Some(*encoding) {
+                return (chosen, self.bodies.slice(end - length..end));
+            }
+            end -= length;
+        }
+        (None, self.bodies.slice(..end))
     }
 
     /// Returns how long the page still lives; none is for ever.
@@ -113,7 +142,7 @@ impl Page {
     /// Returns the bytes it takes, about.
     pub(super) fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        self.body.len() + headers
+        self.bodies.len() + headers
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -186,12 +215,29 @@ mod tests {
     }
 
     #[test]
+    fn a_body_comes_back_in_each_of_its_encodings() {
+        let mut page = page(Ttl::Never);
+        page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br")), (Encoding::Gzip, "gzipped".into())]);
+        let Some(Entry::Page(page)) = Entry::decode(Entry::Page(page).encode().into()) else {
+            unreachable!()
+        };
+        for (accepted, expected) in [("br", &b"br"[..]), ("gzip", b"gzipped"), ("zstd", b"\0\xffbody")] {
+            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
+            assert_eq!(page.body(&asked).1, expected);
+        }
+    }
+
+    #[test]
     fn anything_else_is_nothing() {
         let entry = Entry::Pass { generation: "1".into() }.encode();
         for length in 0..entry.len() {
             assert_eq!(Entry::decode(entry[..length].to_vec().into()), None);
         }
         assert_eq!(Entry::decode(Bytes::from_static(b"\xff\xff\xff\xff{}")), None);
+        let mut page = page(Ttl::Never);
+        page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br"))]);
+        let entry = Entry::Page(page).encode();
+        assert_eq!(Entry::decode(entry[..entry.len() - 8].to_vec().into()), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
+use super::layer::CachePage;
 use crate::cache::Key;
 use crate::cache::key::hex;
 
@@ -27,15 +28,19 @@ pub(super) type QueryNames = Option<Vec<String>>;
 
 impl PageKey {
     /// Returns the keys of what is asked for; none if the request does not name one host that could be part of a URL.
-    pub(super) fn of(request: &Parts, prefix: &str, parameters: &QueryNames) -> Option<Self> {
+    pub(super) fn of(request: &Parts, layer: &CachePage) -> Option<Self> {
+        let prefix = &layer.pages.prefix;
         // Inside a nested router the request's own URI has lost its first part.
         let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
         let host = host(uri, &request.headers)?;
         let scheme = scheme(uri, &request.headers);
-        let query = query(uri.query(), parameters);
+        let query = query(uri.query(), &layer.parameters);
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
-        let page = |method| key(format!("view.page{}:{method}:{url}#", prefix_part(prefix)));
+        let page = |method| {
+            let digest = digest_part(layer.digest);
+            key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix)))
+        };
         Some(Self { generation: generation(prefix, uri.path()), get: page("GET"), head: page("HEAD") })
     }
 }
@@ -87,6 +92,11 @@ fn prefix_part(prefix: &str) -> String {
     if prefix.is_empty() { String::new() } else { format!(".{}", escape(prefix.as_bytes())) }
 }
 
+/// Returns what stands between the URL and the variant, which has no dot.
+fn digest_part(digest: &str) -> String {
+    if digest.is_empty() { String::new() } else { format!("{}.", escape(digest.as_bytes())) }
+}
+
 /// Makes bytes readable, and different bytes different.
 fn escape(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string().replace(' ', "\\x20")
@@ -136,17 +146,21 @@ fn parameter(pair: &str) -> String {
 mod tests {
     use axum::http::Request;
 
+    use super::super::layer::cache_page;
     use super::*;
+    use crate::cache::backend::dummy::Dummy;
+    use crate::cache::{Cache, CacheOptions, Ttl};
 
     fn page_key(uri: &str, headers: &[(&str, &str)], parameters: &[&str]) -> Option<String> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let parameters: Vec<_> = parameters.iter().map(ToString::to_string).collect();
-        let parameters = Some(parameters).filter(|names| !names.is_empty());
+        let layer = cache_page(&Cache::new(Dummy, CacheOptions::default()), Ttl::Never).digest("1f");
+        let layer =
+            if parameters.is_empty() { layer } else { layer.vary_on_query(parameters.iter().copied()) };
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        PageKey::of(&parts, "", &parameters).map(|keys| keys.get.to_string())
+        PageKey::of(&parts, &layer).map(|keys| keys.get.to_string())
     }
 
     #[track_caller]
@@ -156,21 +170,21 @@ mod tests {
 
     #[test]
     fn a_key_is_the_url() {
-        check("/x?b=1&a=2", "example.com:8000", &[], "view.page:GET:http://example.com:8000/x?b=1&a=2#");
-        check("http://one.example/", "two.example", &[], "view.page:GET:http://one.example/#");
+        check("/x?b=1&a=2", "example.com:8000", &[], "view.page:GET:http://example.com:8000/x?b=1&a=2#1f.");
+        check("http://one.example/", "two.example", &[], "view.page:GET:http://one.example/#1f.");
     }
 
     #[test]
     fn only_named_parameters_count_in_whatever_order() {
-        let expected = "view.page:GET:http://h/?a=1&b=2#";
+        let expected = "view.page:GET:http://h/?a=1&b=2#1f.";
         check("/?b=2&x=3&a=1", "h", &["a", "b"], expected);
         check("/?a=1&b=2", "h", &["a", "b"], expected);
-        check("/?x=3", "h", &["a", "b"], "view.page:GET:http://h/#");
+        check("/?x=3", "h", &["a", "b"], "view.page:GET:http://h/#1f.");
     }
 
     #[test]
     fn a_named_parameter_counts_however_it_is_written() {
-        check("/?%70age=2", "h", &["page"], "view.page:GET:http://h/?%70age=2#");
+        check("/?%70age=2", "h", &["page"], "view.page:GET:http://h/?%70age=2#1f.");
     }
 
     #[test]
@@ -184,7 +198,7 @@ mod tests {
     #[test]
     fn https_is_what_the_router_in_front_says() {
         let key = page_key("/", &[("host", "h"), ("x-forwarded-proto", "https")], &[]);
-        assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#"));
+        assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#1f."));
     }
 
     #[test]

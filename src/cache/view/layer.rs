@@ -1,6 +1,7 @@
 //! The layer: what is to be kept, for how long, and under which names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache as Memory;
 use tower::Layer;
@@ -10,7 +11,7 @@ use super::service::CachePageService;
 use super::store::Store;
 use super::verdict::Browser;
 use crate::cache::query::random_token;
-use crate::cache::{Cache, Ttl};
+use crate::cache::{Cache, Strategy, Ttl};
 
 /// How many URLs a process remembers the varying headers of. One that is forgotten costs a round trip.
 const LEARNED: u64 = 10_000;
@@ -21,6 +22,8 @@ pub struct CachePage {
     pub(super) ttl: Ttl,
     pub(super) browser: Browser,
     pub(super) parameters: QueryNames,
+    pub(super) digest: &'static str,
+    pub(super) patience: Duration,
     pub(super) pages: ViewCache,
 }
 
@@ -42,6 +45,22 @@ impl CachePage {
     #[must_use]
     pub fn vary_on_query(mut self, parameters: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.parameters = Some(parameters.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Names what makes the pages, such as a digest of their templates: pages that another build made differently are
+    /// not found. A purge is of both.
+    #[must_use]
+    pub fn digest(mut self, digest: &'static str) -> Self {
+        self.digest = digest;
+        self
+    }
+
+    /// Chooses how long another process's run of the view is waited for; by default as long as
+    /// [`CacheOptions::patience`](crate::cache::CacheOptions::patience).
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -79,6 +98,7 @@ impl<S> Layer<S> for CachePage {
 pub struct ViewCache {
     pub(super) store: Store,
     pub(super) prefix: Arc<str>,
+    strategy: Strategy,
 }
 
 impl ViewCache {
@@ -86,7 +106,14 @@ impl ViewCache {
     #[must_use]
     pub fn new(cache: &Cache) -> Self {
         let store = Store { cache: cache.counted_as("views"), learned: Memory::new(LEARNED) };
-        Self { store, prefix: "".into() }
+        Self { store, prefix: "".into(), strategy: Strategy::default() }
+    }
+
+    /// Chooses how a change becomes visible.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
     }
 
     /// Returns the pages of a prefix.
@@ -96,10 +123,28 @@ impl ViewCache {
         self
     }
 
-    /// Returns a layer that keeps answers among these pages for so long.
+    /// Returns a layer that keeps answers among these pages for so long; also those of which nobody is told that they
+    /// have changed.
     #[must_use]
     pub fn cache_page(&self, ttl: Ttl) -> CachePage {
-        CachePage { ttl, browser: Browser::default(), parameters: None, pages: self.clone() }
+        let patience = self.store.cache.patience();
+        let (browser, parameters, digest) = Default::default();
+        CachePage { ttl, browser, parameters, digest, patience, pages: self.clone() }
+    }
+
+    /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed) is
+    /// called after each change of what they show.
+    #[must_use]
+    pub fn cache_changing_page(&self) -> CachePage {
+        self.cache_page(self.strategy.ttl(self.store.cache.default_ttl()))
+    }
+
+    /// Makes a change of what the pages of a path show visible. To be called after the commit, and after the change has
+    /// become visible to the views.
+    pub async fn changed(&self, path: &str) {
+        if self.strategy != Strategy::Expire {
+            self.purge(path).await;
+        }
     }
 
     /// Lets nobody see any page of a path any more whose view began before: on all hosts, over http and https, with all

@@ -1,12 +1,20 @@
-//! What the layer did with a request, as `Cache-Status` says it (RFC 9211).
+//! What the layer did with a request and how long it took, as `Cache-Status` (RFC 9211) and `Server-Timing` say it.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use tokio::time::Instant;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+use super::order::Left;
+
+/// The field that says what caches did with a request.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The field that says where the time went, which a browser gives to scripts.
+pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What the layer did with a request. It is also among the extensions of every answer, for layers further out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +43,62 @@ pub enum Fwd {
     VaryMiss,
 }
 
+/// When a request came to the layer: among the request's extensions, for a view with a time limit. Others may have been
+/// waited for before it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival(pub Instant);
+
+/// How long a request has taken.
+#[derive(Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) arrival: Arrival,
+    /// Of that, the view.
+    pub(super) view: Option<Duration>,
+}
+
 impl Outcome {
-    /// Adds to the answer's `Cache-Status`, behind what caches further in have said.
-    pub(super) fn say(self, headers: &mut HeaderMap, extensions: &mut axum::http::Extensions) {
+    /// Adds to the answer's `Cache-Status`, behind what caches further in have said, and to its `Server-Timing`.
+    pub(super) fn say(self, timing: Timing, response: &mut Response) {
+        let headers = response.headers_mut();
         let value = HeaderValue::try_from(self.to_string());
         headers.append(CACHE_STATUS, value.expect("words, numbers and a reason of our own"));
-        extensions.insert(self);
+        let view = timing.view.unwrap_or_default();
+        let cache = timing.arrival.0.elapsed().saturating_sub(view);
+        let mut text = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(cache));
+        if timing.view.is_some() {
+            text += &format!(", view;dur={}", Milliseconds(view));
+        }
+        headers.append(SERVER_TIMING, HeaderValue::try_from(text).expect("words and numbers"));
+        if self.is_as_stored() {
+            let left = Left::of(response.headers());
+            response.extensions_mut().insert(left);
+        }
+        response.extensions_mut().insert(self);
+    }
+
+    /// Returns whether the answer is as it is stored, in the encoding that its receiver likes best.
+    #[must_use]
+    pub fn is_as_stored(&self) -> bool {
+        matches!(self, Self::Hit(_) | Self::Collapsed | Self::Stored(_))
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Collapsed => "shared",
+            Self::Stored(_) => "stored",
+            Self::Miss(_) => "miss",
+            Self::Bypass(_) | Self::Method => "bypass",
+        }
+    }
+}
+
+/// As `Server-Timing` has durations.
+struct Milliseconds(Duration);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2}", self.0.as_secs_f64() * 1000.0)
     }
 }
 

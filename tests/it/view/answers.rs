@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
+use axum::routing::get;
 use futures_util::stream;
-use tasklist::cache::view::{Browser, Outcome};
+use tasklist::cache::view::headers::{cache_control, never_cached};
+use tasklist::cache::view::{Browser, Outcome, cache_page};
 use tasklist::cache::{Cache, CacheOptions, Ttl};
 use tower::ServiceExt;
 
-use super::around;
-use super::site::{Site, View, numbered, with};
+use super::site::{MINUTE, Site, View, numbered, with};
+use super::{Answer, around, ask};
 use crate::support::backends::Store;
 use crate::support::eventually;
 
@@ -34,7 +37,9 @@ pub async fn a_hit_is_the_answer_again_with_status_headers_and_bytes(store: &Sto
     let site = Site::new(store, view);
     let (fresh, mut hit) = (site.get("/").await, site.get("/").await);
     hit.is_hit();
-    hit.headers.insert("cache-status", fresh.headers["cache-status"].clone());
+    for of_one_answer in ["cache-status", "server-timing"] {
+        hit.headers.insert(of_one_answer, fresh.headers[of_one_answer].clone());
+    }
     assert_eq!((hit.status, &hit.headers, &hit.body), (fresh.status, &fresh.headers, &fresh.body));
     assert_eq!(hit.headers.get_all("x-twice").iter().count(), 2);
 }
@@ -177,7 +182,9 @@ pub async fn headers_of_one_connection_are_not_stored(store: &Store) {
     site.get("/").await.is_stored();
     let hit = site.get("/").await;
     let seen = ["connection", "x-hop", "server-timing", "x-kept"].map(|name| hit.header(name));
-    assert_eq!(seen, ["", "", "", "1"]);
+    assert_eq!(seen[..2], ["", ""]);
+    assert!(seen[2].starts_with("cache;desc=\"hit\""), "only of this answer: {seen:?}");
+    assert_eq!(seen[3], "1");
 }
 
 pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
@@ -299,4 +306,52 @@ pub async fn what_a_cache_further_in_said_stays_in_front(store: &Store) {
     let hit = site.get("/").await;
     assert_eq!(all(&hit), 1, "it was said of another answer");
     hit.is_hit();
+}
+
+pub async fn an_answer_says_where_its_time_went(store: &Store) {
+    let site = Site::new(store, numbered(&[]));
+    let words = |answer: &Answer| -> Vec<String> {
+        let timing = answer.header("server-timing");
+        timing.split(", ").map(|entry| entry.rsplit_once(";dur=").unwrap().0.to_owned()).collect()
+    };
+    let built = site.get("/").await;
+    assert_eq!(words(&built), ["cache;desc=\"stored\"", "view"]);
+    assert_eq!(words(&site.get("/").await), ["cache;desc=\"hit\""]);
+    assert_eq!(words(&site.ask(Method::POST, "/", &[]).await), ["cache;desc=\"bypass\"", "view"]);
+    let private = Site::new(store, numbered(&[("cache-control", "private")]));
+    assert_eq!(words(&private.get("/private").await), ["cache;desc=\"miss\"", "view"]);
+    let (held, first) = site.begin_held("/held").await;
+    let second = site.begin_in_line("/held").await;
+    held.end(1);
+    first.answer().await;
+    assert_eq!(words(&second.answer().await), ["cache;desc=\"shared\""]);
+    let milliseconds: f64 = built.header("server-timing").rsplit_once('=').unwrap().1.parse().unwrap();
+    assert!(milliseconds >= 0.0);
+}
+
+pub async fn a_layer_over_a_router_keeps_what_its_views_may_not(store: &Store) {
+    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let site = Router::new()
+        .route("/public", get(async || "public"))
+        .route("/private", get(async || "private").layer(cache_control([("private", None)])))
+        .route("/never", get(async || "never").layer(never_cached()))
+        .layer(cache_page(&cache, MINUTE));
+    for path in ["/public", "/private", "/never", "/nowhere"] {
+        ask(&site, Method::GET, path, &[]).await;
+    }
+    ask(&site, Method::GET, "/public", &[]).await.is_hit();
+    ask(&site, Method::GET, "/private", &[]).await.is("fwd=miss; detail=\"private\"");
+    ask(&site, Method::GET, "/never", &[]).await.is("fwd=miss; detail=\"private\"");
+    ask(&site, Method::GET, "/nowhere", &[]).await.is("fwd=miss; detail=\"status-404\"");
+}
+
+pub async fn a_view_that_is_never_cached_says_so_to_everybody(store: &Store) {
+    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let view = get(async || "fresh").layer(never_cached());
+    let site = Router::new().route("/", view).layer(cache_page(&cache, MINUTE));
+    for _ in 0..2 {
+        let answer = ask(&site, Method::GET, "/", &[]).await;
+        let told = "max-age=0, no-cache, no-store, must-revalidate, private";
+        assert_eq!((answer.header("cache-control"), answer.header("etag")), (told, ""));
+    }
 }

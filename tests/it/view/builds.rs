@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse;
 use futures_util::future::join_all;
+use tasklist::cache::view::Arrival;
+use tasklist::cache::{Cache, CacheOptions};
 
 use super::site::{Asked, Site, View, echoing, numbered, with};
 use crate::support::backends::Store;
@@ -127,4 +131,33 @@ pub async fn other_methods_do_not_wait(store: &Store) {
     site.ask(Method::POST, "/", &[]).await.is("fwd=method").says("run 2");
     held.end(1);
     first.answer().await.is_stored();
+}
+
+pub async fn a_view_knows_since_when_its_visitor_waits(store: &Store) {
+    let view = View::new(|run, request| {
+        let Arrival(arrival) = request.extensions().get().copied().expect("the layer says so");
+        let status = if run == 1 { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        (status, arrival.elapsed().as_millis().to_string()).into_response()
+    });
+    let site = Site::new(store, view);
+    let (held, first) = site.begin_held("/").await;
+    let second = site.begin_in_line("/").await;
+    let waited = Duration::from_millis(100);
+    tokio::time::sleep(waited).await;
+    held.end(1);
+    assert_eq!(first.answer().await.status, StatusCode::BAD_GATEWAY);
+    let second = second.answer().await;
+    assert!(second.body.parse::<u128>().unwrap() >= waited.as_millis(), "{second:?}");
+}
+
+pub async fn another_process_is_waited_for_as_long_as_the_route_says(store: &Store) {
+    let view = numbered(&[]);
+    let [site, other] = [&store.backend, &store.other].map(|backend| {
+        let cache = Cache::over(backend.clone(), CacheOptions::default());
+        Site::over(cache, view.clone(), |layer| layer.patience(Duration::from_millis(200)))
+    });
+    let (held, first) = site.begin_held("/").await;
+    other.get("/").await.is_stored().says("run 2");
+    held.end(1);
+    first.answer().await.is_stored().says("run 1");
 }

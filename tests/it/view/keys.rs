@@ -1,9 +1,10 @@
 //! What is the same page, and what is another.
 
 use axum::Router;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::routing::get;
 use tasklist::cache::view::cache_page;
+use tasklist::cache::view::headers::vary_on_headers;
 use tasklist::cache::{Cache, CacheOptions};
 
 use super::ask;
@@ -190,4 +191,26 @@ pub async fn head_of_a_page_that_varies_is_found(store: &Store) {
     site.ask(Method::HEAD, "/", &[("x-a", "2")]).await.is_hit();
     site.ask(Method::HEAD, "/", &[("x-a", "1")]).await.is_hit();
     site.ask(Method::HEAD, "/", &[("x-a", "3")]).await.is_stored();
+}
+
+pub async fn pages_of_another_build_are_not_found(store: &Store) {
+    let view = numbered(&[]);
+    let [old, new] = ["1f", "2e"].map(|digest| Site::with(store, view.clone(), |layer| layer.digest(digest)));
+    old.get("/").await.is_stored().says("run 1");
+    new.get("/").await.is_stored().says("run 2");
+    old.get("/").await.is_hit().says("run 1");
+    new.get("/").await.is_hit().says("run 2");
+}
+
+pub async fn a_view_that_varies_on_cookies_has_a_page_for_each(store: &Store) {
+    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let view = get(async |headers: HeaderMap| format!("{:?}", headers.get("cookie")));
+    let site =
+        Router::new().route("/", view).layer(vary_on_headers(["Cookie"])).layer(cache_page(&cache, MINUTE));
+    for cookie in ["a=1", "a=2"] {
+        ask(&site, Method::GET, "/", &[("cookie", cookie)]).await.is_stored();
+        let hit = ask(&site, Method::GET, "/", &[("cookie", cookie)]).await;
+        assert!(hit.is_hit().body.contains(cookie));
+    }
+    ask(&site, Method::GET, "/", &[]).await.is_stored().says("None");
 }

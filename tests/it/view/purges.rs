@@ -1,6 +1,7 @@
 //! What a purge promises: nobody who asks after it sees what was begun before it.
 
-use tasklist::cache::Key;
+use tasklist::cache::view::ViewCache;
+use tasklist::cache::{Cache, CacheOptions, Key, Strategy};
 
 use super::site::{Site, View, echoing, numbered, with};
 use crate::support::backends::Store;
@@ -128,4 +129,33 @@ pub async fn clearing_the_cache_forgets_everything(store: &Store) {
     site.get("/").await.is_stored();
     site.cache.clear().await;
     site.get("/").await.is_stored().says("run 2");
+}
+
+pub async fn a_purge_covers_the_pages_of_another_build(store: &Store) {
+    let view = numbered(&[]);
+    let [old, new] = ["1f", "2e"].map(|digest| Site::with(store, view.clone(), |layer| layer.digest(digest)));
+    old.get("/").await.is_stored();
+    new.pages.purge("/").await;
+    old.get("/").await.is_stored().says("run 2");
+}
+
+pub async fn a_change_leaves_pages_that_are_left_to_expire(store: &Store) {
+    let site = Site::new(store, numbered(&[]));
+    site.get("/").await.is_stored();
+    pages(store, Strategy::Expire).changed("/").await;
+    site.get("/").await.is_hit();
+}
+
+pub async fn a_change_purges_pages_of_every_other_strategy(store: &Store) {
+    let site = Site::new(store, numbered(&[]));
+    for strategy in [Strategy::Delete, Strategy::Rotate, Strategy::Update] {
+        site.get("/").await.is_stored();
+        pages(store, strategy).changed("/").await;
+    }
+    site.get("/").await.is_stored().says("run 4");
+}
+
+/// The pages as another process has them.
+fn pages(store: &Store, strategy: Strategy) -> ViewCache {
+    ViewCache::new(&Cache::over(store.other.clone(), CacheOptions::default())).strategy(strategy)
 }

@@ -1,9 +1,19 @@
 //! What only a server shows: its outage, its keys, and how often it is asked.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::Method;
+use axum::routing::get;
+use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::memcached;
+use tasklist::cache::view::headers::vary_on_headers;
+use tasklist::cache::view::{CachePage, cache_page, watch_order};
 use tasklist::cache::{Cache, CacheOptions};
 
-use super::site::{Site, echoing};
+use super::ask;
+use super::site::{MINUTE, Site, echoing};
 use crate::support::backends::options;
 use crate::support::memcached::Memcached;
 use crate::support::proxy::Proxy;
@@ -93,4 +103,40 @@ async fn what_is_not_an_entry_of_ours_is_a_miss() {
     memcached.client().set("view.generation:/x#", "set by hand", 0).unwrap();
     site.get_with("/x", &[("host", "h")]).await.is_stored().says("run 3 for none");
     site.get_with("/x", &[("host", "h")]).await.is_hit();
+}
+
+#[tokio::test]
+async fn a_layer_that_stands_in_the_wrong_place_is_told_once() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let cache = Cache::new(Locmem::new(), CacheOptions::default());
+    let site = |order: fn(Router, CachePage) -> Router| {
+        order(Router::new().route("/", get(async || "page")), cache_page(&cache, MINUTE)).layer(watch_order())
+    };
+    let right = site(|views, page| views.layer(vary_on_headers(["Cookie"])).layer(page));
+    let wrong = site(|views, page| views.layer(page.key_prefix("wrong")).layer(vary_on_headers(["Cookie"])));
+    for (site, expected) in [(right, 0), (wrong, 1)] {
+        for _ in 0..3 {
+            ask(&site, Method::GET, "/", &[]).await;
+        }
+        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let warning = "a cached page got `Vary: Cookie` from a layer outside the view cache";
+        assert_eq!(told.matches(warning).count(), expected, "{told}");
+    }
+}
+
+/// What has been logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

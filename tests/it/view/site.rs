@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{Answer, around, ask};
 use crate::support::backends::Store;
+use crate::support::eventually;
 
 pub const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -121,6 +122,15 @@ impl Site {
     pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> Asked {
         let site = self.clone();
         Asked(tokio::spawn(async move { site.get_with(target, headers).await }))
+    }
+
+    /// As [`begin`](Self::begin), and waits until it has found nothing, and so waits for whoever builds the page.
+    pub async fn begin_in_line(&self, target: &'static str) -> Asked {
+        let misses = || self.cache.stats().iter().map(|stats| stats.misses).sum::<u64>();
+        let before = misses();
+        let asked = self.begin(target, &[]);
+        eventually("it has found nothing", async || misses() > before).await;
+        asked
     }
 
     /// Begins a request whose run waits to be ended. Later runs do not wait.
