@@ -10,30 +10,51 @@ use sha2::{Digest, Sha256};
 
 const TEMPLATES: &str = "templates";
 
+/// Named in the pages by a hash of their content.
+const ASSETS: &str = "static";
+
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=migrations");
-    println!("cargo:rerun-if-changed=static");
+    println!("cargo:rerun-if-changed={ASSETS}");
     println!("cargo:rerun-if-changed={TEMPLATES}");
-    let digests = PathBuf::from(env::var("OUT_DIR")?).join("digests.rs");
-    Ok(fs::write(digests, digest_of("tasks/_row.html", "TASK_ROW")?)?)
+    let digests = [
+        digest_of("TASK_ROW", &["tasks/_row.html"], &[])?,
+        digest_of("INDEX_PAGE", &["index.html", "tasks/_row.html"], &assets()?)?,
+        digest_of("API_CALLS_PAGE", &["api_calls.html"], &assets()?)?,
+    ];
+    Ok(fs::write(PathBuf::from(env::var("OUT_DIR")?).join("digests.rs"), digests.concat())?)
 }
 
-/// Returns a constant that changes with a template and with all that it includes or extends.
-fn digest_of(template: &str, name: &str) -> Result<String, Box<dyn Error>> {
+fn assets() -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut paths =
+        fs::read_dir(ASSETS)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Returns a constant that changes with templates, with all that they include or extend, and with files beside them.
+fn digest_of(name: &str, templates: &[&str], files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
     let mut digest = Sha256::new();
-    for path in with_all_it_needs(template)? {
-        digest.update(fs::read(Path::new(TEMPLATES).join(path))?);
+    for template in templates {
+        for path in with_all_it_needs(template)? {
+            digest.update(fs::read(Path::new(TEMPLATES).join(path))?);
+            digest.update([0]);
+        }
+    }
+    for path in files {
+        digest.update(fs::read(path)?);
         digest.update([0]);
     }
     let mut hex = String::new();
     for byte in &digest.finalize()[..4] {
         write!(hex, "{byte:02x}")?;
     }
-    Ok(format!(
-        "/// Of `{template}` and all that it includes or extends.\npub const {name}: &str = \"{hex}\";\n"
-    ))
+    let list = templates.join("`, `");
+    let besides = if files.is_empty() { "" } else { ", and of the assets" };
+    let text = format!("/// Of `{list}` and all that they include or extend{besides}.\n");
+    Ok(format!("{text}pub const {name}: &str = \"{hex}\";\n"))
 }
 
 fn with_all_it_needs(template: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {

@@ -11,6 +11,7 @@ use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredential
 use crate::cache::backend::memcached::Memcached;
 use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
+use crate::cache::view::ViewCache;
 use crate::cache::{Cache, CacheOptions, Key, Ttl};
 use crate::config::cache::BackendConfig;
 use crate::config::{Config, ServerConfig};
@@ -30,6 +31,8 @@ pub struct AppState {
     pub list: CachedQuery<TaskList>,
     /// The list's rows, rendered.
     pub rows: Fragments,
+    /// Whole pages.
+    pub pages: ViewCache,
     /// The service that `/apicalls` asks.
     pub upstream: Upstream,
     /// Changes under way, which are ended before the process does.
@@ -55,6 +58,7 @@ impl AppState {
         Ok(Self {
             db,
             list: CachedQuery::new(&cache, key, config.cache.strategy),
+            pages: ViewCache::new(&cache).strategy(config.cache.strategy),
             rows: Fragments::new(&cache, "task-fragment", digest::TASK_ROW, Ttl::Never),
             upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),

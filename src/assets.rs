@@ -1,4 +1,4 @@
-//! Style sheet and icon: embedded, under names that carry a hash of their content, so that a browser keeps them for
+//! Style sheet, script and icon: embedded, under names that carry a hash of their content, so that a browser keeps them for
 //! good and a new build is seen at once.
 
 use std::sync::LazyLock;
@@ -45,6 +45,7 @@ impl Asset {
 fn content_type(extension: &str) -> &'static str {
     match extension {
         "css" => "text/css; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
         "svg" => "image/svg+xml",
         _ => "application/octet-stream",
     }

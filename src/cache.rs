@@ -218,6 +218,11 @@ impl Cache {
         self.backend().check().await
     }
 
+    /// Returns how long another process's build is waited for.
+    fn patience(&self) -> Duration {
+        self.shared.options.patience
+    }
+
     fn backend(&self) -> &Arc<dyn Backend> {
         &self.shared.backend
     }

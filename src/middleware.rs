@@ -9,29 +9,30 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{Response, StatusCode};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Extensions, Response, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tracing::{Span, info, info_span};
 
 use crate::app::AppState;
+use crate::cache::view::{Outcome, watch_order};
 
 /// Of a whole request, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// On every answer. Everything comes from this site and nothing from elsewhere, no script, no inline style, in
-/// nobody's frame.
+/// On every answer. Everything comes from this site and nothing from elsewhere, nothing inline, in nobody's frame.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'",
         ),
     ),
@@ -52,8 +53,8 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
         ServiceBuilder::new()
             // Outside compression, which is not begun for what the browser has already.
             .layer(from_fn(conditional::evaluate))
-            // Outside the error pages, which are compressed as well.
-            .layer(CompressionLayer::new())
+            // Outside the error pages, which are compressed as well. Cached pages come compressed already.
+            .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(is_not_cached)))
             // Outside all that can refuse a request, so that every refusal is a page in the site's look.
             .layer(from_fn_with_state(state.server.debug, error_pages::render))
             // Outside the layers below, whose panics it catches too.
@@ -64,9 +65,13 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             // Before the body is read.
             .layer(CsrfLayer::new())
             .layer(from_fn(body_limit::check))
-            // The innermost: pages are tagged as they are rendered.
+            // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
     )
+}
+
+fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    !extensions.get::<Outcome>().is_some_and(Outcome::is_as_stored)
 }
 
 /// Puts the layers around everything, the probes included.
@@ -81,7 +86,13 @@ pub(crate) fn outer(all: Router<AppState>) -> Router<AppState> {
         })
         // A failure is a status like any other; its cause is logged by the error pages.
         .on_failure(());
-    all.layer(ServiceBuilder::new().layer(log).layer(from_fn(security_headers)))
+    all.layer(
+        ServiceBuilder::new()
+            .layer(log)
+            // Inside the log, whose lines name the request; outside all that sets a header that matters here.
+            .layer(watch_order())
+            .layer(from_fn(security_headers)),
+    )
 }
 
 async fn security_headers(request: Request, next: Next) -> axum::response::Response {

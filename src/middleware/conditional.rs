@@ -14,16 +14,19 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 
 use crate::cache::view::headers::{etag, has_directive};
+use crate::cache::view::{CACHE_STATUS, SERVER_TIMING};
 use crate::error::Error;
 
-/// What a 304 keeps of the answer it stands for.
-const KEPT: [HeaderName; 8] = [
+/// What a 304 keeps of the answer it stands for. Django keeps the same, but for what says where the answer came from.
+const KEPT: [HeaderName; 10] = [
+    CACHE_STATUS,
     header::CACHE_CONTROL,
     header::CONTENT_LOCATION,
     header::DATE,
     header::ETAG,
     header::EXPIRES,
     header::LAST_MODIFIED,
+    SERVER_TIMING,
     header::SET_COOKIE,
     header::VARY,
 ];

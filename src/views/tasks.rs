@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Query, State};
+use axum::extract::{Extension, FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
+use crate::cache::view::{Arrival, ViewCache};
 use crate::db::{self, Database};
 use crate::error::Error;
 use crate::tasks::{self, InvalidName, Page, Task, TaskList, TaskName};
@@ -54,10 +55,11 @@ pub async fn index(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
     State(rows): State<Fragments>,
+    Extension(Arrival(arrival)): Extension<Arrival>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<IndexPage, Error> {
     let number = query.map_or(1, |Query(query)| query.number());
-    let page = read_page(&db, &list, number).await?;
+    let page = read_page(&db, &list, arrival, number).await?;
     Ok(IndexPage { rows: render(&rows, &page).await, page, name: String::new(), problem: None })
 }
 
@@ -70,6 +72,7 @@ pub async fn add(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
     State(rows): State<Fragments>,
+    State(pages): State<ViewCache>,
     State(changes): State<TaskTracker>,
     form: AddTask,
 ) -> Result<Response, Error> {
@@ -78,9 +81,9 @@ pub async fn add(
         Err(problem) => return refuse(&db, &list, &rows, form.name, problem).await,
     };
     to_the_end(&changes, async move {
-        let task = settle(tasks::add(&db, &name).await, &list).await?;
+        let task = settle(tasks::add(&db, &name).await, &list, &pages).await?;
         tracing::info!(task.id, "task added");
-        Ok(show_change(&db, &list, task.id).await)
+        Ok(show_change(&db, &list, &pages, task.id).await)
     })
     .await
 }
@@ -94,32 +97,39 @@ pub async fn remove(
     State(db): State<Database>,
     State(list): State<CachedQuery<TaskList>>,
     State(rows): State<Fragments>,
+    State(pages): State<ViewCache>,
     State(changes): State<TaskTracker>,
     form: RemoveTask,
 ) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
     to_the_end(&changes, async move {
-        let Some(task) = settle(tasks::remove(&db, id).await, &list).await? else {
+        let Some(task) = settle(tasks::remove(&db, id).await, &list, &pages).await? else {
             return Ok(show(&db, id).await);
         };
         rows.delete(&row_of(&task)).await;
         tracing::info!(task.id = id, "task removed");
-        Ok(show_change(&db, &list, id).await)
+        Ok(show_change(&db, &list, &pages, id).await)
     })
     .await
 }
 
 /// Passes on what came of a write. One that got no answer may have happened, and then the cached list is old.
-async fn settle<T>(result: Result<T, db::Error>, list: &CachedQuery<TaskList>) -> Result<T, Error> {
+async fn settle<T>(
+    result: Result<T, db::Error>,
+    list: &CachedQuery<TaskList>,
+    pages: &ViewCache,
+) -> Result<T, Error> {
     if result.as_ref().is_err_and(db::Error::is_transient) {
         list.forget().await;
+        pages.changed("/").await;
     }
     Ok(result?)
 }
 
 /// Makes a change visible and leads to where it can be seen. It is done by now, so nothing here can fail the request.
-async fn show_change(db: &Database, list: &CachedQuery<TaskList>, id: i64) -> Response {
+async fn show_change(db: &Database, list: &CachedQuery<TaskList>, pages: &ViewCache, id: i64) -> Response {
     list.changed(async || tasks::all(db).await).await;
+    pages.changed("/").await;
     show(db, id).await
 }
 
@@ -137,14 +147,19 @@ async fn refuse(
     name: String,
     problem: InvalidName,
 ) -> Result<Response, Error> {
-    let page = read_page(db, list, 1).await?;
+    let page = read_page(db, list, Instant::now(), 1).await?;
     let form = IndexPage { rows: render(rows, &page).await, page, name, problem: Some(problem.to_string()) };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 
-async fn read_page(db: &Database, list: &CachedQuery<TaskList>, number: usize) -> Result<Page, Error> {
+async fn read_page(
+    db: &Database,
+    list: &CachedQuery<TaskList>,
+    arrival: Instant,
+    number: usize,
+) -> Result<Page, Error> {
     // Whoever waits for another's query must not wait for a query of their own as well.
-    let deadline = Instant::now() + db.patience();
+    let deadline = arrival + db.patience();
     let list = timeout_at(deadline, list.get_or_set(async || tasks::all(db).await));
     match list.await.unwrap_or(Err(db::Error::Timeout))? {
         TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),

@@ -12,9 +12,10 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::app::App;
+use crate::support::app::{App, Settings};
 use crate::support::http;
 use crate::support::process::{Process, find};
+use crate::support::upstream::{Reply, Upstream};
 use crate::support::wait_until;
 
 /// A browser window, and the driver that moves it.
@@ -193,4 +194,25 @@ async fn a_reload_is_told_that_nothing_has_changed_or_shows_what_has() {
     app.add("New").await;
     browser.client.refresh().await.unwrap();
     browser.assert_texts("td.name", &["Old", "New"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_page_says_where_it_came_from() {
+    let upstream = Upstream::start(|_, _| Reply::ok("{\"hello\": \"world\"}")).await;
+    let app = Settings::new().with("API_URL", &upstream.url()).serve();
+    let browser = Browser::open(false).await;
+    for (path, picture) in [("", "origin.png"), ("apicalls", "api-call.png")] {
+        browser.client.goto(&format!("{}{path}", app.url)).await.unwrap();
+        let built = browser.texts("#origin").await.unwrap().concat();
+        assert!(
+            built.starts_with("Built for you in ") && built.ends_with("in the cache from now on."),
+            "{built}"
+        );
+        browser.client.refresh().await.unwrap();
+        let cached = browser.texts("#origin").await.unwrap().concat();
+        assert!(cached.starts_with("From the cache, in "), "{cached}");
+        browser.screenshot(picture).await;
+    }
+    browser.client.goto(&format!("{}nowhere", app.url)).await.unwrap();
+    assert_eq!(browser.texts("#origin").await.unwrap().concat(), "", "of a page that no cache was asked for");
 }

@@ -240,7 +240,10 @@ async fn processes_share_the_cached_list_and_check_looks_at_it() {
         one.get("/").await.assert_lists(["From the other"]);
         let check = settings.run(&["check"]);
         let said = String::from_utf8(check.stdout).unwrap();
-        assert!(check.status.success() && said.contains(", 2 entries ("), "the list and its row: {said}");
+        assert!(
+            check.status.success() && said.contains(", 5 entries ("),
+            "the list and its row, a page of each and their generation: {said}"
+        );
     }
 }
 

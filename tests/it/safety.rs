@@ -72,7 +72,10 @@ async fn every_answer_carries_the_security_headers() {
     let app = App::start();
     for page in [app.get("/").await, app.get("/nowhere").await, app.get("/healthz").await] {
         let policy = page.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'"),
+            "{policy}"
+        );
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(page.header("x-frame-options"), Some("DENY"));
         assert_eq!(page.header("referrer-policy"), Some("same-origin"));

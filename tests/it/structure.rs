@@ -18,7 +18,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("src/upstream", &["crate::cache", "axum", "askama"]),
     ("src/views", &["CACHE_CONTROL", "cache-control", "sqlx", "crate::cache::backend", ".layer("]),
     ("src/templates", &["sqlx", "crate::cache", "crate::db"]),
-    ("src/router", &[".layer("]),
+    ("src/router", &["ServiceBuilder", "from_fn"]),
     ("src/", &["todo!(", "unimplemented!(", "#[ignore"]),
 ];
 
@@ -36,7 +36,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("backend::memcache", &["src/app.rs", "src/cache/backend/memcache"]),
     ("reqwest", &["src/upstream.rs", "src/config/api.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
-    (".layer(", &["src/middleware.rs"]),
+    (".layer(", &["src/middleware.rs", "src/router.rs"]),
     ("sqlx::", &["src/db", "src/tasks.rs", "src/config/database.rs", "src/config/log.rs"]),
 ];
 

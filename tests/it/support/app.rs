@@ -150,6 +150,11 @@ impl App {
         Page::read(self.request("GET", path)).await
     }
 
+    /// As [`get`](Self::get), under the name that the router in front of all processes has.
+    pub async fn get_from(&self, host: &str, path: &str) -> Page {
+        Page::read(self.request("GET", path).header("host", host)).await
+    }
+
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Page {
         Page::read(self.request("POST", path).form(form)).await
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use percent_encoding::percent_decode_str;
 use tempfile::TempDir;
 
 use super::process::{Process, find};
@@ -86,7 +87,14 @@ impl Memcached {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
         let lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| line != "END");
-        lines.filter_map(|line| Some(line.strip_prefix("key=")?.split_once(' ')?.0.to_owned())).collect()
+        let keys = lines.filter_map(|line| Some(line.strip_prefix("key=")?.split_once(' ')?.0.to_owned()));
+        keys.map(|key| percent_decode_str(&key).decode_utf8().unwrap().into_owned()).collect()
+    }
+
+    /// Removes all keys that contain `mark`, as an eviction might, and returns how many.
+    pub fn evict(&self, mark: &str) -> usize {
+        let keys = self.keys().into_iter().filter(|key| key.contains(mark));
+        keys.filter(|key| self.client().delete(key).unwrap()).count()
     }
 
     /// One of memcached's own counters, such as `get_hits`.

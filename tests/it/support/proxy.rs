@@ -1,8 +1,8 @@
 //! A TCP proxy that can hold a message on its way to the server, so that a test decides when it arrives, if ever.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,8 +14,11 @@ pub struct Proxy {
     orders: watch::Sender<Orders>,
     held: Arc<watch::Sender<usize>>,
     accepted: Arc<AtomicUsize>,
-    messages: Arc<AtomicUsize>,
+    messages: Messages,
 }
+
+/// All that has come from clients.
+type Messages = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// What the connections are to do.
 #[derive(Clone, Copy, Default)]
@@ -65,7 +68,12 @@ impl Proxy {
 
     /// How often something has come from clients so far: what one write sends comes at once, up to 64 KiB.
     pub fn messages(&self) -> usize {
-        self.messages.load(Ordering::SeqCst)
+        self.messages_with("")
+    }
+
+    /// How often something that contains `mark` has come from clients.
+    pub fn messages_with(&self, mark: &str) -> usize {
+        self.messages.lock().unwrap().iter().filter(|message| contains(message, mark)).count()
     }
 
     /// Waits until something is held.
@@ -89,7 +97,7 @@ struct Connection {
     number: usize,
     orders: watch::Receiver<Orders>,
     held: Arc<watch::Sender<usize>>,
-    messages: Arc<AtomicUsize>,
+    messages: Messages,
 }
 
 impl Connection {
@@ -101,7 +109,7 @@ impl Connection {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
             let message = &buffer[..length];
-            self.messages.fetch_add(1, Ordering::SeqCst);
+            self.messages.lock().unwrap().push(message.to_vec());
             self.wait_until_allowed(message).await;
             if self.orders.borrow().unanswered.is_some_and(|mark| contains(message, mark)) {
                 is_mute.store(true, Ordering::SeqCst);
