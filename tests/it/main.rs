@@ -20,6 +20,7 @@ mod deploy;
 mod fragments;
 mod handle;
 mod memcached;
+mod model;
 mod pages;
 mod safety;
 mod structure;
