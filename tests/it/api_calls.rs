@@ -100,7 +100,8 @@ async fn the_list_leads_to_the_answer_and_the_answer_to_itself_and_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_first_visitors_of_two_processes_make_one_call() {
-    let slow = Duration::from_secs(1);
+    // Longer than a process waits for what another reads from the database.
+    let slow = Duration::from_secs(4);
     let upstream = Upstream::start(move |_, _| Reply::Late(slow, response("200 OK", "hello"))).await;
     let memcached = Memcached::start();
     let settings = with_memcached(&upstream, &memcached);

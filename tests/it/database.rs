@@ -48,6 +48,24 @@ async fn a_database_that_hangs_or_dies_is_a_503_and_comes_back_without_a_restart
     assert!(app.get("/").await.tasks().contains(&"Safe".to_owned()));
 }
 
+#[tokio::test]
+async fn who_has_waited_for_another_waits_the_less_for_the_database() {
+    let postgres = Postgres::start();
+    let database = postgres.database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    postgres.hang();
+    let ask = async || {
+        let page = app.get("/").await;
+        page.assert_error(503, "Back in a moment");
+        let timing = page.header("server-timing").unwrap().to_owned();
+        timing.rsplit_once("view;dur=").unwrap().1.parse::<f64>().unwrap()
+    };
+    let mut in_view: [f64; 3] = tokio::join!(ask(), ask(), ask()).into();
+    in_view.sort_by(f64::total_cmp);
+    assert!(in_view[1] < in_view[2] * 0.8, "one asks the database, the others wait for it: {in_view:?}");
+    postgres.go_on();
+}
+
 // The proxy runs while the app is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_were_cut_without_a_word_are_replaced() {
