@@ -94,6 +94,7 @@ mod stats;
 mod strategy;
 mod ttl;
 mod verbs;
+pub mod version;
 pub mod view;
 
 use std::fmt;

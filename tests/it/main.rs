@@ -18,6 +18,7 @@ mod conditional;
 mod database;
 mod deploy;
 mod fragments;
+mod gate;
 mod handle;
 mod memcached;
 mod model;

@@ -11,6 +11,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
         &["crate::tasks", "crate::templates", "crate::views", "crate::config", "crate::app", "crate::db"],
     ),
     ("src/cache", &["axum", "http::", "askama", "sqlx"]),
+    ("src/cache/version", &["crate::", "tasks", "Stamp", "sqlx"]),
     ("src/memcached", &["crate::", "axum"]),
     ("src/memcached/protocol", &["async", "tokio", "Instant", "SystemTime", "std::net", "std::io"]),
     ("src/tasks", &["crate::cache", "axum", "askama"]),

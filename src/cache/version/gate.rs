@@ -1,0 +1,183 @@
+//! The gate: who asks which version is current waits for a query that was sent after.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::PoisonError;
+use std::task::Poll;
+
+use super::sync::{Arc, Mutex, MutexGuard, spawn, watch};
+
+/// Asks an origin for the current version `S` of its data, once for all who want to know it at the same time. Cheap to
+/// clone. What it promises, and why, is said in [its module](super).
+pub struct Gate<S, E>(Arc<Shared<S, E>>);
+
+/// What the gate has done since it was made. Queries per call say what it saves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateStats {
+    /// Calls that have begun.
+    pub calls: u64,
+    /// Queries that were sent.
+    pub queries: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+}
+
+/// There is no answer: the query has panicked, or the runtime has ended that it ran on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the query for the current version was not answered")]
+pub struct Lost;
+
+struct Shared<S, E> {
+    query: Box<dyn Fn() -> Query<S, E> + Send + Sync>,
+    state: Mutex<State<S, E>>,
+}
+
+type Query<S, E> = Pin<Box<dyn Future<Output = Result<S, E>> + Send>>;
+
+/// All who wait for the same query: a seat is a receiver, which costs nothing to leave.
+type Round<S, E> = watch::Sender<Option<Result<S, E>>>;
+
+struct State<S, E> {
+    /// The round whose query has not been sent, if anybody wants it.
+    gathering: Option<Round<S, E>>,
+    has_runner: bool,
+    stats: GateStats,
+}
+
+/// Sends the queries, one after the other, while anybody waits.
+struct Runner<S, E> {
+    shared: Arc<Shared<S, E>>,
+    has_ended: bool,
+}
+
+impl<S, E> Gate<S, E>
+where
+    S: Clone + Send + Sync + 'static,
+    E: From<Lost> + Clone + Send + Sync + 'static,
+{
+    /// Makes a gate of the query, which nothing is asked of yet. What bounds the time that a query takes is its own
+    /// affair, and what bounds that of a call is twice as long: the rest of the query under way, and its own.
+    pub fn new<F>(query: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<S, E>> + Send + 'static,
+    {
+        let state = State { gathering: None, has_runner: false, stats: GateStats::default() };
+        let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
+        Self(Arc::new(Shared { query, state: Mutex::new(state) }))
+    }
+
+    /// Returns the version that a query has told that was sent after this call began.
+    ///
+    /// # Errors
+    ///
+    /// Those of that very query; [`Lost`] if it panicked.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any point. The query goes on for the others, and is not sent for nobody.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn current(&self) -> Result<S, E> {
+        // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
+        // another may ask, which is later still; but not again and again.
+        for _ in 0..2 {
+            let mut seat = self.take_seat();
+            if let Ok(answer) = seat.wait_for(Option::is_some).await {
+                return answer.clone().expect("it was waited for");
+            }
+        }
+        Err(Lost.into())
+    }
+
+    /// Returns what it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> GateStats {
+        self.0.state().stats
+    }
+
+    /// Takes a seat in the round that gathers, and sees to it that somebody sends its query.
+    fn take_seat(&self) -> watch::Receiver<Option<Result<S, E>>> {
+        let mut state = self.0.state();
+        state.stats.calls += 1;
+        let seat = state.gathering.get_or_insert_with(|| watch::Sender::new(None)).subscribe();
+        let needs_runner = !state.has_runner;
+        state.has_runner = true;
+        drop(state);
+        if needs_runner {
+            spawn(Runner { shared: Arc::clone(&self.0), has_ended: false }.run());
+        }
+        seat
+    }
+}
+
+impl<S, E> Runner<S, E>
+where
+    S: Send + Sync,
+    E: From<Lost> + Send + Sync,
+{
+    async fn run(mut self) {
+        while let Some(round) = self.close_round() {
+            // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
+            let answer = unless_it_panics(&self.shared.query).await;
+            if answer.is_err() {
+                self.shared.state().stats.failures += 1;
+            }
+            round.send_replace(Some(answer));
+        }
+    }
+
+    /// Takes the round that has gathered, or ends if nobody waits any more.
+    fn close_round(&mut self) -> Option<Round<S, E>> {
+        let mut state = self.shared.state();
+        let round = state.gathering.take().filter(|round| round.receiver_count() > 0);
+        match round {
+            Some(_) => state.stats.queries += 1,
+            None => (state.has_runner, self.has_ended) = (false, true),
+        }
+        round
+    }
+}
+
+/// A runner that is dropped before its end leaves the place to the next, which those who wait send for.
+impl<S, E> Drop for Runner<S, E> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let mut state = self.shared.state();
+            state.has_runner = false;
+            state.gathering = None;
+        }
+    }
+}
+
+/// Sends the query and waits for its answer. A panic, which the process's hook has told of by then, is an answer too:
+/// those who wait must not wait for ever.
+async fn unless_it_panics<S, E: From<Lost>>(query: &(dyn Fn() -> Query<S, E> + Send + Sync)) -> Result<S, E> {
+    let Ok(query) = catch_unwind(AssertUnwindSafe(query)) else { return Err(Lost.into()) };
+    let mut query = pin!(query);
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| query.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(Lost.into())))
+    })
+    .await
+}
+
+impl<S, E> Shared<S, E> {
+    fn state(&self) -> MutexGuard<'_, State<S, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S, E> Clone for Gate<S, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S, E> fmt::Debug for Gate<S, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gate({:?})", self.0.state().stats)
+    }
+}

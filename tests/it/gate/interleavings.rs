@@ -1,0 +1,240 @@
+//! The gate in thousands of orders in which its callers, its queries and those who change the data can take turns. The
+//! same check must refuse gates that are wrong in ways that are easily missed.
+
+#[path = "../../../src/cache/version/gate.rs"]
+mod real;
+
+/// What the gate is synchronized with here: each use is a place where another may take its turn.
+mod sync {
+    pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
+    pub(super) use tokio::sync::watch;
+
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(future));
+    }
+}
+
+mod wrong;
+
+use std::panic::{catch_unwind, resume_unwind};
+use std::pin::pin;
+
+use futures_util::future::BoxFuture;
+use futures_util::poll;
+use shuttle::future::{block_on, spawn, yield_now};
+
+use self::real::{Gate, GateStats, Lost};
+use self::sync::{Arc, Mutex};
+
+/// Orders that are tried in each test, of each kind.
+const ORDERS: usize = 2_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failed {
+    Told,
+    Lost,
+}
+
+impl From<Lost> for Failed {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+type Answer = Result<u32, Failed>;
+
+/// What is asked, and what changes meanwhile.
+#[derive(Clone)]
+struct Origin {
+    version: Arc<Mutex<u32>>,
+    /// How the query of this number, from 0, ends.
+    end: fn(u32) -> End,
+    queries: Arc<Mutex<u32>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Badly,
+    InPanic,
+}
+
+impl Origin {
+    fn new(end: fn(u32) -> End) -> Self {
+        Self { version: Arc::new(Mutex::new(0)), end, queries: Arc::new(Mutex::new(0)) }
+    }
+
+    /// On its way, at the origin, and on its way back.
+    async fn query(self) -> Answer {
+        let number = {
+            let mut queries = self.queries.lock().unwrap();
+            *queries += 1;
+            *queries - 1
+        };
+        yield_now().await;
+        let version = *self.version.lock().unwrap();
+        yield_now().await;
+        match (self.end)(number) {
+            End::Well => Ok(version),
+            End::Badly => Err(Failed::Told),
+            // Without a word in the output, which has thousands of them.
+            End::InPanic => resume_unwind(Box::new("as it should")),
+        }
+    }
+
+    /// Changes the data and returns the version that the writer knows of then.
+    fn change(&self) -> u32 {
+        let mut version = self.version.lock().unwrap();
+        *version += 1;
+        *version
+    }
+}
+
+/// A gate of whatever making.
+type Call = Arc<dyn Fn() -> BoxFuture<'static, Answer> + Send + Sync>;
+
+fn real(origin: Origin) -> Call {
+    let gate = Gate::new(move || origin.clone().query());
+    Arc::new(move || {
+        let gate = gate.clone();
+        Box::pin(async move { gate.current().await })
+    })
+}
+
+/// Tries orders in which callers, each after a change that was acknowledged, are told something.
+fn check(make: fn(Origin) -> Call, visit: fn(Origin, Call) -> BoxFuture<'static, ()>, end: fn(u32) -> End) {
+    let visits = move || {
+        let origin = Origin::new(end);
+        let call = make(origin.clone());
+        let visitors: Vec<_> = (0..3).map(|_| spawn(visit(origin.clone(), call.clone()))).collect();
+        for visitor in visitors {
+            block_on(visitor).unwrap();
+        }
+    };
+    shuttle::check_random(visits, ORDERS);
+    shuttle::check_pct(visits, ORDERS, 3);
+}
+
+/// Two visits of one person: nothing older than what was acknowledged, and not older the second time.
+fn changes_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut last = 0;
+        for _ in 0..2 {
+            let acknowledged = origin.change();
+            match call().await {
+                Ok(told) => {
+                    assert!(told >= acknowledged, "{told} is older than {acknowledged}");
+                    assert!(told >= last, "{told} after {last}");
+                    last = told;
+                }
+                Err(failed) => assert!((0..9).any(|number| failure((origin.end)(number)) == Some(failed))),
+            }
+        }
+    })
+}
+
+fn failure(end: End) -> Option<Failed> {
+    match end {
+        End::Well => None,
+        End::Badly => Some(Failed::Told),
+        End::InPanic => Some(Failed::Lost),
+    }
+}
+
+/// Leaves at some point of the first call, and is told the truth in the second.
+fn leaves_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        {
+            let mut left = pin!(call());
+            for _ in 0..shuttle::rand::Rng::gen_range(&mut shuttle::rand::thread_rng(), 0..3) {
+                if poll!(&mut left).is_ready() {
+                    break;
+                }
+                yield_now().await;
+            }
+        }
+        changes_and_looks(origin, call).await;
+    })
+}
+
+fn well(_: u32) -> End {
+    End::Well
+}
+
+fn second_badly(number: u32) -> End {
+    if number == 1 { End::Badly } else { End::Well }
+}
+
+fn first_in_panic(number: u32) -> End {
+    if number == 0 { End::InPanic } else { End::Well }
+}
+
+#[test]
+fn nobody_is_told_what_is_older_than_their_call() {
+    check(real, changes_and_looks, well);
+}
+
+#[test]
+fn nobody_waits_for_ever_nor_is_told_old_news_when_queries_fail() {
+    check(real, changes_and_looks, second_badly);
+}
+
+#[test]
+fn nobody_waits_for_ever_when_a_query_panics() {
+    check(real, changes_and_looks, first_in_panic);
+}
+
+#[test]
+fn who_leaves_takes_nobody_along() {
+    check(real, leaves_and_looks, well);
+}
+
+#[test]
+fn no_more_queries_are_sent_than_there_are_calls() {
+    let calls = || {
+        let origin = Origin::new(well);
+        let asked = origin.clone();
+        let gate = Gate::new(move || asked.clone().query());
+        let calls: Vec<_> = (0..4).map(|_| spawn(call(gate.clone()))).collect();
+        for call in calls {
+            block_on(call).unwrap().unwrap();
+        }
+        let (stats, queries) = (gate.stats(), *origin.queries.lock().unwrap());
+        assert_eq!(stats, GateStats { calls: 4, queries: queries.into(), failures: 0 });
+        assert!((1..=4).contains(&queries), "{queries}");
+    };
+    shuttle::check_random(calls, ORDERS);
+}
+
+async fn call(gate: Gate<u32, Failed>) -> Answer {
+    gate.current().await
+}
+
+/// Whether the check finds what is wrong with a gate.
+#[track_caller]
+fn refuse(wrong: fn(Origin) -> Call, end: fn(u32) -> End, because: &str) {
+    let refused = catch_unwind(|| check(wrong, changes_and_looks, end)).expect_err("the check finds it");
+    let reason = refused.downcast_ref::<String>().cloned();
+    let reason = reason.or_else(|| refused.downcast_ref().map(|text: &&str| (*text).to_owned())).unwrap();
+    assert!(reason.contains(because), "{reason}");
+}
+
+#[test]
+fn a_gate_that_lets_callers_join_the_query_under_way_is_refused() {
+    refuse(wrong::joins_the_query_under_way, well, "is older than");
+}
+
+#[test]
+fn a_gate_that_sends_before_it_closes_the_round_is_refused() {
+    refuse(wrong::sends_before_it_closes_the_round, well, "is older than");
+}
+
+#[test]
+fn a_gate_that_falls_back_to_what_it_knew_is_refused() {
+    refuse(wrong::falls_back_to_what_it_knew, second_badly, "is older than");
+}
+
+#[test]
+fn a_gate_whose_runner_leaves_without_looking_back_is_refused() {
+    refuse(wrong::leaves_without_looking_back, well, "deadlock");
+}
