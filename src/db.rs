@@ -1,5 +1,6 @@
 //! The database: SQLite or Postgres, with the same SQL and one time limit for both.
 
+mod ahead;
 mod lease;
 mod migrations;
 
@@ -12,6 +13,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use self::ahead::Ahead;
 use self::lease::Lease;
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
 
@@ -28,13 +30,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long Postgres works on a statement; below [`TIMEOUT`], so that a statement we gave up on does not happen after.
 const STATEMENT_TIMEOUT: &str = "set statement_timeout = '3500ms'";
 
-/// Connections of one process. The smallest hosted Postgres has 20 for all.
+/// Connections of one process, beside the one for what goes ahead. The smallest hosted Postgres has 20 for all.
 const CONNECTIONS: u32 = 8;
 
-/// A pool of connections. Cheap to clone.
+/// A pool of connections, and one for what must not wait for them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: AnyPool,
+    ahead: Ahead,
     slow_query: Duration,
 }
 
@@ -51,7 +54,7 @@ pub enum Error {
     #[error("database is not available")]
     Unavailable(#[source] sqlx::Error),
     /// It did not answer in time. A write may have happened.
-    #[error("database did not answer within {} s", TIMEOUT.as_secs())]
+    #[error("database did not answer in time")]
     Timeout,
     /// It answered with an error.
     #[error("database refused")]
@@ -90,21 +93,23 @@ impl Database {
     /// Prepares a pool; connects when it is first used.
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
-        let pool = match &config.url {
+        let (pool, ahead) = match &config.url {
             DatabaseUrl::Sqlite(options) => {
+                let options = sqlite_options(options);
                 let pool =
                     SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
-                AnyPool::Sqlite(pool.connect_lazy_with(sqlite_options(options)))
+                (AnyPool::Sqlite(pool.connect_lazy_with(options.clone())), Ahead::sqlite(options))
             }
             DatabaseUrl::Postgres(options) => {
+                let options = options.clone().application_name("tasklist");
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
                 let pool = pool.after_connect(|connection, _| {
                     Box::pin(async { connection.execute(STATEMENT_TIMEOUT).await.map(drop) })
                 });
-                AnyPool::Postgres(pool.connect_lazy_with(options.clone().application_name("tasklist")))
+                (AnyPool::Postgres(pool.connect_lazy_with(options.clone())), Ahead::postgres(options))
             }
         };
-        Self { pool, slow_query: config.slow_query }
+        Self { pool, ahead, slow_query: config.slow_query }
     }
 
     /// Returns how slow the list query pretends to be.
@@ -207,6 +212,28 @@ impl Database {
         args: &[Arg<'_>],
     ) -> Result<Option<T>, Error> {
         self.fetch_all(sql, args).await.map(|rows| rows.into_iter().next())
+    }
+
+    /// Returns the first row that a small statement finds, on a connection kept for such: it waits for none but them, and
+    /// for two seconds at most. It is sent after the call, outside any transaction; it must only read, since it may run
+    /// twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch_one`](Self::fetch_one).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`fetch_all`](Self::fetch_all).
+    pub async fn fetch_ahead<T: Row>(&self, sql: &'static str) -> Result<T, Error> {
+        let rows = async {
+            match &self.ahead {
+                Ahead::Sqlite(kept) => kept.fetch(sql).await,
+                Ahead::Postgres(kept) => kept.fetch(sql).await,
+            }
+        };
+        let rows: Vec<T> = timeout(ahead::TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
+        rows.into_iter().next().ok_or(Error::Refused(sqlx::Error::RowNotFound))
     }
 }
 
