@@ -1,9 +1,13 @@
 //! A task, and all that is done with tasks in the database.
 
+mod stamp;
+
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::db::{Arg, Database, Error};
+
+pub use self::stamp::{Stamp, Stamped, stamp};
 
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
@@ -73,12 +77,23 @@ pub enum InvalidName {
 ///
 /// The database's.
 pub async fn all(db: &Database) -> Result<TaskList, Error> {
+    all_stamped(db).await.map(|stamped| stamped.value)
+}
+
+/// Reads the whole list and the stamp of the state it is in, in one statement.
+///
+/// # Errors
+///
+/// As [`stamp`].
+pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
     sleep(db.slow_query()).await;
-    let limit = to_sql(LONGEST_LIST + 1);
-    let tasks: Vec<Task> = db.fetch_all("select id, name from tasks order by id limit $1", &[limit]).await?;
-    let bytes: usize = tasks.iter().map(|task| task.name.len() + BYTES_AROUND_NAME).sum();
-    let is_too_long = tasks.len() > LONGEST_LIST || bytes > LARGEST_LIST;
-    Ok(if is_too_long { TaskList::TooLong } else { TaskList::Whole(tasks) })
+    let sql = "select v, tok, null as total, null as id, null as name from list_state \
+               union all \
+               select null, null, null, id, name \
+               from (select id, name from tasks order by id limit $1) as listed \
+               order by id";
+    let lines = db.fetch_all(sql, &[to_sql(LONGEST_LIST + 1)]).await?;
+    Ok(stamp::gather(lines)?.map(|(_, tasks)| TaskList::of(tasks)))
 }
 
 /// Reads one page of the list, for lists too long to be read whole.
@@ -87,13 +102,32 @@ pub async fn all(db: &Database) -> Result<TaskList, Error> {
 ///
 /// The database's.
 pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
+    page_stamped(db, number).await.map(|stamped| stamped.value)
+}
+
+/// Reads one page of the list and the stamp of the state that the list is in, in one statement.
+///
+/// # Errors
+///
+/// As [`stamp`].
+pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>, Error> {
     sleep(db.slow_query()).await;
-    let (total,): (i64,) = db.fetch_one("select count(*) from tasks", &[]).await?;
-    let total = usize::try_from(total).unwrap_or_default();
-    let number = number.clamp(1, pages(total));
-    let window = [to_sql(PER_PAGE), to_sql((number - 1) * PER_PAGE)];
-    let tasks = db.fetch_all("select id, name from tasks order by id limit $1 offset $2", &window).await?;
-    Ok(Page { tasks, number, total })
+    // Beyond the last page is the last page, as in `Page::of`.
+    let sql = "with counted as (select count(*) as total from tasks) \
+               select v, tok, total, null as id, null as name from list_state, counted \
+               union all \
+               select null, null, null, id, name \
+               from (select id, name from tasks order by id limit $1 offset \
+                     (select case when total > $2 then $2 when total = 0 then 0 else (total - 1) / $1 * $1 end \
+                      from counted)) as listed \
+               order by id";
+    let offset = number.saturating_sub(1).saturating_mul(PER_PAGE);
+    let lines = db.fetch_all(sql, &[to_sql(PER_PAGE), to_sql(offset)]).await?;
+    Ok(stamp::gather(lines)?.map(|(total, tasks)| Page {
+        tasks,
+        number: number.clamp(1, pages(total)),
+        total,
+    }))
 }
 
 /// Adds a task and returns it.
@@ -132,6 +166,14 @@ fn pages(total: usize) -> usize {
 
 fn to_sql(count: usize) -> Arg<'static> {
     Arg::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+impl TaskList {
+    fn of(tasks: Vec<Task>) -> Self {
+        let bytes: usize = tasks.iter().map(|task| task.name.len() + BYTES_AROUND_NAME).sum();
+        let is_too_long = tasks.len() > LONGEST_LIST || bytes > LARGEST_LIST;
+        if is_too_long { Self::TooLong } else { Self::Whole(tasks) }
+    }
 }
 
 impl Page {

@@ -117,7 +117,10 @@ async fn check_says_what_works() {
     let settings = settings.with("DEVELOPMENT_MODE", "False");
     assert_fails(
         &settings.run(&["check"]),
-        &["not migrated, 0001 create tasks, 0002 create cache missing", "remedy: run `tasklist migrate`"],
+        &[
+            "not migrated, 0001 create tasks, 0002 create cache, 0003 list state missing",
+            "remedy: run `tasklist migrate`",
+        ],
     );
     assert!(settings.run(&["migrate"]).status.success());
     let output = settings.run(&["check"]);

@@ -24,5 +24,6 @@ mod memcached;
 mod model;
 mod pages;
 mod safety;
+mod stamps;
 mod structure;
 mod view;

@@ -38,7 +38,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("reqwest", &["src/upstream.rs", "src/config/api.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     (".layer(", &["src/middleware.rs", "src/router.rs"]),
-    ("sqlx::", &["src/db", "src/tasks.rs", "src/config/database.rs", "src/config/log.rs"]),
+    ("sqlx::", &["src/db", "src/tasks", "src/config/database.rs", "src/config/log.rs"]),
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rogue;
+pub mod session;
 pub mod terminal;
 pub mod upstream;
 
