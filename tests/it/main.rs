@@ -15,6 +15,7 @@ mod cache_database;
 mod cache_file;
 mod commands;
 mod conditional;
+mod consistency;
 mod database;
 mod deploy;
 mod fragments;
