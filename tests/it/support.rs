@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod backends;
+pub mod line;
 pub mod memcached;
 pub mod page;
 pub mod postgres;
@@ -9,6 +10,7 @@ pub mod process;
 pub mod proxy;
 pub mod rogue;
 pub mod session;
+pub mod statements;
 pub mod terminal;
 pub mod upstream;
 

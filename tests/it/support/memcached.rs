@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use percent_encoding::percent_decode_str;
@@ -48,6 +49,11 @@ impl Memcached {
         wait_until("memcached listens", || port_in(&port_file).is_some());
         let port = port_in(&port_file).unwrap();
         Self { process, directory, port, sasl, arguments }
+    }
+
+    /// Knows another user, with the same password.
+    pub fn let_in(&self, user: &str) {
+        write_user(&self.directory, user);
     }
 
     /// What `MEMCACHIER_SERVERS` says.
@@ -115,17 +121,24 @@ fn run(directory: &TempDir, sasl: bool, arguments: &[String], port: &str) -> Pro
 }
 
 fn write_sasl_files(directory: &TempDir) {
-    let database = directory.path().join("sasldb2");
     let settings = format!(
         "mech_list: plain\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {}\n",
-        database.display()
+        user_database(directory).display()
     );
     fs::write(directory.path().join("memcached.conf"), settings).unwrap();
+    write_user(directory, USER);
+}
+
+fn write_user(directory: &TempDir, user: &str) {
     let mut command = Command::new(find("saslpasswd2", &["/usr/sbin"], "sasl2-bin"));
-    command.args(["-p", "-c", "-a", "memcached", "-f"]).arg(&database).arg(USER).stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    command.args(["-p", "-c", "-a", "memcached", "-f"]).arg(user_database(directory)).arg(user);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+fn user_database(directory: &TempDir) -> PathBuf {
+    directory.path().join("sasldb2")
 }
 
 fn port_in(file: &std::path::Path) -> Option<u16> {

@@ -108,6 +108,12 @@ impl TestDatabase {
         connection
     }
 
+    /// Reads the tasks, ordered by id.
+    pub async fn tasks(&self) -> Vec<(i64, String)> {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::query_as("select id, name from tasks order by id").fetch_all(&mut connection).await.unwrap()
+    }
+
     /// Runs statements by hand, as with `psql`.
     pub async fn execute(&self, sql: &'static str) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();

@@ -1,0 +1,94 @@
+//! Three processes, two memcached and a Postgres, with a line from each process to each server.
+
+use std::sync::{Mutex, MutexGuard};
+
+use super::UNCACHED;
+use crate::support::app::{App, Settings};
+use crate::support::line::Line;
+use crate::support::memcached::{Memcached, PASSWORD};
+use crate::support::postgres::{Postgres, TestDatabase};
+
+/// The processes, by the names with which they log in to memcached: that is how a server's lines know them apart.
+const PROCESSES: [&str; 3] = ["process-a", "process-b", "process-c"];
+const SERVERS: usize = 2;
+
+pub struct Cluster {
+    pub instances: Vec<Instance>,
+    pub servers: Vec<Mutex<Memcached>>,
+    pub database: TestDatabase,
+}
+
+/// A process that can be killed and comes back at the same address.
+pub struct Instance {
+    settings: Settings,
+    app: Mutex<Option<App>>,
+    pub url: String,
+    pub to_database: Line,
+    /// By server.
+    pub to_memcached: Vec<Line>,
+}
+
+impl Cluster {
+    pub async fn start(strategy: &str) -> Self {
+        let database = Postgres::shared().database().await;
+        let servers: Vec<_> = (0..SERVERS).map(|_| Memcached::start_with_sasl()).collect();
+        let mut to_memcached = vec![];
+        for server in &servers {
+            PROCESSES.iter().for_each(|process| server.let_in(process));
+            to_memcached.push(Line::start(server.address(), &PROCESSES).await);
+        }
+        let mut instances = vec![];
+        for (index, process) in PROCESSES.iter().enumerate() {
+            let to_memcached: Vec<_> = to_memcached.iter().map(|lines| lines[index].clone()).collect();
+            let addresses: Vec<_> = to_memcached.iter().map(|line| line.address.to_string()).collect();
+            let to_database = Line::start(database.address(), &[""]).await.remove(0);
+            let settings = Settings::new()
+                .with("DATABASE_URL", &database.url_through(to_database.address))
+                .with("MEMCACHIER_SERVERS", &addresses.join(","))
+                .with("MEMCACHIER_USERNAME", process)
+                .with("MEMCACHIER_PASSWORD", PASSWORD)
+                .with("RUST_LOG", "warn");
+            let is_strategy = strategy != UNCACHED;
+            let settings = if is_strategy { settings.with("CACHE_STRATEGY", strategy) } else { settings };
+            instances.push(Instance::start(settings, to_database, to_memcached));
+        }
+        Self { instances, servers: servers.into_iter().map(Mutex::new).collect(), database }
+    }
+
+    pub fn server(&self, index: usize) -> MutexGuard<'_, Memcached> {
+        self.servers[index].lock().unwrap()
+    }
+
+    /// How often the list was asked of Postgres by all processes.
+    pub fn list_queries(&self) -> usize {
+        self.instances.iter().map(|instance| instance.to_database.list_queries()).sum()
+    }
+
+    /// Ends the processes as a platform does; what they say last must be that they did.
+    pub fn stop(&self) {
+        for instance in &self.instances {
+            let (status, output) = instance.app.lock().unwrap().take().unwrap().terminate();
+            assert!(status.success(), "{status}: {output}");
+        }
+    }
+}
+
+impl Instance {
+    fn start(settings: Settings, to_database: Line, to_memcached: Vec<Line>) -> Self {
+        let app = settings.serve();
+        let (_, port) = app.address().rsplit_once(':').unwrap();
+        let settings = settings.with("PORT", port);
+        Self { settings, url: app.url.clone(), app: Mutex::new(Some(app)), to_database, to_memcached }
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.app.lock().unwrap().as_ref().unwrap().signal(name);
+    }
+
+    /// Kills the process, without a word to anybody, and starts it again.
+    pub fn restart(&self) {
+        let mut app = self.app.lock().unwrap();
+        drop(app.take());
+        *app = Some(self.settings.serve());
+    }
+}
