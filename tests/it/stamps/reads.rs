@@ -74,7 +74,7 @@ async fn no_stamp_ever_names_two_pages_and_a_page_fits_its_count() {
         }
         let pages = check_while_others_write(url, async |db| tasks::page_stamped(db, 2).await.unwrap()).await;
         for Page { tasks, total, .. } in pages.into_values() {
-            assert_eq!(tasks.len(), total - 100);
+            assert_eq!(tasks.len(), (total - 100).min(100));
         }
     })
     .await;
