@@ -9,15 +9,12 @@ use crate::cache::backend::file::Files;
 use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
-use crate::cache::fragment::Fragments;
-use crate::cache::query::CachedQuery;
 use crate::cache::view::ViewCache;
-use crate::cache::{Cache, CacheOptions, Key, Ttl};
+use crate::cache::{Cache, CacheOptions};
 use crate::config::cache::BackendConfig;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
-use crate::tasks::TaskList;
-use crate::templates::digest;
+use crate::listing::Listing;
 use crate::upstream::Upstream;
 
 /// What views take their parts from, each the one it names in its signature.
@@ -27,10 +24,8 @@ pub struct AppState {
     pub db: Database,
     /// The cache.
     pub cache: Cache,
-    /// The query that reads all tasks, cached under `tasks.all` as in the tutorial.
-    pub list: CachedQuery<TaskList>,
-    /// The list's rows, rendered.
-    pub rows: Fragments,
+    /// The list as it is shown.
+    pub listing: Listing,
     /// Whole pages.
     pub pages: ViewCache,
     /// The service that `/apicalls` asks.
@@ -54,12 +49,12 @@ impl AppState {
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
         let db = Database::new(&config.database);
         let cache = cache_over(config, &db)?;
-        let key = Key::new("tasks.all").expect("a constant without blanks");
+        let pages = ViewCache::new(&cache);
+        let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         Ok(Self {
+            listing: Listing::new(&db, &cache, &pages, config.cache.strategy),
             db,
-            list: CachedQuery::new(&cache, key, config.cache.strategy),
-            pages: ViewCache::new(&cache).strategy(config.cache.strategy),
-            rows: Fragments::new(&cache, "task-fragment", digest::TASK_ROW, Ttl::Never),
+            pages,
             upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),
             cache,

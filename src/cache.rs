@@ -211,7 +211,7 @@ impl Cache {
     pub fn stats(&self) -> Vec<LayerStats> {
         let layers = self.layers();
         let stats = layers.iter().map(|(name, counters)| counters.snapshot(name));
-        stats.filter(|stats| stats.latency.count() > 0).collect()
+        stats.filter(|stats| stats.latency.count() + stats.hits + stats.misses > 0).collect()
     }
 
     /// Tries every server of the backend once.

@@ -1,11 +1,13 @@
 //! The error at the edge: what a visitor is told, and what the log.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::cache::version::Lost;
 use crate::{db, upstream};
 
 /// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
@@ -34,6 +36,13 @@ impl Error {
     }
 }
 
+/// What the log is told.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())
+    }
+}
+
 /// An answer without a body: the page is made where the look of the site is known.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
@@ -49,6 +58,13 @@ impl From<db::Error> for Error {
         let status =
             if transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
         Self::new(status, error)
+    }
+}
+
+/// Who waits for the version when the query for it panics.
+impl From<Lost> for Error {
+    fn from(error: Lost) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod templates;
 pub mod views;
 
 pub mod db;
+pub mod listing;
 pub mod tasks;
 pub mod upstream;
 

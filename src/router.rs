@@ -11,11 +11,10 @@ use crate::{assets, error};
 
 /// Returns the whole site as a service.
 pub fn router(state: AppState) -> Router {
-    let list = state.pages.cache_changing_page().vary_on_query(["page"]).digest(digest::INDEX_PAGE);
     let api_calls = state.pages.cache_page(api_calls::FRESH).vary_on_query([""; 0]);
     let api_calls = api_calls.digest(digest::API_CALLS_PAGE).patience(api_calls::PATIENCE);
     let site = Router::new()
-        .route("/", get(tasks::index).layer(list))
+        .route("/", get(tasks::index).layer(state.listing.layer()))
         .route("/add", post(tasks::add))
         .route("/remove", post(tasks::remove))
         .route("/apicalls", get(api_calls::show).layer(api_calls))

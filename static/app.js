@@ -6,10 +6,13 @@ function milliseconds(entry) {
   return entry.duration < 10 ? `${entry.duration.toFixed(1)} ms` : `${Math.round(entry.duration)} ms`;
 }
 
-function origin({ cache, view }) {
+function origin({ cache, gate, view }) {
+  const asked = gate ? `, after ${milliseconds(gate)} of asking the database whether it is still the same` : "";
   switch (cache?.description) {
+    case "local":
+      return `From this process, in ${milliseconds(cache)}${asked}.`;
     case "hit":
-      return `From the cache, in ${milliseconds(cache)}.`;
+      return `From the cache, in ${milliseconds(cache)}${asked}.`;
     case "shared":
       return `Built for somebody who asked just before you; you waited ${milliseconds(cache)} for it.`;
     case "stored":

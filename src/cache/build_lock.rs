@@ -25,7 +25,11 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(1
 /// What to do after a miss.
 pub(super) enum Turn<T> {
     /// Build: nobody else does, until the lock is dropped.
-    Ours(Lock),
+    Ours {
+        lock: Lock,
+        /// Whether others had it before.
+        has_waited: bool,
+    },
     /// Build: it cannot be known who else does.
     Unknown,
     /// Nothing: another has built this, which is in this envelope.
@@ -57,6 +61,7 @@ pub(super) async fn take<T>(
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
     let [mut pause, longest] = PAUSES;
+    let mut has_waited = false;
     loop {
         match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {
             Err(_) => return Turn::Unknown,
@@ -69,10 +74,10 @@ pub(super) async fn take<T>(
                         ours.release().await;
                         Turn::Theirs(value, envelope)
                     }
-                    None => Turn::Ours(ours),
+                    None => Turn::Ours { lock: ours, has_waited },
                 };
             }
-            Ok(false) => {}
+            Ok(false) => has_waited = true,
         }
         // Others look again as soon as the lock is gone or the value is there.
         loop {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::build_lock::{self, Lock};
 use super::single_flight::{Flight, Seat};
+use super::version::Versions;
 use super::{Cache, Key, Ttl, codec};
 
 /// How long one waits for those before it in this process, who are known to be alive.
@@ -61,6 +62,65 @@ impl Cache {
         }
     }
 
+    /// As [`get_or_set`](Self::get_or_set), of one version of the value, whose key is never written twice. `build` may read a
+    /// version that is newer than the one asked for: `label` says which, and under that its value is stored.
+    ///
+    /// `versions` is asked first, and once more after another process has been waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `versions` and `build`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn get_or_set_version<T, E>(
+        &self,
+        key: &Key,
+        ttl: Ttl,
+        versions: &Versions<E>,
+        label: impl Fn(&T) -> String,
+        build: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let mut has_waited = false;
+        loop {
+            let versioned = key.at(&versions.current().await?);
+            if let Some(value) = self.get(&versioned).await {
+                return Ok(value);
+            }
+            let name = self.name(&versioned);
+            let seat = self.flights().join(&name);
+            let turn =
+                self.turn(&seat, &versioned, &versioned, self.patience(), |envelope| codec::decode(envelope));
+            match turn.await {
+                Turn::Theirs(value) => return Ok(value),
+                // Whoever was waited for may have stored a newer version than the one asked for.
+                Turn::Ours(permit) if permit.has_waited && !has_waited => {
+                    has_waited = true;
+                    permit.end(None).await;
+                }
+                Turn::Ours(permit) => {
+                    self.counters().builds.add_one();
+                    let value = permit.during(build()).await?;
+                    let key = key.at(&label(&value));
+                    let envelope = self.encode(&key, &value);
+                    if let Some(envelope) = envelope.clone() {
+                        self.store(&key, envelope, ttl).await;
+                    }
+                    permit.end(envelope).await;
+                    return Ok(value);
+                }
+                Turn::Alone => {
+                    self.counters().builds.add_one();
+                    return build().await;
+                }
+            }
+        }
+    }
+
     /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same has a seat
     /// in the same flight in this process, and the lock of `flight` in all of them. Another process is waited for until
     /// `patience` has passed since the call. What `read` makes nothing of is not waited for.
@@ -87,8 +147,10 @@ impl Cache {
                 *built = Some(envelope);
                 Turn::Theirs(value)
             }
-            build_lock::Turn::Ours(lock) => Turn::Ours(Permit { built, lock: Some(lock) }),
-            build_lock::Turn::Unknown => Turn::Ours(Permit { built, lock: None }),
+            build_lock::Turn::Ours { lock, has_waited } => {
+                Turn::Ours(Permit { built, lock: Some(lock), has_waited })
+            }
+            build_lock::Turn::Unknown => Turn::Ours(Permit { built, lock: None, has_waited: false }),
         }
     }
 
@@ -121,6 +183,8 @@ pub(super) enum Turn<'a, T> {
 pub(super) struct Permit<'a> {
     built: MutexGuard<'a, Option<Bytes>>,
     lock: Option<Lock>,
+    /// Whether another process had it before, which has left nothing where it was looked for.
+    pub(super) has_waited: bool,
 }
 
 impl Permit<'_> {

@@ -32,6 +32,11 @@ impl Key {
         if is_clean(&key) && !key.is_empty() { Ok(Self(key)) } else { Err(InvalidKey(key)) }
     }
 
+    /// Returns the key of one version of this key's value. A version's name holds no blanks.
+    pub(super) fn at(&self, version: &str) -> Self {
+        Self::new(format!("{}@{version}", self.0)).expect("a version's name is as clean as a key")
+    }
+
     /// Returns the key of the token that this key ends with at present.
     pub(super) fn token(&self) -> Self {
         Self(format!("{}.token", self.0))

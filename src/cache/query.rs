@@ -1,28 +1,41 @@
 //! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::version::Versions;
 use super::{Cache, Key, Strategy, Ttl};
 
 /// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
 ///
-/// The answer may be empty or null: what counts is that it is there.
-pub struct CachedQuery<T> {
+/// The answer may be empty or null: what counts is that it is there. `E` is why there is no answer.
+pub struct CachedQuery<T, E> {
     cache: Cache,
     key: Key,
-    strategy: Strategy,
-    answer: PhantomData<fn() -> T>,
+    freshness: Freshness<T, E>,
 }
 
-impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
-    /// Names the query.
+enum Freshness<T, E> {
+    /// Writers tell the cache.
+    Told(Strategy),
+    /// The database tells readers. An answer says of which version it is.
+    Versioned { versions: Versions<E>, label: fn(&T) -> String },
+}
+
+impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
+    /// Names a query whose writers tell the cache of changes, in the way of a strategy.
     #[must_use]
     pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
-        Self { cache: cache.counted_as("query"), key, strategy, answer: PhantomData }
+        Self { cache: cache.counted_as("query"), key, freshness: Freshness::Told(strategy) }
+    }
+
+    /// Names a query whose answers are kept by version: `label` returns that of an answer, which must have been read
+    /// together with it.
+    #[must_use]
+    pub fn versioned(cache: &Cache, key: Key, versions: Versions<E>, label: fn(&T) -> String) -> Self {
+        Self { cache: cache.counted_as("query"), key, freshness: Freshness::Versioned { versions, label } }
     }
 
     /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
@@ -30,56 +43,69 @@ impl<T: Serialize + DeserializeOwned> CachedQuery<T> {
     ///
     /// # Errors
     ///
-    /// Those of `query`; nothing is kept then. The cache has none.
+    /// Those of `query`, and of asking for the version; nothing is kept then. The cache has none.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point it leaves the cache without the answer or with it.
-    pub async fn get_or_set<E>(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        let ttl = self.strategy.ttl(self.cache.default_ttl());
-        match self.current_key().await {
-            Some(key) => self.cache.get_or_set(&key, ttl, query).await,
-            None => query().await,
+    pub async fn get_or_set(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
+        match &self.freshness {
+            Freshness::Told(strategy) => {
+                let ttl = strategy.ttl(self.cache.default_ttl());
+                match self.current_key(*strategy).await {
+                    Some(key) => self.cache.get_or_set(&key, ttl, query).await,
+                    None => query().await,
+                }
+            }
+            Freshness::Versioned { versions, label } => {
+                let ttl = Strategy::Versioned.ttl(self.cache.default_ttl());
+                self.cache.get_or_set_version(&self.key, ttl, versions, label, query).await
+            }
         }
     }
 
     /// Makes a write visible. To be called after the commit, with the same `query` as [`get_or_set`](Self::get_or_set).
+    /// Does nothing where readers ask for the version.
     ///
     /// It cannot fail: the write is done. Where the new answer cannot be had, the old one is deleted.
     ///
     /// # Cancel safety
     ///
     /// None: dropped half-way it may leave the old answer. Run it in a task of its own where the caller may vanish.
-    pub async fn changed<E: fmt::Display>(&self, query: impl AsyncFnOnce() -> Result<T, E>) {
-        match self.strategy {
-            Strategy::Expire | Strategy::Delete | Strategy::Rotate => self.forget().await,
-            Strategy::Update => match query().await {
-                Ok(answer) => self.cache.set(&self.key, &answer, self.cache.default_ttl()).await,
-                Err(error) => {
-                    tracing::warn!(cache.key = %self.key, "deleted, since the new answer could not be had: {error}");
-                    self.forget().await;
-                }
-            },
+    pub async fn changed(&self, query: impl AsyncFnOnce() -> Result<T, E>)
+    where
+        E: fmt::Display,
+    {
+        if !matches!(self.freshness, Freshness::Told(Strategy::Update)) {
+            return self.forget().await;
+        }
+        match query().await {
+            Ok(answer) => self.cache.set(&self.key, &answer, self.cache.default_ttl()).await,
+            Err(error) => {
+                tracing::warn!(cache.key = %self.key, "deleted, since the new answer could not be had: {error}");
+                self.forget().await;
+            }
         }
     }
 
-    /// Lets nobody read the answer any more (but does nothing where answers are left to expire): for a write of which it
-    /// is not known whether it happened.
+    /// Lets nobody read the answer any more (but does nothing where answers are left to expire, or are kept by version):
+    /// for a write of which it is not known whether it happened.
     ///
     /// # Cancel safety
     ///
     /// As [`changed`](Self::changed).
     pub async fn forget(&self) {
-        match self.strategy {
-            Strategy::Expire => {}
+        let Freshness::Told(strategy) = self.freshness else { return };
+        match strategy {
+            Strategy::Versioned | Strategy::Expire => {}
             Strategy::Delete | Strategy::Update => self.cache.invalidate(&self.key).await,
             Strategy::Rotate => self.cache.set(&self.key.token(), &random_token(), Ttl::Never).await,
         }
     }
 
     /// Returns the key of the answer; none if it cannot be told, since the cache fails.
-    async fn current_key(&self) -> Option<Key> {
-        if self.strategy != Strategy::Rotate {
+    async fn current_key(&self, strategy: Strategy) -> Option<Key> {
+        if strategy != Strategy::Rotate {
             return Some(self.key.clone());
         }
         let name = self.key.token();
@@ -99,9 +125,14 @@ pub(super) fn random_token() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-impl<T> Clone for CachedQuery<T> {
+impl<T, E> Clone for CachedQuery<T, E> {
     fn clone(&self) -> Self {
-        let Self { cache, key, strategy, answer } = self;
-        Self { cache: cache.clone(), key: key.clone(), strategy: *strategy, answer: *answer }
+        let freshness = match &self.freshness {
+            Freshness::Told(strategy) => Freshness::Told(*strategy),
+            Freshness::Versioned { versions, label } => {
+                Freshness::Versioned { versions: versions.clone(), label: *label }
+            }
+        };
+        Self { cache: self.cache.clone(), key: self.key.clone(), freshness }
     }
 }

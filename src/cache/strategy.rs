@@ -9,19 +9,33 @@ use super::Ttl;
 /// How long an answer or a page lives that nobody invalidates.
 const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
-/// What happens to a cached query, and to the pages that show it, when its data changes: the tutorial's four ways, for
-/// several processes that share a cache. Fragments need none: what they show is in their key.
+/// How long what is kept under a version is kept: nobody asks for it once there is another.
+const LONG: Ttl = Ttl::After(Duration::from_secs(60 * 60));
+
+/// What happens to a cached query, and to the pages that show it, when its data changes: by versions, or in one of the
+/// tutorial's four ways, done for several processes that share a cache. Fragments need none: what they show is in their
+/// key.
+///
+/// # The four
 ///
 /// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
 /// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
 /// answers, and so has the weaknesses of that.
 ///
-/// Each has weaknesses that no care on our side removes. What a writer could not tell a server during an outage it tells
+/// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an outage it tells
 /// it before it reads from there again; but other processes may read the old answer in between, and a writer that ends
 /// first never tells. And all who miss at once wait for one build (see [`Cache::get_or_set`](super::Cache::get_or_set)),
 /// which may be another process's that read before the write. Old answers expire after five minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
+    /// The writer tells the cache nothing. The database draws a new version with every change, keys end with it, and a
+    /// reader first asks which is current (see [`version`](super::version)).
+    ///
+    /// Guaranteed, whatever the cache does: nobody who asks after a write was acknowledged is shown what was before it.
+    /// The price is that round trip to the database, which all who ask at the same time share, and that without the
+    /// database there is no page.
+    #[default]
+    Versioned,
     /// The writer does nothing; answers live for five seconds.
     ///
     /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds, as long as the
@@ -31,7 +45,6 @@ pub enum Strategy {
     ///
     /// *Not guaranteed*: a reader that queried before the commit may store what it read after the delete. Such an old
     /// list stays until the next write, or until it expires.
-    #[default]
     Delete,
     /// The key ends with a token that is itself in the cache; the writer replaces the token after its commit, and the
     /// old list is never asked for again.
@@ -46,7 +59,8 @@ pub enum Strategy {
     Update,
 }
 
-const NAMES: [(Strategy, &str); 4] = [
+const NAMES: [(Strategy, &str); 5] = [
+    (Strategy::Versioned, "versioned"),
     (Strategy::Expire, "expire"),
     (Strategy::Delete, "delete"),
     (Strategy::Rotate, "rotate"),
@@ -55,12 +69,16 @@ const NAMES: [(Strategy, &str); 4] = [
 
 impl Strategy {
     /// The names, for error messages.
-    pub const ACCEPTED: &str = "expire, delete, rotate or update";
+    pub const ACCEPTED: &str = "versioned, expire, delete, rotate or update";
 
     /// Returns how long a value lives that would live so long if its writers told of changes.
     #[must_use]
     pub fn ttl(self, told: Ttl) -> Ttl {
-        if self == Self::Expire { SHORT } else { told }
+        match self {
+            Self::Versioned => LONG,
+            Self::Expire => SHORT,
+            Self::Delete | Self::Rotate | Self::Update => told,
+        }
     }
 }
 

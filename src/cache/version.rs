@@ -58,4 +58,53 @@
 mod gate;
 mod sync;
 
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
 pub use self::gate::{Gate, GateStats, Lost};
+
+/// A [`Gate`] for those who only need the version's name, such as keys. `E` is what they say if there is none. Cheap to
+/// clone.
+pub struct Versions<E>(Arc<Current<E>>);
+
+type Current<E> = dyn Fn() -> BoxFuture<'static, Result<String, E>> + Send + Sync;
+
+impl<E> Versions<E> {
+    /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it must
+    /// hold no blanks and no control characters.
+    pub fn of<S, F>(gate: &Gate<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
+    where
+        S: Display + Clone + Send + Sync + 'static,
+        F: From<Lost> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        let gate = gate.clone();
+        Self(Arc::new(move || {
+            let (gate, fail) = (gate.clone(), fail.clone());
+            async move { gate.current().await.map(|version| version.to_string()).map_err(fail) }.boxed()
+        }))
+    }
+
+    /// As [`Gate::current`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn current(&self) -> Result<String, E> {
+        (self.0)().await
+    }
+}
+
+impl<E> Clone for Versions<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E> fmt::Debug for Versions<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Versions")
+    }
+}

@@ -55,6 +55,14 @@
 //! | a page or a list of names is evicted | a miss |
 //! | the generation cannot be read or made | the view runs, nothing is stored: bypass |
 //!
+//! # Pages kept by version
+//!
+//! Where the origin can say which version of the data is the current one, [`CachePage::versioned`] needs no generation and
+//! no purge. Every request first passes the [`Gate`](super::version::Gate); then it looks for the page of that version, in
+//! this process's copies and in the cache, where the version is part of the key. A miss runs the view, which says with a
+//! [`Label`] which version it has read: at least the one that was asked for, and it is stored under that. What is stored
+//! is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back whatever it likes.
+//!
 //! # What people trip over
 //!
 //! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and [`Ttl::Never`](super::Ttl::Never) is for
@@ -96,6 +104,7 @@ mod encoding;
 mod entry;
 mod key;
 mod layer;
+mod local;
 mod order;
 mod outcome;
 mod service;
@@ -104,6 +113,6 @@ mod verdict;
 
 pub use self::layer::{CachePage, ViewCache, cache_page};
 pub use self::order::watch_order;
-pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
+pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

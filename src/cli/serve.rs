@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::say;
 use crate::app::AppState;
+use crate::cache::Strategy;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
 use crate::config::log::LogFormat;
@@ -84,7 +85,8 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
     let url = format!("http://{}/", clickable(address));
     let cache = &state.cache;
     let strategy = config.cache.strategy;
-    if !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
+    let needs_sharing = strategy != Strategy::Versioned;
+    if needs_sharing && !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
         tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
     }
     if config.log.format == LogFormat::Json {

@@ -24,6 +24,8 @@ pub struct CacheConfig {
     pub key_prefix: KeyPrefix,
     /// `CACHE_STRATEGY`.
     pub strategy: Strategy,
+    /// `CACHE_LOCAL`: whether each process has copies of the current pages. Not with a backend that keeps nothing.
+    pub local: bool,
 }
 
 /// Where values are kept.
@@ -47,8 +49,15 @@ impl CacheConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let prefix = variables.parse("CACHE_KEY_PREFIX", KeyPrefix::ACCEPTED, |value| value.parse().ok())?;
         let strategy = variables.parse("CACHE_STRATEGY", Strategy::ACCEPTED, |value| value.parse().ok())?;
+        let local = variables.parse("CACHE_LOCAL", "on or off", |value| match value {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        })?;
+        let backend = BackendConfig::from_variables(variables)?;
         Ok(Self {
-            backend: BackendConfig::from_variables(variables)?,
+            local: local.unwrap_or(true) && !matches!(backend, BackendConfig::Dummy),
+            backend,
             key_prefix: prefix.unwrap_or_default(),
             strategy: strategy.unwrap_or_default(),
         })

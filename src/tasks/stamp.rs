@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Task;
 use crate::db::{Database, Error};
 
@@ -11,14 +13,14 @@ use crate::db::{Database, Error};
 /// `migrations/`). Of two stamps none can be said to be the newer one: after a restored dump `v` counts from where it was.
 ///
 /// Its text, `v-tok`, is made of digits, a dash and letters, and can be part of any key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     v: i64,
     tok: u128,
 }
 
 /// What was read, and of which state of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped<T> {
     /// The state.
     pub stamp: Stamp,

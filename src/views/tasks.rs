@@ -1,22 +1,20 @@
 //! The list and the two changes to it.
 
-use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::cache::fragment::Fragments;
-use crate::cache::query::CachedQuery;
-use crate::cache::view::{Arrival, ViewCache};
-use crate::db::{self, Database};
+use crate::cache::view::{Arrival, Label};
+use crate::db::Database;
 use crate::error::Error;
-use crate::tasks::{self, InvalidName, Page, Task, TaskList, TaskName};
-use crate::templates::{IndexPage, TaskRow};
+use crate::listing::{Listing, label};
+use crate::tasks::{self, InvalidName, Stamped, TaskName};
+use crate::templates::IndexPage;
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -50,17 +48,16 @@ pub struct RemoveTask {
 ///
 /// # Errors
 ///
-/// The database's, if the list is not cached.
+/// The database's.
 pub async fn index(
-    State(db): State<Database>,
-    State(list): State<CachedQuery<TaskList>>,
-    State(rows): State<Fragments>,
+    State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<IndexPage, Error> {
+) -> Result<(Extension<Label>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
-    let page = read_page(&db, &list, arrival, number).await?;
-    Ok(IndexPage { rows: render(&rows, &page).await, page, name: String::new(), problem: None })
+    let Stamped { stamp, value: page } = listing.page(arrival, number).await?;
+    let page = IndexPage { rows: listing.rows(&page).await, page, name: String::new(), problem: None };
+    Ok((Extension(label(stamp)), page))
 }
 
 /// Adds a task and leads to the page it is on.
@@ -70,20 +67,19 @@ pub async fn index(
 /// The database's. A name that cannot be stored is answered with the form and a message.
 pub async fn add(
     State(db): State<Database>,
-    State(list): State<CachedQuery<TaskList>>,
-    State(rows): State<Fragments>,
-    State(pages): State<ViewCache>,
+    State(listing): State<Listing>,
     State(changes): State<TaskTracker>,
     form: AddTask,
 ) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
         Ok(name) => name,
-        Err(problem) => return refuse(&db, &list, &rows, form.name, problem).await,
+        Err(problem) => return refuse(&listing, form.name, problem).await,
     };
     to_the_end(&changes, async move {
-        let task = settle(tasks::add(&db, &name).await, &list, &pages).await?;
+        let task = listing.settle(tasks::add(&db, &name).await).await?;
         tracing::info!(task.id, "task added");
-        Ok(show_change(&db, &list, &pages, task.id).await)
+        listing.changed().await;
+        Ok(show(&db, task.id).await)
     })
     .await
 }
@@ -95,91 +91,33 @@ pub async fn add(
 /// The database's.
 pub async fn remove(
     State(db): State<Database>,
-    State(list): State<CachedQuery<TaskList>>,
-    State(rows): State<Fragments>,
-    State(pages): State<ViewCache>,
+    State(listing): State<Listing>,
     State(changes): State<TaskTracker>,
     form: RemoveTask,
 ) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
     to_the_end(&changes, async move {
-        let Some(task) = settle(tasks::remove(&db, id).await, &list, &pages).await? else {
-            return Ok(show(&db, id).await);
-        };
-        rows.delete(&row_of(&task)).await;
-        tracing::info!(task.id = id, "task removed");
-        Ok(show_change(&db, &list, &pages, id).await)
+        if let Some(task) = listing.settle(tasks::remove(&db, id).await).await? {
+            tracing::info!(task.id = id, "task removed");
+            listing.removed(&task).await;
+        }
+        Ok(show(&db, id).await)
     })
     .await
 }
 
-/// Passes on what came of a write. One that got no answer may have happened, and then the cached list is old.
-async fn settle<T>(
-    result: Result<T, db::Error>,
-    list: &CachedQuery<TaskList>,
-    pages: &ViewCache,
-) -> Result<T, Error> {
-    if result.as_ref().is_err_and(db::Error::is_transient) {
-        list.forget().await;
-        pages.changed("/").await;
-    }
-    Ok(result?)
-}
-
-/// Makes a change visible and leads to where it can be seen. It is done by now, so nothing here can fail the request.
-async fn show_change(db: &Database, list: &CachedQuery<TaskList>, pages: &ViewCache, id: i64) -> Response {
-    list.changed(async || tasks::all(db).await).await;
-    pages.changed("/").await;
-    show(db, id).await
-}
-
-/// Leads to the page of a task, or to the first if the database cannot say which.
+/// Leads to the page of a task, or to the first if the database cannot say which: what was asked for is done by now, so
+/// nothing here can fail the request.
 async fn show(db: &Database, id: i64) -> Response {
     let number = tasks::page_of(db, id).await.unwrap_or(1);
     let path = if number == 1 { "/".into() } else { format!("/?page={number}") };
     Redirect::to(&path).into_response()
 }
 
-async fn refuse(
-    db: &Database,
-    list: &CachedQuery<TaskList>,
-    rows: &Fragments,
-    name: String,
-    problem: InvalidName,
-) -> Result<Response, Error> {
-    let page = read_page(db, list, Instant::now(), 1).await?;
-    let form = IndexPage { rows: render(rows, &page).await, page, name, problem: Some(problem.to_string()) };
+async fn refuse(listing: &Listing, name: String, problem: InvalidName) -> Result<Response, Error> {
+    let page = listing.page(Instant::now(), 1).await?.value;
+    let form = IndexPage { rows: listing.rows(&page).await, page, name, problem: Some(problem.to_string()) };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
-}
-
-async fn read_page(
-    db: &Database,
-    list: &CachedQuery<TaskList>,
-    arrival: Instant,
-    number: usize,
-) -> Result<Page, Error> {
-    // Whoever waits for another's query must not wait for a query of their own as well.
-    let deadline = arrival + db.patience();
-    let list = timeout_at(deadline, list.get_or_set(async || tasks::all(db).await));
-    match list.await.unwrap_or(Err(db::Error::Timeout))? {
-        TaskList::Whole(tasks) => Ok(Page::of(tasks, number)),
-        TaskList::TooLong => {
-            // A page of a long list is a second query, as slow as the first pretends to be.
-            let page = timeout_at(deadline + db.slow_query(), tasks::page(db, number));
-            Ok(page.await.unwrap_or(Err(db::Error::Timeout))?)
-        }
-    }
-}
-
-/// Renders the rows of a page, or takes them from the cache.
-async fn render(rows: &Fragments, page: &Page) -> Vec<String> {
-    let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
-    rows.get_or_render(&page.tasks, row_of, render).await
-}
-
-/// All that a row shows, and so all that it depends on.
-fn row_of(task: &Task) -> [String; 2] {
-    [task.id.to_string(), task.name.clone()]
 }
 
 /// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the

@@ -16,7 +16,7 @@ const KEY: &str = "tasks.all";
 
 #[tokio::test]
 async fn a_change_through_one_process_is_on_the_next_page_of_the_other() {
-    for strategy in ["delete", "rotate", "update"] {
+    for strategy in ["versioned", "delete", "rotate", "update"] {
         let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
         let settings = Settings::new().with("DATABASE_URL", &database.url).with("CACHE_STRATEGY", strategy);
         let settings = settings.with_login(&memcached);
@@ -36,29 +36,48 @@ async fn a_change_through_one_process_is_on_the_next_page_of_the_other() {
 
 #[tokio::test]
 async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
-    let memcached = Memcached::start_with_sasl();
-    let settings = Settings::new().with_login(&memcached).with("SLOW_QUERY", "1s");
-    let app = settings.serve();
-    let counted = || ["cmd_set", "get_misses", "get_hits"].map(|name| memcached.stat(name));
-    let [sets, misses, _] = counted();
-    let first = app.get_from("localhost", "/").await;
-    first.assert_lists([]);
-    assert_eq!(first.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"));
-    // Set: list and page, each with the lock of whoever builds it, and the generation that the page bears. Missed: the
-    // same without the locks, list and page once more when nobody else can be building them.
-    let [sets, misses, hits] = [sets + 5, misses + 5, counted()[2]];
-    assert_eq!(counted(), [sets, misses, hits]);
-    for reload in 1..=5 {
+    // How often a first load sets and misses, and what a reload asks for. Set and missed are the list and the page; set
+    // as well the lock of whoever builds each, and missed each once more, when nobody else can be building it.
+    for (strategy, first, gets, lives) in [
+        ("versioned", 4, 1, 3599),
+        // The page, and the generation that it bears.
+        ("delete", 5, 2, 299),
+    ] {
+        let memcached = Memcached::start_with_sasl();
+        let settings = Settings::new().with_login(&memcached).with("CACHE_STRATEGY", strategy);
+        let settings = settings.with("SLOW_QUERY", "1s").with("CACHE_LOCAL", "off");
+        let app = settings.serve();
+        let counted = || ["cmd_set", "get_misses", "get_hits"].map(|name| memcached.stat(name));
+        let [sets, misses, _] = counted();
         let page = app.get_from("localhost", "/").await;
         page.assert_lists([]);
-        assert_eq!(page.header("cache-status"), Some("tasklist; hit; ttl=299"), "reload {reload}");
-        assert_eq!(counted(), [sets, misses, hits + 2 * reload], "two gets: the page and its generation");
+        assert_eq!(page.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"));
+        let [sets, misses, hits] = [sets + first, misses + first, counted()[2]];
+        assert_eq!(counted(), [sets, misses, hits], "{strategy}");
+        for reload in 1..=5 {
+            let again = app.get_from("localhost", "/").await;
+            again.assert_lists([]);
+            let status = format!("tasklist; hit; ttl={lives}");
+            assert_eq!(again.header("cache-status"), Some(&*status), "reload {reload}");
+            assert_eq!(counted(), [sets, misses, hits + gets * reload], "{strategy}");
+        }
+        let other = settings.serve();
+        let found = other.get_from("localhost", "/").await;
+        assert_eq!(counted()[..2], [sets, misses], "another process finds what the first has filled");
+        assert_eq!(found.body, page.body);
     }
-    let other = settings.serve();
-    let page = other.get_from("localhost", "/").await;
-    page.assert_lists([]);
-    assert_eq!(counted()[..2], [sets, misses], "another process finds what the first has filled");
-    assert_eq!(page.body, first.body);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_current_page_asks_memcached_for_nothing() {
+    let memcached = Memcached::start();
+    let app = Settings::new().with_memcached(&memcached).serve();
+    app.add("Here").await.assert_lists(["Here"]);
+    let gets = memcached.stat("cmd_get");
+    let page = app.get("/").await;
+    page.assert_lists(["Here"]);
+    assert_eq!(page.header("cache-status"), Some("tasklist; hit; ttl=3599; detail=\"local\""));
+    assert_eq!(memcached.stat("cmd_get"), gets);
 }
 
 #[tokio::test]
@@ -113,13 +132,15 @@ async fn a_prefix_keeps_two_apps_on_one_server_apart() {
     let blog = Settings::new().with_memcached(&memcached).with("CACHE_KEY_PREFIX", "blog").serve();
     shop.add("Shop's").await.assert_lists(["Shop's"]);
     blog.get("/").await.assert_lists([]);
-    assert!(memcached.client().get::<Vec<u8>>("shop:tasks.all").unwrap().is_some());
+    for prefix in ["shop", "blog"] {
+        assert!(memcached.keys().iter().any(|key| key.starts_with(&format!("{prefix}:tasks.all"))));
+    }
 }
 
 #[tokio::test]
 async fn what_is_not_ours_or_damaged_is_a_miss() {
     let memcached = Memcached::start();
-    let app = Settings::new().with_memcached(&memcached).serve();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", "delete").serve();
     app.add("Right").await;
     let mut damaged: Vec<u8> = memcached.client().get(KEY).unwrap().unwrap();
     *damaged.last_mut().unwrap() ^= 1;
@@ -132,8 +153,16 @@ async fn what_is_not_ours_or_damaged_is_a_miss() {
 
 #[tokio::test]
 async fn every_page_is_served_while_memcached_is_stopped_killed_and_restarted() {
+    // A page and its generation, or a page of a version.
+    for (strategy, gets) in [("delete", 2), ("versioned", 1)] {
+        serves_every_page_while_memcached_is_stopped_killed_and_restarted(strategy, gets).await;
+    }
+}
+
+async fn serves_every_page_while_memcached_is_stopped_killed_and_restarted(strategy: &str, gets: u64) {
     let (mut memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached);
+    let settings = settings.with("CACHE_STRATEGY", strategy).with("CACHE_LOCAL", "off");
     let [one, other] = [settings.serve(), settings.serve()];
     one.add("Before").await.assert_lists(["Before"]);
     other.get("/").await.assert_lists(["Before"]);
@@ -164,7 +193,7 @@ async fn every_page_is_served_while_memcached_is_stopped_killed_and_restarted() 
     one.get("/").await;
     let hits = memcached.stat("get_hits");
     one.get("/").await.assert_lists(["Before", "While stopped", "While gone"]);
-    assert_eq!(memcached.stat("get_hits"), hits + 2, "it is used again: the page and its generation");
+    assert_eq!(memcached.stat("get_hits"), hits + gets, "it is used again");
 }
 
 fn is_cached(memcached: &Memcached) -> bool {
@@ -180,7 +209,7 @@ fn left_out(app: &App) -> bool {
 #[tokio::test]
 async fn an_outage_is_noticed_once_and_not_by_every_request() {
     let memcached = Memcached::start();
-    let app = Settings::new().with_memcached(&memcached).serve();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_LOCAL", "off").serve();
     app.add("Here").await;
     memcached.stop();
     let mut requests = tokio::task::JoinSet::new();
@@ -221,7 +250,8 @@ async fn a_change_reaches_the_cache_though_its_visitor_has_left() {
     let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
     let proxy = Proxy::start(database.address()).await;
     let url = database.url_through(proxy.address);
-    let app = Settings::new().with("DATABASE_URL", &url).with_memcached(&memcached).serve();
+    let settings = Settings::new().with("DATABASE_URL", &url).with_memcached(&memcached);
+    let app = settings.with("CACHE_STRATEGY", "delete").serve();
     app.get("/").await.assert_lists([]);
 
     proxy.hold("Written by one who left");
@@ -246,13 +276,16 @@ async fn a_change_reaches_the_cache_though_its_visitor_has_left() {
 // The proxy runs while the app is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_answer_is_lost_is_not_hidden_by_the_old_list() {
-    let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
-    let proxy = Proxy::start(database.address()).await;
-    let url = database.url_through(proxy.address);
-    let app = Settings::new().with("DATABASE_URL", &url).with_memcached(&memcached).serve();
-    app.add("Before").await.assert_lists(["Before"]);
+    for strategy in ["versioned", "delete", "rotate", "update"] {
+        let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
+        let proxy = Proxy::start(database.address()).await;
+        let url = database.url_through(proxy.address);
+        let settings = Settings::new().with("DATABASE_URL", &url).with_memcached(&memcached);
+        let app = settings.with("CACHE_STRATEGY", strategy).serve();
+        app.add("Before").await.assert_lists(["Before"]);
 
-    proxy.lose_answer_to("Of unknown fate");
-    app.post("/add", &[("name", "Of unknown fate")]).await.assert_error(503, "Back in a moment");
-    app.get("/").await.assert_lists(["Before", "Of unknown fate"]);
+        proxy.lose_answer_to("Of unknown fate");
+        app.post("/add", &[("name", "Of unknown fate")]).await.assert_error(503, "Back in a moment");
+        app.get("/").await.assert_lists(["Before", "Of unknown fate"]);
+    }
 }

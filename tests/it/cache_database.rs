@@ -233,7 +233,7 @@ async fn it_says_what_it_is_and_how_much_it_holds() {
 async fn processes_share_the_cached_list_and_check_looks_at_it() {
     let database = Postgres::shared().database().await;
     for settings in [Settings::new(), Settings::new().with("DATABASE_URL", &database.url)] {
-        let settings = settings.with("CACHE_URL", "db://");
+        let settings = settings.with("CACHE_URL", "db://").with("CACHE_STRATEGY", "delete");
         let [one, other] = [settings.serve(), settings.serve()];
         one.get("/").await.assert_lists([]);
         other.add("From the other").await.assert_lists(["From the other"]);

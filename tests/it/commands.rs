@@ -51,7 +51,7 @@ fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
         (
             "CACHE_STRATEGY",
             "magic",
-            "CACHE_STRATEGY is \"magic\"; accepted: expire, delete, rotate or update",
+            "CACHE_STRATEGY is \"magic\"; accepted: versioned, expire, delete, rotate or update",
         ),
         (
             "MEMCACHE_CLIENT",
@@ -208,7 +208,7 @@ async fn serve_says_what_it_runs_on() {
         "database  Postgres, 127.0.0.1:",
         &format!("cache     memcached at {}", memcached.address()),
         "logged in as tester",
-        "strategy  delete",
+        "strategy  versioned",
         "sessions  none",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");

@@ -9,7 +9,8 @@ use crate::support::proxy::Proxy;
 async fn a_hundred_rows_are_fetched_in_one_round_trip() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
-    let app = Settings::new().with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
+    let settings = Settings::new().with("MEMCACHIER_SERVERS", &proxy.address.to_string());
+    let app = settings.with("CACHE_STRATEGY", "delete").serve();
     let names: Vec<_> = (0..100).map(|number| format!("Task {number}")).collect();
     for name in &names {
         assert_eq!(app.post("/add", &[("name", name)]).await.status, 303);
@@ -28,7 +29,7 @@ async fn a_hundred_rows_are_fetched_in_one_round_trip() {
 #[tokio::test]
 async fn a_row_is_rendered_once_and_deleted_with_its_task() {
     let memcached = Memcached::start();
-    let app = Settings::new().with_memcached(&memcached).serve();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", "delete").serve();
     app.add("Old").await;
     let items = memcached.stat("curr_items");
     let page = app.add("New").await;
@@ -40,7 +41,7 @@ async fn a_row_is_rendered_once_and_deleted_with_its_task() {
 #[tokio::test]
 async fn what_is_not_a_row_of_ours_is_not_shown() {
     let memcached = Memcached::start();
-    let app = Settings::new().with_memcached(&memcached).serve();
+    let app = Settings::new().with_memcached(&memcached).with("CACHE_LOCAL", "off").serve();
     app.add("<b>Right</b>").await.assert_lists(["<b>Right</b>"]);
     let keys = memcached.keys();
     let row = keys.iter().find(|key| key.starts_with("task-fragment.")).expect("the row is cached");

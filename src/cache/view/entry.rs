@@ -45,7 +45,7 @@ pub(super) enum Entry {
 /// A response, and what it was made under.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
-    /// Read before the view ran.
+    /// Read before the view ran; or the version that the view says it shows.
     pub(super) generation: String,
     /// Names of request headers, sorted.
     pub(super) vary_on: Vec<String>,
@@ -93,7 +93,7 @@ impl Entry {
     pub(super) fn is_current(&self, at: &str) -> bool {
         match self {
             Self::Generation(_) => false,
-            Self::Page(page) => page.generation == at && page.remaining() != Some(Duration::ZERO),
+            Self::Page(page) => page.is_current(at),
             Self::Varies { generation, .. } | Self::Pass { generation } => generation == at,
         }
     }
@@ -132,6 +132,11 @@ impl Page {
             end -= length;
         }
         (None, self.bodies.slice(..end))
+    }
+
+    /// Returns whether it was made under this generation and has not expired.
+    pub(super) fn is_current(&self, at: &str) -> bool {
+        self.generation == at && self.remaining() != Some(Duration::ZERO)
     }
 
     /// Returns how long the page still lives; none is for ever.

@@ -15,12 +15,20 @@ use crate::cache::key::hex;
 
 /// What a request asks for, as keys.
 pub(super) struct PageKey {
-    /// Belongs to the path, whatever host, scheme and query.
-    pub(super) generation: Key,
+    /// What a page must bear to count.
+    pub(super) state: State,
     /// Of the page as GET has it.
     pub(super) get: Key,
     /// Of the page as HEAD has it, where no GET has been stored.
     pub(super) head: Key,
+}
+
+/// Which state of the site a page must show.
+pub(super) enum State {
+    /// The generation that is under this key, which belongs to the path, whatever host, scheme and query.
+    Generation(Key),
+    /// This version, which is in the pages' keys.
+    Version(String),
 }
 
 /// Which part of a query a page depends on: all of it, or some parameters.
@@ -41,8 +49,20 @@ impl PageKey {
             let digest = digest_part(layer.digest);
             key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix)))
         };
-        Some(Self { generation: generation(prefix, uri.path()), get: page("GET"), head: page("HEAD") })
+        let state = State::Generation(generation(prefix, uri.path()));
+        Some(Self { state, get: page("GET"), head: page("HEAD") })
     }
+
+    /// Returns the keys of the same pages at one version.
+    pub(super) fn at(&self, version: String) -> Self {
+        let [get, head] = [&self.get, &self.head].map(|page| at(page, &version));
+        Self { state: State::Version(version), get, head }
+    }
+}
+
+/// Returns the key of a page at one version.
+pub(super) fn at(page: &Key, version: &str) -> Key {
+    key(format!("{}#", page.at(version)))
 }
 
 /// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same view.

@@ -1,16 +1,20 @@
 //! The layer: what is to be kept, for how long, and under which names.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::{IntoResponse, Response};
 use moka::sync::Cache as Memory;
 use tower::Layer;
 
 use super::key::{self, QueryNames};
+use super::local::Local;
 use super::service::CachePageService;
 use super::store::Store;
 use super::verdict::Browser;
 use crate::cache::query::random_token;
+use crate::cache::version::{Gate, Lost, Versions};
 use crate::cache::{Cache, Strategy, Ttl};
 
 /// How many URLs a process remembers the varying headers of. One that is forgotten costs a round trip.
@@ -24,6 +28,8 @@ pub struct CachePage {
     pub(super) parameters: QueryNames,
     pub(super) digest: &'static str,
     pub(super) patience: Duration,
+    /// Where the version is asked for of what the pages show; without it they have generations.
+    pub(super) versions: Option<Versions<Response>>,
     pub(super) pages: ViewCache,
 }
 
@@ -53,6 +59,22 @@ impl CachePage {
     #[must_use]
     pub fn digest(mut self, digest: &'static str) -> Self {
         self.digest = digest;
+        self
+    }
+
+    /// Keeps pages by the version of what they show. A page is given to those only who ask while its version is the
+    /// current one, so nothing has to be purged; a [`purge`](ViewCache::purge) does nothing to such pages. Without a
+    /// version there is no page, but the error's answer.
+    ///
+    /// The view must add a [`Label`](super::Label) to its answer, with the version that it has read together with what the
+    /// page shows. An answer without one is not stored.
+    #[must_use]
+    pub fn versioned<S, E>(mut self, gate: &Gate<S, E>) -> Self
+    where
+        S: Display + Clone + Send + Sync + 'static,
+        E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
+    {
+        self.versions = Some(Versions::of(gate, E::into_response));
         self
     }
 
@@ -105,14 +127,23 @@ impl ViewCache {
     /// Returns the pages without a prefix.
     #[must_use]
     pub fn new(cache: &Cache) -> Self {
-        let store = Store { cache: cache.counted_as("views"), learned: Memory::new(LEARNED) };
-        Self { store, prefix: "".into(), strategy: Strategy::default() }
+        let cache = cache.counted_as("views");
+        let store = Store { cache, learned: Memory::new(LEARNED), local: None };
+        Self { store, prefix: "".into(), strategy: Strategy::Delete }
     }
 
     /// Chooses how a change becomes visible.
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
+        self
+    }
+
+    /// Keeps the current page of each URL in the process as well, ready to be sent, where pages are kept by version. Up to
+    /// 32 MiB of them.
+    #[must_use]
+    pub fn with_local_copies(mut self) -> Self {
+        self.store.local = Some(Local::new(&self.store.cache));
         self
     }
 
@@ -128,8 +159,8 @@ impl ViewCache {
     #[must_use]
     pub fn cache_page(&self, ttl: Ttl) -> CachePage {
         let patience = self.store.cache.patience();
-        let (browser, parameters, digest) = Default::default();
-        CachePage { ttl, browser, parameters, digest, patience, pages: self.clone() }
+        let (browser, parameters, digest, versions) = Default::default();
+        CachePage { ttl, browser, parameters, digest, patience, versions, pages: self.clone() }
     }
 
     /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed) is
@@ -142,8 +173,9 @@ impl ViewCache {
     /// Makes a change of what the pages of a path show visible. To be called after the commit, and after the change has
     /// become visible to the views.
     pub async fn changed(&self, path: &str) {
-        if self.strategy != Strategy::Expire {
-            self.purge(path).await;
+        match self.strategy {
+            Strategy::Versioned | Strategy::Expire => {}
+            Strategy::Delete | Strategy::Rotate | Strategy::Update => self.purge(path).await,
         }
     }
 

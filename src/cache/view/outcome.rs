@@ -22,6 +22,8 @@ pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub enum Outcome {
     /// Answered from the cache; the page lives so much longer, or until it is purged.
     Hit(Option<Duration>),
+    /// As a hit, from the copy that this process has.
+    Local(Option<Duration>),
     /// Not there; answered with what another request had built.
     Collapsed,
     /// Not there; the view ran, and its answer was stored.
@@ -48,10 +50,17 @@ pub enum Fwd {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival(pub Instant);
 
+/// Which version of its data an answer shows, among the answer's extensions: read together with the data, by the view.
+/// Without blanks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label(pub String);
+
 /// How long a request has taken.
 #[derive(Clone, Copy)]
 pub(super) struct Timing {
     pub(super) arrival: Arrival,
+    /// Of that, asking for the version.
+    pub(super) gate: Option<Duration>,
     /// Of that, the view.
     pub(super) view: Option<Duration>,
 }
@@ -62,11 +71,13 @@ impl Outcome {
         let headers = response.headers_mut();
         let value = HeaderValue::try_from(self.to_string());
         headers.append(CACHE_STATUS, value.expect("words, numbers and a reason of our own"));
-        let view = timing.view.unwrap_or_default();
-        let cache = timing.arrival.0.elapsed().saturating_sub(view);
+        let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
+        let cache = timing.arrival.0.elapsed().saturating_sub(elsewhere);
         let mut text = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(cache));
-        if timing.view.is_some() {
-            text += &format!(", view;dur={}", Milliseconds(view));
+        for (name, took) in [("gate", timing.gate), ("view", timing.view)] {
+            if let Some(took) = took {
+                text += &format!(", {name};dur={}", Milliseconds(took));
+            }
         }
         headers.append(SERVER_TIMING, HeaderValue::try_from(text).expect("words and numbers"));
         if self.is_as_stored() {
@@ -79,12 +90,13 @@ impl Outcome {
     /// Returns whether the answer is as it is stored, in the encoding that its receiver likes best.
     #[must_use]
     pub fn is_as_stored(&self) -> bool {
-        matches!(self, Self::Hit(_) | Self::Collapsed | Self::Stored(_))
+        matches!(self, Self::Hit(_) | Self::Local(_) | Self::Collapsed | Self::Stored(_))
     }
 
     fn word(&self) -> &'static str {
         match self {
             Self::Hit(_) => "hit",
+            Self::Local(_) => "local",
             Self::Collapsed => "shared",
             Self::Stored(_) => "stored",
             Self::Miss(_) => "miss",
@@ -108,6 +120,8 @@ impl fmt::Display for Outcome {
         match self {
             Self::Hit(None) => f.write_str("hit"),
             Self::Hit(Some(left)) => write!(f, "hit; ttl={}", left.as_secs()),
+            Self::Local(None) => f.write_str("hit; detail=\"local\""),
+            Self::Local(Some(left)) => write!(f, "hit; ttl={}; detail=\"local\"", left.as_secs()),
             Self::Collapsed => f.write_str("fwd=uri-miss; collapsed"),
             Self::Stored(Fwd::UriMiss) => f.write_str("fwd=uri-miss; stored"),
             Self::Stored(Fwd::VaryMiss) => f.write_str("fwd=vary-miss; stored"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{Method, header, request};
+use axum::http::{HeaderMap, Method, header, request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
@@ -16,9 +16,9 @@ use tower::{Service, ServiceExt};
 use super::answer;
 use super::entry::{Entry, Page};
 use super::headers;
-use super::key::{self, PageKey};
+use super::key::{self, PageKey, State};
 use super::layer::CachePage;
-use super::outcome::{Arrival, Outcome, Timing};
+use super::outcome::{Arrival, Label, Outcome, Timing};
 use super::store::{Found, Slot, Store};
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
@@ -63,7 +63,7 @@ struct Visit<S> {
     keys: PageKey,
     parts: request::Parts,
     body: Body,
-    arrival: Arrival,
+    timing: Timing,
 }
 
 async fn visit<S>(layer: CachePage, view: S, mut request: Request) -> Result<Response, S::Error>
@@ -71,29 +71,25 @@ where
     S: Service<Request, Response = Response>,
 {
     let arrival = Arrival(Instant::now());
+    let timing = Timing { arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return pass_by(view, request, Outcome::Method, arrival).await;
+        return pass_by(view, request, Outcome::Method, timing).await;
     }
     let (parts, body) = request.into_parts();
     let Some(keys) = PageKey::of(&parts, &layer) else {
         let request = Request::from_parts(parts, body);
-        return pass_by(view, request, Outcome::Bypass("host"), arrival).await;
+        return pass_by(view, request, Outcome::Bypass("host"), timing).await;
     };
-    Visit { layer, view, keys, parts, body, arrival }.answer().await
+    Visit { layer, view, keys, parts, body, timing }.answer().await
 }
 
-async fn pass_by<S>(
-    view: S,
-    request: Request,
-    outcome: Outcome,
-    arrival: Arrival,
-) -> Result<Response, S::Error>
+async fn pass_by<S>(view: S, request: Request, outcome: Outcome, timing: Timing) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response>,
 {
     let (mut response, view) = run(view, request).await?;
-    outcome.say(Timing { arrival, view: Some(view) }, &mut response);
+    outcome.say(Timing { view: Some(view), ..timing }, &mut response);
     Ok(response)
 }
 
@@ -108,13 +104,22 @@ where
 }
 
 impl<S: Service<Request, Response = Response>> Visit<S> {
-    async fn answer(self) -> Result<Response, S::Error> {
+    async fn answer(mut self) -> Result<Response, S::Error> {
+        let mut has_waited = false;
         for _ in 0..LOOKS {
-            let (method, headers) = (&self.parts.method, &self.parts.headers);
-            match self.store().find(&self.keys, method, headers).await {
+            let versioned = match self.pass_gate().await {
+                Ok(version) => version.map(|version| self.keys.at(version)),
+                Err(response) => return Ok(response),
+            };
+            if let Some(response) = self.show_copy(versioned.as_ref()) {
+                return Ok(response);
+            }
+            let keys = versioned.as_ref().unwrap_or(&self.keys);
+            match self.store().find(keys, &self.parts.method, &self.parts.headers).await {
                 Found::Page(page) => {
+                    self.keep_copy(&page);
                     let outcome = Outcome::Hit(page.remaining());
-                    return Ok(self.show(&page, outcome));
+                    return Ok(self.show(page.headers(), &page, outcome));
                 }
                 Found::Pass(slot) => return Ok(self.build(&slot).await?.0),
                 Found::Unavailable => {
@@ -125,17 +130,22 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     let name = cache.name(&flight);
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let seat = cache.flights().join(&name);
-                    let read = |envelope: &Bytes| Store::open(envelope, &slot.generation);
+                    let read = |envelope: &Bytes| slot.open(envelope, versioned.is_some());
                     match cache.turn(&seat, &flight, &slot.key, self.layer.patience, read).await {
                         Turn::Theirs(Entry::Page(page)) if self.is_for_me(&page) => {
-                            return Ok(self.show(&page, Outcome::Collapsed));
+                            return Ok(self.show(page.headers(), &page, Outcome::Collapsed));
                         }
                         Turn::Theirs(Entry::Page(page)) => {
-                            self.store().learned.insert(self.page().clone(), page.vary_on);
+                            self.store().learned.insert(self.page(keys).clone(), page.vary_on);
                         }
                         Turn::Theirs(Entry::Varies { .. } | Entry::Generation(_)) => {}
                         Turn::Theirs(Entry::Pass { .. }) | Turn::Alone => {
                             return Ok(self.build(&slot).await?.0);
+                        }
+                        // Whoever was waited for may have stored a newer version than the one asked for.
+                        Turn::Ours(permit) if versioned.is_some() && permit.has_waited && !has_waited => {
+                            has_waited = true;
+                            permit.end(None).await;
                         }
                         Turn::Ours(permit) => {
                             let (response, envelope) = permit.during(self.build(&slot)).await?;
@@ -149,24 +159,53 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         self.pass_by(Outcome::Miss("varies-too-often".into())).await
     }
 
+    /// Asks for the current version, where pages are kept by version; if that fails, the answer is that of the failure.
+    async fn pass_gate(&mut self) -> Result<Option<String>, Response> {
+        let Some(versions) = &self.layer.versions else { return Ok(None) };
+        let start = Instant::now();
+        let version = versions.current().await;
+        self.timing.gate = Some(self.timing.gate.unwrap_or_default() + start.elapsed());
+        version.map(Some).map_err(|mut response| {
+            Outcome::Bypass("version-unknown").say(self.timing, &mut response);
+            response
+        })
+    }
+
     /// Runs the view, stores its answer if it may be, and returns it with what those who wait are told.
     async fn build(self, slot: &Slot) -> Result<(Response, Bytes), S::Error> {
-        let (layer, page) = (self.layer.clone(), self.page().clone());
+        let (layer, keys) = (self.layer, self.keys);
         let store = &layer.pages.store;
         let asked = self.parts.clone();
         let (response, view) = run(self.view, Request::from_parts(self.parts, self.body)).await?;
-        let timing = Timing { arrival: self.arrival, view: Some(view) };
+        let timing = Timing { view: Some(view), ..self.timing };
         let (mut parts, body) = response.into_parts();
-        match answer::keep(&layer, &asked.method, &asked.headers, &mut parts, body).await {
-            Ok(mut content) => {
-                content.generation.clone_from(&slot.generation);
-                let mut response = answer::respond(parts, &content, &asked);
-                let (envelope, is_stored) = store.keep(&page, content, &asked.headers, layer.ttl).await;
+        let base = if asked.method == Method::HEAD { &keys.head } else { &keys.get };
+        let place = match &layer.versions {
+            None => Ok((base.clone(), slot.generation.clone())),
+            Some(_) => match parts.extensions.get() {
+                Some(Label(version)) => Ok((key::at(base, version), version.clone())),
+                None => Err("no-label".into()),
+            },
+        };
+        let prepared = match place {
+            Ok(place) => {
+                let page = answer::keep(&layer, &asked.method, &asked.headers, &mut parts, body).await;
+                page.map(|page| (page, place))
+            }
+            Err(reason) => Err((body, reason)),
+        };
+        match prepared {
+            Ok((mut page, (key, generation))) => {
+                page.generation = generation;
+                if layer.versions.is_some() && asked.method == Method::GET {
+                    store.keep_copy(base, &page);
+                }
+                let mut response = answer::respond(parts, &page, &asked);
+                let (envelope, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
                 let outcome =
                     if is_stored { Outcome::Stored(slot.fwd) } else { Outcome::Miss("cache-refused".into()) };
                 outcome.say(timing, &mut response);
-                let told = if is_stored { envelope } else { store.pass(slot).await };
-                Ok((response, told))
+                Ok((response, envelope))
             }
             Err((body, reason)) => {
                 let mut response = Response::from_parts(parts, body);
@@ -178,18 +217,31 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     async fn pass_by(self, outcome: Outcome) -> Result<Response, S::Error> {
         let request = Request::from_parts(self.parts, self.body);
-        pass_by(self.view, request, outcome, self.arrival).await
+        pass_by(self.view, request, outcome, self.timing).await
+    }
+
+    /// Answers with this process's copy, if it has that of the version.
+    fn show_copy(&self, keys: Option<&PageKey>) -> Option<Response> {
+        let State::Version(version) = &keys?.state else { return None };
+        let ready = self.store().local.as_ref()?.get(&self.keys.get, version)?;
+        Some(self.show(ready.headers.clone(), &ready.page, Outcome::Local(ready.page.remaining())))
+    }
+
+    fn keep_copy(&self, page: &Page) {
+        if self.layer.versions.is_some() && self.parts.method == Method::GET {
+            self.store().keep_copy(&self.keys.get, page);
+        }
     }
 
     /// Answers with a page.
-    fn show(&self, page: &Page, outcome: Outcome) -> Response {
+    fn show(&self, headers: HeaderMap, page: &Page, outcome: Outcome) -> Response {
         let (mut parts, ()) = Response::new(()).into_parts();
-        (parts.status, parts.headers) = (page.status(), page.headers());
+        (parts.status, parts.headers) = (page.status(), headers);
         if let Some(age) = headers::age(&parts.headers) {
             parts.headers.insert(header::AGE, age.into());
         }
         let mut response = answer::respond(parts, page, &self.parts);
-        outcome.say(Timing { arrival: self.arrival, view: None }, &mut response);
+        outcome.say(self.timing, &mut response);
         response
     }
 
@@ -199,8 +251,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     /// Returns where this request's answer is stored.
-    fn page(&self) -> &Key {
-        if self.parts.method == Method::HEAD { &self.keys.head } else { &self.keys.get }
+    fn page<'a>(&self, keys: &'a PageKey) -> &'a Key {
+        if self.parts.method == Method::HEAD { &keys.head } else { &keys.get }
     }
 
     fn store(&self) -> &Store {

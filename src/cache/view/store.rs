@@ -7,7 +7,8 @@ use bytes::Bytes;
 use moka::sync::Cache as Memory;
 
 use super::entry::{Entry, Page};
-use super::key::{self, PageKey, learn_cache_key};
+use super::key::{self, PageKey, State, learn_cache_key};
+use super::local::Local;
 use super::outcome::Fwd;
 use crate::cache::query::random_token;
 use crate::cache::{Cache, Key, Ttl, codec};
@@ -21,6 +22,7 @@ const PASS: Ttl = Ttl::After(Duration::from_secs(2));
 pub(super) struct Store {
     pub(super) cache: Cache,
     pub(super) learned: Memory<Key, Vec<String>>,
+    pub(super) local: Option<Local>,
 }
 
 /// What a look-up finds.
@@ -37,6 +39,7 @@ pub(super) enum Found {
 /// Where a page is missing.
 pub(super) struct Slot {
     pub(super) key: Key,
+    /// The generation or the version.
     pub(super) generation: String,
     pub(super) fwd: Fwd,
 }
@@ -46,18 +49,24 @@ impl Store {
     pub(super) async fn find(&self, asked: &PageKey, method: &Method, headers: &HeaderMap) -> Found {
         // A HEAD is answered with what GET stored, a GET never with what HEAD stored.
         let pages = if method == Method::HEAD { vec![&asked.get, &asked.head] } else { vec![&asked.get] };
-        let mut keys = vec![asked.generation.clone()];
+        let mut keys = match &asked.state {
+            State::Generation(key) => vec![key.clone()],
+            State::Version(_) => vec![],
+        };
         let variants: Vec<_> = pages.iter().map(|page| self.learned.get(*page)).collect();
         for (page, vary_on) in pages.iter().zip(&variants) {
             keys.push((*page).clone());
             keys.extend(vary_on.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
         }
         let mut entries = self.read(&keys).await.into_iter();
-        let generation = match entries.next().flatten() {
-            Some(Entry::Generation(generation)) => generation,
-            _ => match self.begin(&asked.generation).await {
-                Some(generation) => generation,
-                None => return Found::Unavailable,
+        let generation = match &asked.state {
+            State::Version(version) => version.clone(),
+            State::Generation(key) => match entries.next().flatten() {
+                Some(Entry::Generation(generation)) => generation,
+                _ => match self.begin(key).await {
+                    Some(generation) => generation,
+                    None => return Found::Unavailable,
+                },
             },
         };
         let mut found = Found::Unavailable;
@@ -148,16 +157,18 @@ impl Store {
         (envelope, stored)
     }
 
+    /// Keeps a page that is known by its version in this process as well.
+    pub(super) fn keep_copy(&self, url: &Key, page: &Page) {
+        if let Some(local) = &self.local {
+            local.keep(url, page);
+        }
+    }
+
     /// Notes for a moment that a page cannot be stored, where nothing else is; returns the note's envelope.
     pub(super) async fn pass(&self, slot: &Slot) -> Bytes {
         let envelope = self.seal(&Entry::Pass { generation: slot.generation.clone() });
         self.cache.add_envelope(&slot.key, envelope.clone(), PASS).await;
         envelope
-    }
-
-    /// Returns an entry out of its envelope, if it is of this generation.
-    pub(super) fn open(envelope: &Bytes, generation: &str) -> Option<Entry> {
-        open(envelope).filter(|entry| entry.is_current(generation))
     }
 
     async fn read(&self, keys: &[Key]) -> Vec<Option<Entry>> {
@@ -173,6 +184,12 @@ impl Slot {
     /// Returns the name that all who build this page share, and nobody of another generation.
     pub(super) fn build(&self) -> Key {
         key::build(&self.key, &self.generation)
+    }
+
+    /// Returns the entry that such a build has come to, out of its envelope. A page kept by version may be of a newer one:
+    /// its view ran after all who wait for it had been told theirs.
+    pub(super) fn open(&self, envelope: &Bytes, is_versioned: bool) -> Option<Entry> {
+        open(envelope).filter(|entry| is_versioned || entry.is_current(&self.generation))
     }
 }
 

@@ -1,0 +1,131 @@
+//! The list as it is shown: read through the cache, rendered by rows, kept as whole pages, and made new by a change.
+//!
+//! This is where tasks and cache meet, and where `CACHE_STRATEGY` is put into effect.
+
+use askama::Template;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cache::fragment::Fragments;
+use crate::cache::query::CachedQuery;
+use crate::cache::version::{Gate, Versions};
+use crate::cache::view::{CachePage, Label, ViewCache};
+use crate::cache::{Cache, Key, Strategy, Ttl};
+use crate::db::{self, Database};
+use crate::error::Error;
+use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
+use crate::templates::{TaskRow, digest};
+
+/// Where the list is shown.
+const PATH: &str = "/";
+
+/// The list, cached in three layers. Cheap to clone.
+#[derive(Clone)]
+pub struct Listing {
+    db: Database,
+    strategy: Strategy,
+    gate: Gate<Stamp, Error>,
+    /// Under `tasks.all`, as in the tutorial.
+    query: CachedQuery<Stamped<TaskList>, Error>,
+    rows: Fragments,
+    pages: ViewCache,
+}
+
+impl Listing {
+    /// Makes it of its parts. Asks for nothing yet.
+    #[must_use]
+    pub fn new(db: &Database, cache: &Cache, pages: &ViewCache, strategy: Strategy) -> Self {
+        let origin = db.clone();
+        let gate = Gate::new(move || {
+            let db = origin.clone();
+            async move { Ok(tasks::stamp(&db).await?) }
+        });
+        let key = Key::new("tasks.all").expect("a constant without blanks");
+        let query = match strategy {
+            Strategy::Versioned => {
+                let label = |list: &Stamped<TaskList>| list.stamp.to_string();
+                CachedQuery::versioned(cache, key, Versions::of(&gate, |error| error), label)
+            }
+            told => CachedQuery::new(cache, key, told),
+        };
+        let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
+        Self { db: db.clone(), strategy, gate, query, rows, pages: pages.clone().strategy(strategy) }
+    }
+
+    /// Returns the layer that keeps its pages.
+    #[must_use]
+    pub fn layer(&self) -> CachePage {
+        let layer = self.pages.cache_changing_page().vary_on_query(["page"]).digest(digest::INDEX_PAGE);
+        if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }
+    }
+
+    /// Returns a page of it, for somebody who has waited since `arrival`.
+    ///
+    /// # Errors
+    ///
+    /// The database's, if the list is not cached or nobody can say whether it is still the same.
+    pub async fn page(&self, arrival: Instant, number: usize) -> Result<Stamped<Page>, Error> {
+        // Whoever waits for another's query must not wait for a query of their own as well.
+        let deadline = arrival + self.db.patience();
+        let db = self.db.clone();
+        let list = self.query.get_or_set(async move || Ok(tasks::all_stamped(&db).await?));
+        let Stamped { stamp, value } = in_time(deadline, list).await?;
+        match value {
+            TaskList::Whole(tasks) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
+            TaskList::TooLong => {
+                // A page of a long list is a second query, as slow as the first pretends to be.
+                let page = async { Ok(tasks::page_stamped(&self.db, number).await?) };
+                in_time(deadline + self.db.slow_query(), page).await
+            }
+        }
+    }
+
+    /// Returns the rows of a page, rendered; those that are cached in one round trip.
+    pub async fn rows(&self, page: &Page) -> Vec<String> {
+        let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
+        self.rows.get_or_render(&page.tasks, row_of, render).await
+    }
+
+    /// Makes a change visible that is in the database: in the list first, and then in the pages that show it.
+    pub async fn changed(&self) {
+        let db = self.db.clone();
+        self.query.changed(async move || Ok(tasks::all_stamped(&db).await?)).await;
+        self.pages.changed(PATH).await;
+    }
+
+    /// Makes room for what took the place of a task that is removed.
+    pub async fn removed(&self, task: &Task) {
+        // Its id is not used again, so nobody asks for its row; and by versions a writer tells the cache nothing.
+        if self.strategy != Strategy::Versioned {
+            self.rows.delete(&row_of(task)).await;
+        }
+        self.changed().await;
+    }
+
+    /// Passes on what came of a write. One that got no answer may have happened, and then what is cached is old.
+    ///
+    /// # Errors
+    ///
+    /// Those of the write.
+    pub async fn settle<T>(&self, result: Result<T, db::Error>) -> Result<T, Error> {
+        if result.as_ref().is_err_and(db::Error::is_transient) {
+            self.query.forget().await;
+            self.pages.changed(PATH).await;
+        }
+        Ok(result?)
+    }
+}
+
+/// What a page's answer says of the state of the list that it shows.
+#[must_use]
+pub fn label(stamp: Stamp) -> Label {
+    Label(stamp.to_string())
+}
+
+/// All that a row shows, and so all that it depends on.
+fn row_of(task: &Task) -> [String; 2] {
+    [task.id.to_string(), task.name.clone()]
+}
+
+async fn in_time<T>(deadline: Instant, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout_at(deadline, answer).await.unwrap_or(Err(db::Error::Timeout.into()))
+}
