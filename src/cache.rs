@@ -49,6 +49,11 @@
 //! another process: a lock that nobody renews costs time and nothing else. A build that fails is its caller's error, and the next in
 //! the queue builds.
 //!
+//! # Freshness
+//!
+//! How a write becomes visible is a [`Strategy`]. By default values are kept under the [`version`] of the data that they
+//! were made of, and the database says which is the current one: then nothing in the cache is ever wrong.
+//!
 //! # What people trip over
 //!
 //! - **A miss is data.** [`Cache::get`] answers `None`; whether there was no value, one of another format, or no server
