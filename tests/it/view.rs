@@ -10,6 +10,7 @@ mod keys;
 mod purges;
 mod servers;
 mod site;
+mod versions;
 
 use axum::Router;
 use axum::body::Body;
@@ -140,6 +141,22 @@ on_both! {
         a_lost_generation_costs_misses_only
         a_lost_page_is_rendered_anew
         clearing_the_cache_forgets_everything;
+    versions:
+        a_page_is_shown_while_its_version_is_the_current_one
+        another_process_finds_the_page_of_a_version
+        a_page_is_kept_under_the_version_that_its_view_has_read
+        an_answer_that_does_not_say_its_version_is_not_stored
+        without_a_version_there_is_no_page
+        a_change_is_made_without_a_version
+        those_who_are_told_the_same_version_share_one_build
+        who_is_told_a_newer_version_waits_for_no_older_build
+        who_has_waited_for_another_process_asks_for_the_version_again
+        a_copy_is_shown_while_its_version_is_the_current_one
+        a_page_from_the_cache_is_copied
+        a_late_page_does_not_displace_a_newer_copy_for_long
+        a_page_that_varies_has_no_copy_and_is_no_other_visitors
+        a_purge_leaves_pages_that_are_kept_by_version
+        an_answer_says_how_long_the_version_took;
 }
 
 /// An answer, read.

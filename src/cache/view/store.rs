@@ -204,3 +204,22 @@ fn found(entry: Option<Entry>, slot: Slot) -> Found {
 fn open(envelope: &Bytes) -> Option<Entry> {
     Entry::decode(codec::decode_bytes(envelope)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+
+    use super::*;
+
+    #[test]
+    fn a_build_may_come_to_a_newer_version_but_to_no_other_generation() {
+        let (parts, ()) = Response::new(()).into_parts();
+        let mut page = Page::new(&parts, Bytes::new(), Ttl::Never);
+        page.generation = "2".into();
+        let envelope = codec::encode_bytes(&Entry::Page(page).encode(), usize::MAX);
+        let key = Key::new("page").unwrap();
+        let slot = Slot { key, generation: "1".into(), fwd: Fwd::UriMiss };
+        assert!(slot.open(&envelope, true).is_some());
+        assert!(slot.open(&envelope, false).is_none());
+    }
+}
