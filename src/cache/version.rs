@@ -62,6 +62,9 @@
 //! | read, nothing there | that, and for one reader of all the query | look, lock, look again, store, unlock; for each layer |
 //! | write | one more row in its transaction | nothing |
 //!
+//! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked for.
+//! Who writes often and keeps much needs a cache with room for that.
+//!
 //! # What failures do
 //!
 //! | what fails | what comes of it |
