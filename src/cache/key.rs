@@ -32,6 +32,11 @@ impl Key {
         if is_clean(&key) && !key.is_empty() { Ok(Self(key)) } else { Err(InvalidKey(key)) }
     }
 
+    /// Returns a key that no backend shortens, for those who keep many: one that is too long is hashed.
+    pub(super) fn shortened(&self) -> Self {
+        Self(KeyPrefix::default().apply(self))
+    }
+
     /// Returns the key of one version of this key's value. A version's name holds no blanks.
     pub(super) fn at(&self, version: &str) -> Self {
         Self::new(format!("{}@{version}", self.0)).expect("a version's name is as clean as a key")

@@ -47,7 +47,8 @@ impl PageKey {
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
         let page = |method| {
             let digest = digest_part(layer.digest);
-            key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix)))
+            // A client chooses how long a URL is, and this process keeps the keys of many.
+            key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix))).shortened()
         };
         let state = State::Generation(generation(prefix, uri.path()));
         Some(Self { state, get: page("GET"), head: page("HEAD") })
@@ -205,6 +206,16 @@ mod tests {
     #[test]
     fn a_named_parameter_counts_however_it_is_written() {
         check("/?%70age=2", "h", &["page"], "view.page:GET:http://h/?%70age=2#1f.");
+    }
+
+    #[test]
+    fn a_key_is_short_however_long_the_url() {
+        let [one, other] = ["1", "2"].map(|end| {
+            let uri = format!("/?page={}{end}", "x".repeat(60_000));
+            page_key(&uri, &[("host", "h")], &["page"]).unwrap()
+        });
+        assert_ne!(one, other);
+        assert!(one.starts_with("view.page:GET:http://h/?page=x") && one.len() <= 250, "{} bytes", one.len());
     }
 
     #[test]
