@@ -45,9 +45,9 @@
 //! 5. *Build.* If the backend cannot be asked, without a lock: once per process.
 //! 6. *Store,* unless the key was written to meanwhile; hand the value to those who wait; delete the lock.
 //!
-//! Nobody waits longer than ten seconds for those before it in its process, nor longer than [`CacheOptions::patience`] for
-//! another process: a lock that nobody renews costs time and nothing else. A build that fails is its caller's error, and the next in
-//! the queue builds.
+//! Nobody waits longer than [`CacheOptions::patience`] for another process: a lock that nobody renews costs time and
+//! nothing else. For those before it in its own process, who are alive, one waits as long, and ten seconds at least. A
+//! build that fails is its caller's error, and the next in the queue builds.
 //!
 //! # Freshness
 //!

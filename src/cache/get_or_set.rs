@@ -13,8 +13,8 @@ use super::single_flight::{Flight, Seat};
 use super::version::Versions;
 use super::{Cache, Key, Ttl, codec};
 
-/// How long one waits for those before it in this process, who are known to be alive.
-const LONGEST_QUEUE: Duration = Duration::from_secs(10);
+/// How long one waits at least for those before it in this process, who are known to be alive.
+const QUEUE: Duration = Duration::from_secs(10);
 
 impl Cache {
     /// Returns the value of a key, or else what `build` makes, which is stored.
@@ -123,7 +123,8 @@ impl Cache {
 
     /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same has a seat
     /// in the same flight in this process, and the lock of `flight` in all of them. Another process is waited for until
-    /// `patience` has passed since the call. What `read` makes nothing of is not waited for.
+    /// `patience` has passed since the call, one's own for as long at least. What `read` makes nothing of is not waited
+    /// for.
     pub(super) async fn turn<'a, T>(
         &self,
         seat: &'a Seat<'_>,
@@ -133,7 +134,7 @@ impl Cache {
         read: impl Fn(&Bytes) -> Option<T>,
     ) -> Turn<'a, T> {
         let deadline = Instant::now() + patience;
-        let Ok(mut built) = timeout(LONGEST_QUEUE, seat.flight().built.lock()).await else {
+        let Ok(mut built) = timeout(QUEUE.max(patience), seat.flight().built.lock()).await else {
             return Turn::Alone;
         };
         if let Some(value) = built.as_ref().and_then(&read) {

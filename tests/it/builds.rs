@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::{memcache_crate, memcached};
 use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
 use tasklist::memcached::Options;
@@ -230,6 +231,21 @@ async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
     assert_eq!(slow.end("slow").await.as_deref(), Ok("slow"));
     assert_eq!(waiting.await.unwrap(), "slow");
     wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer.lock").unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_build_that_is_known_to_take_long_is_waited_for_in_its_process_as_well() {
+    let options = CacheOptions { patience: Duration::from_secs(15), ..CacheOptions::default() };
+    let cache = Cache::new(Locmem::new(), options);
+    let slow = HeldBuild::begin(&cache).await;
+    let waiting = tokio::spawn(async move {
+        let build = async || Err("built, while the other was known to build");
+        cache.get_or_set::<String, _>(&key(), MINUTE, build).await
+    });
+    // As long as one waits where nobody says that builds are slow.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(slow.end("slow").await.as_deref(), Ok("slow"));
+    assert_eq!(waiting.await.unwrap().as_deref(), Ok("slow"));
 }
 
 #[tokio::test]
