@@ -1,6 +1,7 @@
 //! A database that hangs, goes away, comes back, or is not what it should be.
 
 use crate::support::app::Settings;
+use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::{app::App, wait_until};
@@ -65,6 +66,31 @@ async fn nobody_waits_for_the_database_after_having_waited_for_another_who_did()
     let mut waited: [f64; 3] = tokio::join!(ask(), ask(), ask()).into();
     waited.sort_by(f64::total_cmp);
     assert!(waited[2] < waited[0] * 2.0, "nobody waits for two failures: {waited:?}");
+    postgres.go_on();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_waited_for_another_process_does_not_wait_for_two_questions_after_it() {
+    let (memcached, postgres) = (Memcached::start(), Postgres::start());
+    let database = postgres.database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
+    let [slow, app] = [settings.clone().with("SLOW_QUERY", "20s").serve(), settings.serve()];
+    let ask = |app: &App| tokio::spawn(app.request("GET", "/").header("host", "localhost").send());
+    let builder = ask(&slow);
+    let is_lock = |key: &String| key.starts_with("view.page") && key.ends_with(".lock");
+    wait_until("the page is being built", || memcached.keys().iter().any(is_lock));
+
+    let (started, waiting) = (std::time::Instant::now(), ask(&app));
+    // Nearly as long as another process is waited for. If it is longer, there is nothing to see.
+    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    postgres.hang();
+    let other = ask(&app);
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    builder.abort();
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
+    let waited = started.elapsed();
+    assert_eq!(other.await.unwrap().unwrap().status(), 503);
+    assert!(waited.as_millis() < 5700, "five seconds, and what a busy machine adds: {waited:?}");
     postgres.go_on();
 }
 

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, header, request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
 use super::answer;
@@ -25,6 +25,9 @@ use crate::cache::get_or_set::Turn;
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
+
+/// How long it asks for the version when it looks again. Then its view runs, which may have a time limit.
+const GATE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A view whose answers are kept. Made by [`CachePage`].
 #[derive(Clone, Debug)]
@@ -106,8 +109,12 @@ where
 impl<S: Service<Request, Response = Response>> Visit<S> {
     async fn answer(mut self) -> Result<Response, S::Error> {
         let mut has_waited = false;
-        for _ in 0..LOOKS {
-            let versioned = match self.pass_gate().await {
+        for look in 0..LOOKS {
+            let limit = if look == 0 { Duration::MAX } else { GATE_AGAIN };
+            let Ok(passed) = timeout(limit, self.pass_gate()).await else {
+                return self.pass_by(Outcome::Bypass("version-late")).await;
+            };
+            let versioned = match passed {
                 Ok(version) => version.map(|version| self.keys.at(version)),
                 Err(response) => return Ok(response),
             };
