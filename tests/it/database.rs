@@ -141,6 +141,15 @@ async fn a_table_that_changes_under_the_app_costs_a_request_for_each_connection_
 }
 
 #[tokio::test]
+async fn an_error_page_says_why_it_is_not_cached() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    database.execute("alter table tasks rename to elsewhere").await;
+    let page = app.get("/").await;
+    assert_eq!(page.header("cache-status"), Some("tasklist; fwd=miss; detail=\"status-500\""));
+}
+
+#[tokio::test]
 async fn production_serves_only_a_migrated_database() {
     let database = Postgres::shared().database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with("DEVELOPMENT_MODE", "False");

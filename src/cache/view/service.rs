@@ -4,7 +4,7 @@ use std::mem;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header, request};
 use axum::response::Response;
@@ -20,6 +20,7 @@ use super::key::{self, PageKey, State};
 use super::layer::CachePage;
 use super::outcome::{Arrival, Label, Outcome, Timing};
 use super::store::{Found, Slot, Store};
+use super::verdict;
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
 
@@ -191,7 +192,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             None => Ok((base.clone(), slot.generation.clone())),
             Some(_) => match parts.extensions.get() {
                 Some(Label(version)) => Ok((key::at(base, version), version.clone())),
-                None => Err("no-label".into()),
+                None => {
+                    Err(verdict::left_alone(&parts, body.size_hint().exact()).unwrap_or("no-label".into()))
+                }
             },
         };
         let prepared = match place {
