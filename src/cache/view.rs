@@ -35,7 +35,7 @@
 //!    rules). What they wait for is named by page *and generation*.
 //! 4. The view runs. Its answer is stored with the generation of step 2, which was read before the view began.
 //! 5. An answer that may not be stored goes to its own caller. All who waited then run the view at once, and for two
-//!    seconds nobody waits for it.
+//!    seconds nobody waits for it, unless it was a failure.
 //!
 //! # What holds
 //!

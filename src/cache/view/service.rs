@@ -139,7 +139,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let seat = cache.flights().join(&name);
                     let read = |envelope: &Bytes| slot.open(envelope, versioned.is_some());
-                    match cache.turn(&seat, &flight, &slot.key, self.layer.patience, read).await {
+                    // Of which asking for the version may have taken its part.
+                    let patience = self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed());
+                    match cache.turn(&seat, &flight, &slot.key, patience, read).await {
                         Turn::Theirs(Entry::Page(page)) if self.is_for_me(&page) => {
                             return Ok(self.show(page.headers(), &page, Outcome::Collapsed));
                         }
@@ -220,7 +222,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             Err((body, reason)) => {
                 let mut response = Response::from_parts(parts, body);
                 Outcome::Miss(reason).say(timing, &mut response);
-                Ok((response, store.pass(slot).await))
+                // What fails may work at once, and is not worth a note for those who come later.
+                let is_lasting = !response.status().is_server_error();
+                Ok((response, store.pass(slot, is_lasting).await))
             }
         }
     }

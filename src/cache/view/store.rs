@@ -164,10 +164,13 @@ impl Store {
         }
     }
 
-    /// Notes for a moment that a page cannot be stored, where nothing else is; returns the note's envelope.
-    pub(super) async fn pass(&self, slot: &Slot) -> Bytes {
+    /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
+    /// else is, if that will last.
+    pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Bytes {
         let envelope = self.seal(&Entry::Pass { generation: slot.generation.clone() });
-        self.cache.add_envelope(&slot.key, envelope.clone(), PASS).await;
+        if is_lasting {
+            self.cache.add_envelope(&slot.key, envelope.clone(), PASS).await;
+        }
         envelope
     }
 

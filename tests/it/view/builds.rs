@@ -121,7 +121,12 @@ pub async fn an_error_is_followed_by_a_page(store: &Store) {
     });
     let site = Site::new(store, view);
     site.get("/").await.is("fwd=miss; detail=\"status-500\"");
-    site.get("/").await.is_stored().says("run 2");
+    // Who comes after it builds for all again.
+    let (held, next) = site.begin_held("/").await;
+    let other = site.begin_in_line("/").await;
+    held.end(1);
+    next.answer().await.is_stored().says("run 2");
+    other.answer().await.is("fwd=uri-miss; collapsed").says("run 2");
     site.get("/").await.is_hit().says("run 2");
 }
 
