@@ -22,10 +22,11 @@ const LONG: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 /// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
 /// answers, and so has the weaknesses of that.
 ///
-/// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an outage it tells
-/// it before it reads from there again; but other processes may read the old answer in between, and a writer that ends
-/// first never tells. And all who miss at once wait for one build (see [`Cache::get_or_set`](super::Cache::get_or_set)),
-/// which may be another process's that read before the write. Old answers expire after five minutes.
+/// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an
+/// outage it tells it before it reads from there again; but other processes may read the old answer in between, and a
+/// writer that ends first never tells. And all who miss at once wait for one build (see
+/// [`Cache::get_or_set`](super::Cache::get_or_set)), which may be another process's that read before the write. Old
+/// answers expire after five minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// The writer tells the cache nothing. The database draws a new version with every change, keys end with it, and a
