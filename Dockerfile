@@ -4,9 +4,10 @@ WORKDIR /app
 
 # The dependencies alone, in a layer that stays while they do.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches && echo 'fn main() {}' > src/main.rs && touch src/lib.rs benches/memcached.rs \
+RUN mkdir src benches examples && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs benches/memcached.rs examples/mistaken.rs \
     && cargo build --release --locked \
-    && rm -r src benches
+    && rm -r src benches examples
 
 COPY . .
 # Cargo goes by the time of a file, and these may be older than the empty ones they replace.

@@ -38,3 +38,5 @@ pub mod upstream;
 
 pub mod cache;
 pub mod memcached;
+
+mod mistake;

@@ -12,6 +12,7 @@ use super::build_lock::{self, Lock};
 use super::single_flight::{Flight, Seat};
 use super::version::Versions;
 use super::{Cache, Key, Ttl, codec};
+use crate::mistake::Mistake;
 
 /// How long one waits at least for those before it in this process, who are known to be alive.
 const QUEUE: Duration = Duration::from_secs(10);
@@ -91,7 +92,8 @@ impl Cache {
             if let Some(value) = self.get(&versioned).await {
                 return Ok(value);
             }
-            let name = self.name(&versioned);
+            let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
+            let name = self.name(if is_mistaken { key } else { &versioned });
             let seat = self.flights().join(&name);
             let turn =
                 self.turn(&seat, &versioned, &versioned, self.patience(), |envelope| codec::decode(envelope));
@@ -105,7 +107,8 @@ impl Cache {
                 Turn::Ours(permit) => {
                     self.counters().builds.add_one();
                     let value = permit.during(build()).await?;
-                    let key = key.at(&label(&value));
+                    let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
+                    let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
                     let envelope = self.encode(&key, &value);
                     if let Some(envelope) = envelope.clone() {
                         self.store(&key, envelope, ttl).await;

@@ -10,6 +10,7 @@ mod cluster;
 mod explanations;
 mod faults;
 mod load;
+mod mistakes;
 mod report;
 mod simulation;
 

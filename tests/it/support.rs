@@ -4,6 +4,7 @@ pub mod app;
 pub mod backends;
 pub mod line;
 pub mod memcached;
+pub mod mistaken;
 pub mod page;
 pub mod postgres;
 pub mod process;

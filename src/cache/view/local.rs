@@ -7,6 +7,7 @@ use moka::sync::Cache as Memory;
 
 use super::entry::Page;
 use crate::cache::{Cache, Key};
+use crate::mistake::Mistake;
 
 /// The bytes of all pages together.
 const CAPACITY: u64 = 32 * 1024 * 1024;
@@ -34,7 +35,9 @@ impl Local {
 
     /// Returns the page of a URL, if it is of this version and has not expired.
     pub(super) fn get(&self, url: &Key, version: &str) -> Option<Arc<Ready>> {
-        let found = self.pages.get(url).filter(|ready| ready.page.is_current(version));
+        let found = self.pages.get(url);
+        let found =
+            found.filter(|ready| ready.page.is_current(version) || Mistake::CopyOfAnyVersion.is_made());
         let counters = self.cache.counters();
         let counter = if found.is_some() { &counters.hits } else { &counters.misses };
         counter.add_one();

@@ -23,6 +23,7 @@ use super::store::{Found, Slot, Store};
 use super::verdict;
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
+use crate::mistake::{self, Mistake};
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
@@ -134,7 +135,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     return self.pass_by(Outcome::Bypass("cache-unavailable")).await;
                 }
                 Found::Nothing(slot) => {
-                    let (cache, flight) = (self.store().cache.clone(), slot.build());
+                    let cache = self.store().cache.clone();
+                    let is_mistaken = Mistake::PageFlightWithoutVersion.is_made();
+                    let flight = if is_mistaken { self.keys.get.clone() } else { slot.build() };
                     let name = cache.name(&flight);
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let seat = cache.flights().join(&name);
@@ -173,7 +176,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     async fn pass_gate(&mut self) -> Result<Option<String>, Response> {
         let Some(versions) = &self.layer.versions else { return Ok(None) };
         let start = Instant::now();
-        let version = versions.current().await;
+        let version = versions.current();
+        let version =
+            if Mistake::JoinsSentQuery.is_made() { mistake::join(version).await } else { version.await };
         self.timing.gate = Some(self.timing.gate.unwrap_or_default() + start.elapsed());
         version.map(Some).map_err(|mut response| {
             Outcome::Bypass("version-unknown").say(self.timing, &mut response);
@@ -192,6 +197,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let base = if asked.method == Method::HEAD { &keys.head } else { &keys.get };
         let place = match &layer.versions {
             None => Ok((base.clone(), slot.generation.clone())),
+            Some(_) if Mistake::PageUnderAskedVersion.is_made() => {
+                Ok((slot.key.clone(), slot.generation.clone()))
+            }
             Some(_) => match parts.extensions.get() {
                 Some(Label(version)) => Ok((key::at(base, version), version.clone())),
                 None => {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::http;
 use super::memcached::{Memcached, PASSWORD, USER};
+use super::mistaken;
 use super::page::Page;
 use super::process::Process;
 use super::terminal::Terminal;
@@ -30,6 +31,7 @@ pub struct App {
 /// Variables for one or more servers, which share a directory and so a SQLite file.
 #[derive(Clone)]
 pub struct Settings {
+    program: &'static Path,
     variables: Vec<(String, String)>,
     directory: Arc<TempDir>,
 }
@@ -37,6 +39,7 @@ pub struct Settings {
 impl Settings {
     pub fn new() -> Self {
         Self {
+            program: Path::new(BINARY),
             variables: vec![("PORT".into(), "0".into())],
             directory: Arc::new(tempfile::tempdir().unwrap()),
         }
@@ -56,12 +59,17 @@ impl Settings {
         self.with_memcached(server).with("MEMCACHIER_USERNAME", USER).with("MEMCACHIER_PASSWORD", PASSWORD)
     }
 
+    /// Lets the program make a mistake, of those in `src/mistake.rs`.
+    pub fn with_mistake(self, mistake: &str) -> Self {
+        Self { program: mistaken::program(), ..self }.with("TASKLIST_MISTAKE", mistake)
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(self.program);
         command.args(arguments).current_dir(self.directory()).env_clear();
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

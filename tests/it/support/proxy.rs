@@ -1,4 +1,5 @@
-//! A TCP proxy that can hold a message on its way to the server, so that a test decides when it arrives, if ever.
+//! A TCP proxy that can hold a message on its way to the server, or the answer, so that a test decides when it arrives, if
+//! ever.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ type Messages = Arc<Mutex<Vec<Vec<u8>>>>;
 struct Orders {
     /// What a message must contain to be held.
     mark: Option<&'static str>,
+    /// What an answer must contain to be held.
+    held_answer: Option<&'static str>,
     /// What a message must contain to be left without an answer.
     unanswered: Option<&'static str>,
     /// Connections up to this number never go on: as if a cable had been cut, which nobody is told.
@@ -61,6 +64,11 @@ impl Proxy {
         self.orders.send_modify(|orders| orders.mark = Some(mark));
     }
 
+    /// From now on keeps each answer that contains `mark`, and what comes after it on the same connection.
+    pub fn hold_answers(&self, mark: &'static str) {
+        self.orders.send_modify(|orders| orders.held_answer = Some(mark));
+    }
+
     /// Lets whatever contains `mark` go on, but cuts its connection when it is answered.
     pub fn lose_answer_to(&self, mark: &'static str) {
         self.orders.send_modify(|orders| orders.unanswered = Some(mark));
@@ -83,7 +91,7 @@ impl Proxy {
 
     /// Lets what is held go on.
     pub fn release(&self) {
-        self.orders.send_modify(|orders| orders.mark = None);
+        self.orders.send_modify(|orders| (orders.mark, orders.held_answer) = (None, None));
     }
 
     /// Never lets anything of the connections made so far go on; new ones work.
@@ -105,7 +113,9 @@ impl Connection {
         let (mut from_client, to_client) = client.into_split();
         let (from_server, mut to_server) = server.into_split();
         let is_mute = Arc::new(AtomicBool::new(false));
-        tokio::spawn(answer(from_server, to_client, is_mute.clone()));
+        let answers =
+            Answers { orders: self.orders.clone(), held: self.held.clone(), is_mute: is_mute.clone() };
+        tokio::spawn(answers.forward(from_server, to_client));
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
             let message = &buffer[..length];
@@ -130,13 +140,34 @@ impl Connection {
     }
 }
 
-/// Passes on what the server says, up to the answer that must not arrive: then it hangs up.
-async fn answer(mut server: OwnedReadHalf, mut client: OwnedWriteHalf, is_mute: Arc<AtomicBool>) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = server.read(&mut buffer).await {
-        if is_mute.load(Ordering::SeqCst) || client.write_all(&buffer[..length]).await.is_err() {
-            return;
+/// The way back of a connection.
+struct Answers {
+    orders: watch::Receiver<Orders>,
+    held: Arc<watch::Sender<usize>>,
+    is_mute: Arc<AtomicBool>,
+}
+
+impl Answers {
+    /// Passes on what the server says, up to the answer that must not arrive: then it hangs up.
+    async fn forward(mut self, mut server: OwnedReadHalf, mut client: OwnedWriteHalf) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = server.read(&mut buffer).await {
+            if self.is_mute.load(Ordering::SeqCst) {
+                return;
+            }
+            self.wait_until_allowed(&buffer[..length]).await;
+            if client.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
         }
+    }
+
+    async fn wait_until_allowed(&mut self, answer: &[u8]) {
+        let must_wait = |orders: &Orders| orders.held_answer.is_some_and(|mark| contains(answer, mark));
+        if must_wait(&self.orders.borrow()) {
+            self.held.send_modify(|held| *held += 1);
+        }
+        let _ = self.orders.wait_for(|orders| !must_wait(orders)).await;
     }
 }
 
