@@ -71,6 +71,12 @@
 //! - **Counters and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
 //!
+//! # How to take it elsewhere
+//!
+//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend and `db` for the one in
+//! the database, and the digests of `build.rs` for fragments. Lines that name `Mistake` are for this crate's tests: leave
+//! them out.
+//!
 //! # How to add a backend
 //!
 //! 1. Implement [`Backend`], whose documentation is the contract, in `backend/NAME.rs`. What others needed as well stands
