@@ -6,9 +6,9 @@
 //! ```text
 //!              cli ── config ── app                      start
 //!                                │
-//!   request ── middleware ── router ── views ── templates
-//!                                       │  │
-//!                         tasks ── db ──┘  └── cache ── cache::backend ── memcached
+//!   request ── middleware ── router ── views ── listing ── templates
+//!                                                │   │
+//!                                  tasks ── db ──┘   └── cache ── cache::backend ── memcached
 //! ```
 //!
 //! The borders between them are what is absent: [`cache`] knows no tasks, and only
