@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tempfile::TempDir;
 
 use super::process::{Process, find};
@@ -115,7 +115,7 @@ impl TestDatabase {
     }
 
     /// Runs statements by hand, as with `psql`.
-    pub async fn execute(&self, sql: &'static str) {
+    pub async fn execute(&self, sql: impl SqlSafeStr) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinHandle;
 
 use super::Making;
@@ -60,8 +60,10 @@ impl World {
             Process::new(&memcached, &database, making).await,
             Process::new(&memcached, &database, making).await,
         ];
-        if let Some(Making::Database(sql)) = making {
-            database.execute(sql).await;
+        if let Some(Making::Trigger(fires)) = making {
+            let trigger = format!("trigger tasks_will_change {fires} execute function tasks_will_change()");
+            let sql = format!("drop trigger tasks_will_change on tasks; create {trigger}");
+            database.execute(AssertSqlSafe(sql)).await;
         }
         let (clock, history) = (Instant::now(), Mutex::default());
         Self(Arc::new(Parts {
@@ -245,7 +247,7 @@ impl Process {
         let settings = match making {
             Some(Making::Code(mistake)) => settings.with_mistake(mistake),
             Some(Making::Variable(variable, value)) => settings.with(variable, value),
-            Some(Making::Database(_)) | None => settings,
+            Some(Making::Trigger(_)) | None => settings,
         };
         let app = settings.serve();
         let door = Proxy::start(app.address().to_owned()).await;
