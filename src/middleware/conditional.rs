@@ -31,6 +31,10 @@ const KEPT: [HeaderName; 10] = [
     header::VARY,
 ];
 
+/// What a request's conditions are in.
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+
 /// Gives a page that has no tag a strong one. Streams, empty answers and what nobody may store get none.
 pub(super) async fn tag(request: Request, next: Next) -> Response {
     let is_get = request.method() == Method::GET;
@@ -56,7 +60,9 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
 
 /// Answers 304 or 412 where the request's conditions say so. Stands outside compression, which is never begun then.
 pub(super) async fn evaluate(request: Request, next: Next) -> Response {
-    let conditions = (request.method() == Method::GET).then(|| request.headers().clone());
+    let headers = request.headers();
+    let has_conditions = CONDITIONS.iter().any(|name| headers.contains_key(name));
+    let conditions = (has_conditions && request.method() == Method::GET).then(|| headers.clone());
     let mut response = next.run(request).await;
     name_encoding(response.headers_mut());
     let Some(conditions) = conditions.filter(|_| response.status().is_success()) else { return response };

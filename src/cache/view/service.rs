@@ -16,7 +16,7 @@ use tower::{Service, ServiceExt};
 use super::answer;
 use super::entry::{Entry, Page};
 use super::headers;
-use super::key::{self, PageKey, State};
+use super::key::{self, PageKey};
 use super::layer::CachePage;
 use super::outcome::{Arrival, Label, Outcome, Timing};
 use super::store::{Found, Slot, Store};
@@ -116,13 +116,14 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             let Ok(passed) = timeout(limit, self.pass_gate()).await else {
                 return self.pass_by(Outcome::Bypass("version-late")).await;
             };
-            let versioned = match passed {
-                Ok(version) => version.map(|version| self.keys.at(version)),
+            let version = match passed {
+                Ok(version) => version,
                 Err(response) => return Ok(response),
             };
-            if let Some(response) = self.show_copy(versioned.as_ref()) {
+            if let Some(response) = version.as_ref().and_then(|version| self.show_copy(version)) {
                 return Ok(response);
             }
+            let versioned = version.map(|version| self.keys.at(version));
             let keys = versioned.as_ref().unwrap_or(&self.keys);
             match self.store().find(keys, &self.parts.method, &self.parts.headers).await {
                 Found::Page(page) => {
@@ -243,8 +244,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     /// Answers with this process's copy, if it has that of the version.
-    fn show_copy(&self, keys: Option<&PageKey>) -> Option<Response> {
-        let State::Version(version) = &keys?.state else { return None };
+    fn show_copy(&self, version: &str) -> Option<Response> {
         let ready = self.store().local.as_ref()?.get(&self.keys.get, version)?;
         Some(self.show(ready.headers.clone(), &ready.page, Outcome::Local(ready.page.remaining())))
     }
