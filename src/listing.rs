@@ -97,7 +97,7 @@ impl Listing {
         self.pages.changed(PATH).await;
     }
 
-    /// Makes room for what took the place of a task that is removed.
+    /// As [`changed`](Self::changed), after a task was removed, whose row is let go.
     pub async fn removed(&self, task: &Task) {
         // Its id is not used again, so nobody asks for its row; and by versions a writer tells the cache nothing.
         if self.strategy != Strategy::Versioned || Mistake::WriterDeletes.is_made() {

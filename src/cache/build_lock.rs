@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Ttl;
 use super::backend::Backend;
+use super::key::random_token;
 
 /// How long a holder that says nothing keeps the lock.
 const LIFETIME: Duration = Duration::from_secs(3);
@@ -59,7 +60,7 @@ pub(super) async fn take<T>(
     read: impl Fn(&Bytes) -> Option<T>,
 ) -> Turn<T> {
     let both = [name.to_owned(), lock.to_owned()];
-    let token = Bytes::from(format!("{:016x}", fastrand::u64(..)));
+    let token = Bytes::from(random_token());
     let [mut pause, longest] = PAUSES;
     let mut has_waited = false;
     loop {

@@ -86,6 +86,10 @@ impl Cache {
     where
         T: Serialize + DeserializeOwned,
     {
+        let build = || {
+            self.counters().builds.add_one();
+            build()
+        };
         let mut has_waited = false;
         loop {
             let versioned = key.at(&versions.current().await?);
@@ -105,7 +109,6 @@ impl Cache {
                     permit.end(None).await;
                 }
                 Turn::Ours(permit) => {
-                    self.counters().builds.add_one();
                     let value = permit.during(build()).await?;
                     let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
                     let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
@@ -116,10 +119,7 @@ impl Cache {
                     permit.end(envelope).await;
                     return Ok(value);
                 }
-                Turn::Alone => {
-                    self.counters().builds.add_one();
-                    return build().await;
-                }
+                Turn::Alone => return build().await,
             }
         }
     }

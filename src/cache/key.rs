@@ -58,6 +58,11 @@ impl Key {
     }
 }
 
+/// Returns a token that was never used and never will be.
+pub(super) fn random_token() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
 fn is_clean(text: &str) -> bool {
     !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }

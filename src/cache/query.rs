@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::key::random_token;
 use super::version::Versions;
 use super::{Cache, Key, Strategy, Ttl};
 
@@ -118,11 +119,6 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
         }
         token.and_then(|token| Key::new(format!("{}.{token}", self.key)).ok())
     }
-}
-
-/// Returns a token that was never used and never will be.
-pub(super) fn random_token() -> String {
-    format!("{:016x}", fastrand::u64(..))
 }
 
 impl<T, E> Clone for CachedQuery<T, E> {

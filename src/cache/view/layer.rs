@@ -13,7 +13,7 @@ use super::local::Local;
 use super::service::CachePageService;
 use super::store::Store;
 use super::verdict::Browser;
-use crate::cache::query::random_token;
+use crate::cache::key::random_token;
 use crate::cache::version::{Gate, Lost, Versions};
 use crate::cache::{Cache, Strategy, Ttl};
 

@@ -10,7 +10,7 @@ use super::entry::{Entry, Page};
 use super::key::{self, PageKey, State, learn_cache_key};
 use super::local::Local;
 use super::outcome::Fwd;
-use crate::cache::query::random_token;
+use crate::cache::key::random_token;
 use crate::cache::{Cache, Key, Ttl, codec};
 
 /// How long nobody waits for a page that could not be stored.
