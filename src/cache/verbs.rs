@@ -14,8 +14,15 @@ use super::{Cache, Key, Ttl, backend, codec};
 impl Cache {
     /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        self.try_get(key).await.flatten()
+    }
+
+    /// As [`get`](Self::get), and tells a miss, which is `Some(None)`, from a cache that fails, which is `None`.
+    pub async fn try_get<T: DeserializeOwned>(&self, key: &Key) -> Option<Option<T>> {
         let found = self.timed(self.backend().get(&self.name(key))).await;
-        self.read(key, found, |envelope| codec::decode(envelope))
+        let is_answer = found.is_ok();
+        let value = self.read(key, found, |envelope| codec::decode(envelope));
+        is_answer.then_some(value)
     }
 
     /// Returns the values of keys, in their order, in one round trip.
@@ -65,23 +72,36 @@ impl Cache {
 
     /// Stores a value where there is none, and returns whether it did.
     pub async fn add<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> bool {
-        let Some(envelope) = self.encode(key, value) else { return false };
-        self.add_envelope(key, envelope, ttl).await
+        self.try_add(key, value, ttl).await.unwrap_or(false)
+    }
+
+    /// As [`add`](Self::add), and answers `None` where the cache fails or will not store the value.
+    pub async fn try_add<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> Option<bool> {
+        self.try_add_envelope(key, self.encode(key, value)?, ttl).await
     }
 
     pub(super) async fn add_envelope(&self, key: &Key, envelope: Bytes, ttl: Ttl) -> bool {
+        self.try_add_envelope(key, envelope, ttl).await.unwrap_or(false)
+    }
+
+    async fn try_add_envelope(&self, key: &Key, envelope: Bytes, ttl: Ttl) -> Option<bool> {
         let length = envelope.len();
         let stored = self.timed(self.backend().add(&self.name(key), envelope, ttl)).await;
-        self.count_fill(length, self.forgive(key, stored) == Some(true))
+        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(length, *is_stored))
     }
 
     /// Stores a value where there is one, and returns whether it did.
     pub async fn replace<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> bool {
+        self.try_replace(key, value, ttl).await.unwrap_or(false)
+    }
+
+    /// As [`replace`](Self::replace), and answers `None` where the cache fails or will not store the value.
+    pub async fn try_replace<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> Option<bool> {
         self.flights().outdate(&self.name(key));
-        let Some(envelope) = self.encode(key, value) else { return false };
+        let envelope = self.encode(key, value)?;
         let length = envelope.len();
         let stored = self.timed(self.backend().replace(&self.name(key), envelope, ttl)).await;
-        self.count_fill(length, self.forgive(key, stored) == Some(true))
+        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(length, *is_stored))
     }
 
     /// Removes a key. If that fails, the key stays unread until it could be removed.

@@ -63,6 +63,12 @@
 //! [`Label`] which version it has read: at least the one that was asked for, and it is stored under that. What is stored
 //! is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back whatever it likes.
 //!
+//! # One visitor's own
+//!
+//! A page that now and then has something for one visitor, such as a message, stays everybody's with
+//! [`CachePage::personal`]: while the page is looked for, the visitor's session is, and only if there is something in it
+//! the view runs, for an answer that nobody keeps. Whoever brings no cookie is not asked about.
+//!
 //! # What people trip over
 //!
 //! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and [`Ttl::Never`](super::Ttl::Never) is for
@@ -107,12 +113,13 @@ mod layer;
 mod local;
 mod order;
 mod outcome;
+mod personal;
 mod service;
 mod store;
 mod verdict;
 
 pub use self::layer::{CachePage, ViewCache, cache_page};
-pub use self::order::watch_order;
+pub use self::order::{make_personal, watch_order};
 pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

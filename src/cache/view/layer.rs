@@ -4,12 +4,14 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::request;
 use axum::response::{IntoResponse, Response};
 use moka::sync::Cache as Memory;
 use tower::Layer;
 
 use super::key::{self, QueryNames};
 use super::local::Local;
+use super::personal::Personal;
 use super::service::CachePageService;
 use super::store::Store;
 use super::verdict::Browser;
@@ -30,6 +32,7 @@ pub struct CachePage {
     pub(super) patience: Duration,
     /// Where the version is asked for of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
+    pub(super) personal: Option<Personal>,
     pub(super) pages: ViewCache,
 }
 
@@ -75,6 +78,25 @@ impl CachePage {
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
     {
         self.versions = Some(Versions::of(gate, E::into_response));
+        self
+    }
+
+    /// Lets visitors have answers of their own. `ask` looks at a GET: it returns nothing at once if its visitor can have no
+    /// answer of their own, such as for want of a cookie, or else finds out, while the page is looked for. If it finds
+    /// something, the view runs with that among the request's extensions, and its answer is kept nowhere.
+    ///
+    /// `header` is what `ask` goes by, which all answers say in `Vary`. The pages are everybody's nevertheless.
+    #[must_use]
+    pub fn personal<T, F>(
+        mut self,
+        header: &'static str,
+        ask: impl Fn(&request::Parts) -> Option<F> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Future<Output = Option<T>> + Send + 'static,
+    {
+        self.personal = Some(Personal::new(header, ask));
         self
     }
 
@@ -159,8 +181,8 @@ impl ViewCache {
     #[must_use]
     pub fn cache_page(&self, ttl: Ttl) -> CachePage {
         let patience = self.store.cache.patience();
-        let (browser, parameters, digest, versions) = Default::default();
-        CachePage { ttl, browser, parameters, digest, patience, versions, pages: self.clone() }
+        let (browser, parameters, digest, versions, personal) = Default::default();
+        CachePage { ttl, browser, parameters, digest, patience, versions, personal, pages: self.clone() }
     }
 
     /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed) is

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use tower::util::MapResponseLayer;
 
-use super::headers::{has_directive, list};
+use super::headers::{has_directive, list, patch_cache_control};
 
 /// `Vary` of an answer as the view cache left it, among the answer's extensions.
 #[derive(Clone)]
@@ -16,6 +16,16 @@ impl Left {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self(headers.get_all(header::VARY).iter().cloned().collect())
     }
+}
+
+/// Makes an answer, be it a cached page, its visitor's alone, for a layer that adds to it what is theirs: no cache on the
+/// way may keep it. To be called after the view cache has given the answer out.
+pub fn make_personal(response: &mut Response) {
+    let headers = response.headers_mut();
+    if !has_directive(headers, "no-store") {
+        patch_cache_control(headers, &[("private", None), ("no-cache", None)]);
+    }
+    response.extensions_mut().remove::<Left>();
 }
 
 /// A layer for the outermost place: it warns, once, of a header that makes an answer one visitor's own and that was

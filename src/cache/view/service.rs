@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header, request};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
@@ -19,6 +19,7 @@ use super::headers;
 use super::key::{self, PageKey};
 use super::layer::CachePage;
 use super::outcome::{Arrival, Label, Outcome, Timing};
+use super::personal::keep_nowhere;
 use super::store::{Found, Slot, Store};
 use super::verdict;
 use crate::cache::Key;
@@ -71,9 +72,18 @@ struct Visit<S> {
     timing: Timing,
 }
 
-async fn visit<S>(layer: CachePage, view: S, mut request: Request) -> Result<Response, S::Error>
+async fn visit<S>(layer: CachePage, view: S, request: Request) -> Result<Response, S::Error>
 where
-    S: Service<Request, Response = Response>,
+    S: Service<Request, Response = Response> + Clone,
+{
+    let Some(personal) = layer.personal.clone() else { return shared_or_own(layer, view, request).await };
+    Ok(personal.say(shared_or_own(layer, view, request).await?))
+}
+
+/// Answers with the page that is everybody's, or with the visitor's own.
+async fn shared_or_own<S>(layer: CachePage, view: S, mut request: Request) -> Result<Response, S::Error>
+where
+    S: Service<Request, Response = Response> + Clone,
 {
     let arrival = Arrival(Instant::now());
     let timing = Timing { arrival, gate: None, view: None };
@@ -86,7 +96,26 @@ where
         let request = Request::from_parts(parts, body);
         return pass_by(view, request, Outcome::Bypass("host"), timing).await;
     };
-    Visit { layer, view, keys, parts, body, timing }.answer().await
+    let own = layer.personal.as_ref().filter(|_| parts.method == Method::GET);
+    let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
+        return Visit { layer, view, keys, parts, body, timing }.answer().await;
+    };
+    let (own_view, own_parts) = (view.clone(), parts.clone());
+    // The session is asked for first, so that both go the same way together.
+    let shared = Visit { layer, view, keys, parts, body, timing }.answer();
+    let own = match select(own, Box::pin(shared)).await {
+        Either::Left((None, shared)) => return shared.await,
+        // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
+        Either::Left((Some(own), _)) => own,
+        Either::Right((response, own)) => match own.await {
+            None => return response,
+            Some(own) => own,
+        },
+    };
+    let outcome = Outcome::Bypass("personal");
+    let mut response = pass_by(own_view, own.request(own_parts), outcome, timing).await?;
+    keep_nowhere(&mut response);
+    Ok(response)
 }
 
 async fn pass_by<S>(view: S, request: Request, outcome: Outcome, timing: Timing) -> Result<Response, S::Error>
