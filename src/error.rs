@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::cache::version::Lost;
-use crate::{db, upstream};
+use crate::{db, session, upstream};
 
 /// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
@@ -65,6 +65,18 @@ impl From<db::Error> for Error {
 impl From<Lost> for Error {
     fn from(error: Lost) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+}
+
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        let status = match error {
+            session::Error::Database(error) => return error.into(),
+            session::Error::Gone => StatusCode::BAD_REQUEST,
+            session::Error::Cache | session::Error::Contended => StatusCode::SERVICE_UNAVAILABLE,
+            session::Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error)
     }
 }
 

@@ -36,6 +36,8 @@ pub mod listing;
 pub mod tasks;
 pub mod upstream;
 
+pub mod session;
+
 pub mod cache;
 pub mod memcached;
 

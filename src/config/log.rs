@@ -23,8 +23,9 @@ pub enum LogFormat {
 }
 
 impl LogConfig {
-    /// What a server logs where `RUST_LOG` is not set. Postgres gives notice of what a migration finds in place.
-    pub const INFO: &str = "info,sqlx::postgres::notice=warn";
+    /// What a server logs where `RUST_LOG` is not set. Postgres gives notice of what a migration finds in place, and
+    /// `tower-sessions` of every cookie that has outlived its session.
+    pub const INFO: &str = "info,sqlx::postgres::notice=warn,tower_sessions_core=off";
 
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let levels = "error, warn, info, debug, trace, or per module: info,tasklist=debug";

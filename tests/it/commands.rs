@@ -118,7 +118,7 @@ async fn check_says_what_works() {
     assert_fails(
         &settings.run(&["check"]),
         &[
-            "not migrated, 0001 create tasks, 0002 create cache, 0003 list state missing",
+            "not migrated, 0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions missing",
             "remedy: run `tasklist migrate`",
         ],
     );

@@ -12,6 +12,18 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ),
     ("src/cache", &["axum", "http::", "askama", "sqlx"]),
     ("src/cache/version", &["crate::", "tasks", "Stamp", "sqlx"]),
+    (
+        "src/session",
+        &[
+            "crate::tasks",
+            "crate::templates",
+            "crate::views",
+            "crate::config",
+            "crate::app",
+            "askama",
+            "sqlx",
+        ],
+    ),
     ("src/memcached", &["crate::", "axum"]),
     ("src/memcached/protocol", &["async", "tokio", "Instant", "SystemTime", "std::net", "std::io"]),
     ("src/tasks", &["crate::cache", "axum", "askama"]),

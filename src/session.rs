@@ -1,0 +1,142 @@
+//! Sessions: what is kept for one visitor from one request to the next.
+//!
+//! # What is here
+//!
+//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in the database and
+//! read through the cache ([`WriteThrough`], the default). Views work with the [`Session`] of `tower-sessions`, which
+//! [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those who want its
+//! own layer.
+//!
+//! ```text
+//!   carry ─── cookie ──→ Visit ─┬─ CacheStore ──────→ Cache       gone when the cache is
+//!   (layer)   id, seen   (one   ├─ DatabaseStore ───→ table
+//!                    request's) └─ WriteThrough ────→ table, and then Cache
+//! ```
+//!
+//! # What a cookie says
+//!
+//! `sessionid=ID.SEEN.SIGNATURE`: which session, and a digest of what was stored in it when this visitor was last told
+//! ([`Seen`]). Nobody without the key can make one, so no store is ever asked for a session that was never given out.
+//!
+//! # Why an outage of the cache loses nothing
+//!
+//! - **Written to the database first.** The cache is told afterwards, and whether it hears does not matter.
+//! - **A copy counts only if it is what this visitor has seen.** Where a set was lost, or an old copy came back, the
+//!   digests differ and the database is asked. No time to live is relied on.
+//! - **What changes something asks the database.** A request that is not safe (RFC 9110, section 9.2.1) passes by the cache
+//!   when it loads, so a session that was deleted elsewhere is gone for it, whatever the cache still holds.
+//! - **A save replaces what was loaded.** If that is no longer there, it is [`Error::Gone`]: nothing brings a deleted
+//!   session back. If it was changed meanwhile, this request's changes are put on top of the others, key by key.
+//!
+//! # What people trip over
+//!
+//! - **Store nothing, and there is no session** and no cookie. Without a cookie, no store is asked.
+//! - **Save before you act** on what must not happen twice, as in showing a message: [`Session::save`] says whether the
+//!   session is still there.
+//! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.
+//! - **Two requests at the same time** that set the same key: the later one wins. In the cache alone the later one wins
+//!   altogether.
+//! - **Ids are secrets,** so names in stores are digests of them.
+//!
+//! # Limits
+//!
+//! A session lives for two weeks after it was last changed, or read a day later. In [`WriteThrough`], a session that was
+//! deleted while the cache could not be told may still be read, by safe requests with its old cookie, where the cache has
+//! not been told since; so it is where somebody deletes the row by hand. And if a browser has two requests under way, gets
+//! their answers in the wrong order, and the cache misses the later change, then safe requests are shown the earlier state
+//! until the next that is not safe. Who cannot have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when
+//! the cache loses it.
+
+mod cache_store;
+mod cookie;
+mod db_store;
+mod layer;
+mod store;
+mod visit;
+mod write_through;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::db;
+
+pub use self::cache_store::CacheStore;
+pub use self::cookie::Signer;
+pub use self::db_store::DatabaseStore;
+pub use self::layer::carry;
+pub use self::store::{Acceptable, Name, Replaced, Seen, Store, Stored};
+pub use self::visit::Visit;
+pub use self::write_through::WriteThrough;
+pub use tower_sessions::Session;
+
+/// How long a session lives after it was last used.
+pub const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Where sessions are kept, and what signs their cookies. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    store: Arc<dyn Store>,
+    signer: Signer,
+}
+
+/// Why a session could not be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was deleted, or has expired, since it was loaded.
+    #[error("the session was deleted before the request was done")]
+    Gone,
+    /// The database did not do it. A change may have happened.
+    #[error("session store failed")]
+    Database(#[from] db::Error),
+    /// The cache did not do it, and nothing else keeps the session.
+    #[error("the cache that keeps the session fails")]
+    Cache,
+    /// Others went on changing it.
+    #[error("the session is changed by too many requests at once")]
+    Contended,
+    /// What is in it cannot be encoded, or what was stored is no session.
+    #[error("the session has no encoding")]
+    Encoding(#[source] serde_json::Error),
+}
+
+impl Sessions {
+    /// Keeps sessions in a store.
+    pub fn new(store: impl Store, signer: Signer) -> Self {
+        Self { store: Arc::new(store), signer }
+    }
+
+    /// Removes sessions that have expired, a thousand at a time and at most so many times, and returns how many. Stores
+    /// that forget by themselves have none.
+    ///
+    /// # Errors
+    ///
+    /// The store's; those removed before are gone.
+    pub async fn clear_expired(&self, rounds: usize) -> Result<usize, Error> {
+        let mut cleared = 0;
+        for _ in 0..rounds {
+            let count = self.store.clear_expired(CLEARED_AT_ONCE).await?;
+            cleared += count;
+            if count < CLEARED_AT_ONCE {
+                break;
+            }
+        }
+        Ok(cleared)
+    }
+}
+
+/// A statement that removes more would keep other writers waiting.
+const CLEARED_AT_ONCE: usize = 1000;
+
+/// Says where sessions are kept.
+impl fmt::Display for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.store.describe())
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sessions({self})")
+    }
+}

@@ -1,0 +1,69 @@
+//! The layer that brings a request its session, and its visitor the cookie.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tower_sessions::{Expiry, Session};
+
+use super::cookie::{self, Ticket};
+use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
+use crate::cache::view::headers::patch_vary;
+use crate::cache::view::make_personal;
+use crate::error;
+
+/// A session that is only read is saved when this much of its life is over.
+const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Puts a [`Session`] and its [`Visit`] among a request's extensions; saves the session afterwards if it was changed, and
+/// tells the browser what there is now. To be used with `axum::middleware::from_fn_with_state`.
+///
+/// The layer of `tower-sessions` does the same with a cookie that holds the id alone, is `Secure` always or never, varies
+/// on nothing, and makes an empty 500 of a save that fails.
+pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next: Next) -> Response {
+    let ticket = sessions.signer.read(request.headers());
+    let is_https = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let acceptable = match ticket {
+        Some(Ticket { seen, .. }) if request.method().is_safe() => Acceptable::Only(seen),
+        _ => Acceptable::Nothing,
+    };
+    let visit = Arc::new(sessions.visit(acceptable));
+    let lifetime = LIFETIME.try_into().expect("two weeks are not too long");
+    let expiry = Some(Expiry::OnInactivity(lifetime));
+    let session = Session::new(ticket.map(|ticket| ticket.id), Arc::clone(&visit), expiry);
+    request.extensions_mut().insert(session.clone());
+    request.extensions_mut().insert(Arc::clone(&visit));
+    let mut response = next.run(request).await;
+    match save(&session, &visit, response.status()).await {
+        Ok(()) => {}
+        // As if there were no session: whoever has the only copy does not answer.
+        Err(Error::Cache) => {}
+        Err(error) => response = error::Error::from(error).into_response(),
+    }
+    let cookie = match (ticket, session.id(), visit.seen()) {
+        (Some(Ticket { id, seen }), Some(same), Some(current)) if (id, seen) == (same, current) => None,
+        (_, Some(id), Some(seen)) => Some(sessions.signer.give(Ticket { id, seen }, is_https)),
+        (Some(_), _, None) if visit.is_missing() => Some(cookie::take(is_https)),
+        _ => None,
+    };
+    if visit.is_read() {
+        patch_vary(response.headers_mut(), &["Cookie"]);
+    }
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+        make_personal(&mut response);
+    }
+    response
+}
+
+async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<(), Error> {
+    let is_old = visit.stored().is_some_and(|stored| stored.remaining() + RENEWED_AFTER < LIFETIME);
+    let is_due = session.is_modified() || is_old;
+    if status.is_server_error() || visit.is_given_up() || !is_due || session.is_empty().await {
+        return Ok(());
+    }
+    session.save().await.map_err(|error| visit.explain(error))
+}

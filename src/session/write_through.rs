@@ -1,0 +1,121 @@
+//! Sessions in the database, read through the cache: Django's `cached_db`.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::cache_store::key;
+use super::db_store::DatabaseStore;
+use super::store::{Acceptable, Name, Replaced, Store, Stored};
+use super::{Error, LIFETIME};
+use crate::cache::{Cache, Ttl};
+use crate::db::Database;
+
+/// Keeps sessions in the database, and copies of them in the cache. Nothing that happens to the copies is an error.
+#[derive(Clone, Debug)]
+pub struct WriteThrough {
+    db: DatabaseStore,
+    cache: Cache,
+}
+
+/// What is in the cache.
+#[derive(Serialize, Deserialize)]
+enum Copy {
+    Session(Stored),
+    /// There is no session of this name any more. It stays there, so that whoever has read the session before and is
+    /// late cannot put a copy back.
+    Gone(Name),
+}
+
+/// How a copy gets into the cache.
+enum Put {
+    /// In the place of any other.
+    Set,
+    /// Where there is none: one that came meanwhile is of a later state, or says that the session is gone.
+    Add,
+}
+
+impl WriteThrough {
+    /// Keeps sessions in this database, which must be migrated before, and copies in this cache.
+    #[must_use]
+    pub fn new(db: &Database, cache: &Cache) -> Self {
+        Self { db: DatabaseStore::new(db), cache: cache.counted_as("sessions") }
+    }
+
+    async fn keep_copy(&self, session: &Stored, put: Put) {
+        let Stored { name, .. } = session;
+        let copy = Copy::Session(session.clone());
+        match put {
+            Put::Set => self.cache.set(&key(name), &copy, session.ttl()).await,
+            Put::Add if self.cache.add(&key(name), &copy, session.ttl()).await => {}
+            Put::Add => return,
+        }
+        // Whoever deletes it from now on says so in the cache after us. Whoever did before may have been quicker.
+        match self.db.load(name).await {
+            Ok(Some(_)) => {}
+            Ok(None) => self.keep_gone(name).await,
+            Err(_) => self.cache.delete(&key(name)).await,
+        }
+    }
+
+    async fn keep_gone(&self, name: &Name) {
+        self.cache.set(&key(name), &Copy::Gone(name.clone()), Ttl::After(LIFETIME)).await;
+    }
+}
+
+#[async_trait]
+impl Store for WriteThrough {
+    async fn add(&self, session: &Stored) -> Result<bool, Error> {
+        // A copy is made when it is read: who never brings the cookie back would only fill the cache.
+        self.db.add(session).await
+    }
+
+    async fn get(&self, name: &Name, copy: Acceptable) -> Result<Option<Stored>, Error> {
+        let seen = match copy {
+            Acceptable::Any => None,
+            Acceptable::Only(seen) => Some(seen),
+            Acceptable::Nothing => return self.db.load(name).await,
+        };
+        let is_good = |copy: &Stored| {
+            copy.name == *name && !copy.is_over() && seen.is_none_or(|seen| copy.seen() == seen)
+        };
+        let found: Option<Copy> = self.cache.get(&key(name)).await;
+        let is_missing = found.is_none();
+        match found {
+            Some(Copy::Gone(gone)) if gone == *name => return Ok(None),
+            Some(Copy::Session(copy)) if is_good(&copy) => return Ok(Some(copy)),
+            _ => {}
+        }
+        let session = self.db.load(name).await?;
+        match &session {
+            Some(session) if is_missing => self.keep_copy(session, Put::Add).await,
+            // The copy there may be of a later state than what was just read: it is left to whoever saved that.
+            Some(_) => {}
+            None => self.keep_gone(name).await,
+        }
+        Ok(session)
+    }
+
+    async fn replace(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
+        let replaced = self.db.replace(old, new).await?;
+        match &replaced {
+            Replaced::Done => self.keep_copy(new, Put::Set).await,
+            Replaced::Changed(_) => {}
+            Replaced::Gone => self.keep_gone(&new.name).await,
+        }
+        Ok(replaced)
+    }
+
+    async fn delete(&self, name: &Name) -> Result<(), Error> {
+        self.db.delete(name).await?;
+        self.keep_gone(name).await;
+        Ok(())
+    }
+
+    async fn clear_expired(&self, most: usize) -> Result<usize, Error> {
+        self.db.clear_expired(most).await
+    }
+
+    fn describe(&self) -> &'static str {
+        "cached_db, in the database and read through the cache"
+    }
+}
