@@ -1,6 +1,7 @@
 //! The composition root: makes the parts of the configuration and puts them together.
 
 use axum::extract::FromRef;
+use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::backend::database::DatabaseCache;
@@ -12,9 +13,11 @@ use crate::cache::backend::memcached::Memcached;
 use crate::cache::view::ViewCache;
 use crate::cache::{Cache, CacheOptions};
 use crate::config::cache::BackendConfig;
+use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 use crate::listing::Listing;
+use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
 use crate::upstream::Upstream;
 
 /// What views take their parts from, each the one it names in its signature.
@@ -28,6 +31,8 @@ pub struct AppState {
     pub listing: Listing,
     /// Whole pages.
     pub pages: ViewCache,
+    /// What is kept for visitors.
+    pub sessions: Sessions,
     /// The service that `/apicalls` asks.
     pub upstream: Upstream,
     /// Changes under way, which are ended before the process does.
@@ -52,6 +57,7 @@ impl AppState {
         let pages = ViewCache::new(&cache);
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         Ok(Self {
+            sessions: sessions_over(config, &db, &cache),
             listing: Listing::new(&db, &cache, &pages, config.cache.strategy),
             db,
             pages,
@@ -74,6 +80,29 @@ impl AppState {
 /// Outside a tokio runtime.
 pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredentials> {
     cache_over(config, &Database::new(&config.database))
+}
+
+/// Makes the sessions' store alone. Connects to nothing yet.
+///
+/// # Errors
+///
+/// A cache that cannot be used as configured.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCredentials> {
+    let db = Database::new(&config.database);
+    Ok(sessions_over(config, &db, &cache_over(config, &db)?))
+}
+
+fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
+    let signer = Signer::new(config.session.secret.expose_secret().as_bytes());
+    match config.session.engine {
+        SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
+        SessionEngine::CachedDb => Sessions::new(WriteThrough::new(db, cache), signer),
+        SessionEngine::Db => Sessions::new(DatabaseStore::new(db), signer),
+    }
 }
 
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {

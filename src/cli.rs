@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod clear_sessions;
 mod migrate;
 mod remedy;
 mod serve;
@@ -20,9 +21,9 @@ use crate::telemetry;
 /// A task list that shows how to cache a web application well.
 ///
 /// What it runs on is set by environment variables or in a file `.env` in the current directory: HOST, PORT,
-/// DATABASE_URL, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, MEMCACHIER_SERVERS, MEMCACHIER_USERNAME, MEMCACHIER_PASSWORD,
-/// MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, CACHE_LOCAL, SLOW_QUERY, API_URL, RUST_LOG,
-/// LOG_FORMAT. A wrong value is answered with what is accepted.
+/// DATABASE_URL, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, SECRET_KEY, MEMCACHIER_SERVERS, MEMCACHIER_USERNAME,
+/// MEMCACHIER_PASSWORD, MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, CACHE_LOCAL, SESSION_ENGINE,
+/// SLOW_QUERY, API_URL, RUST_LOG, LOG_FORMAT. A wrong value is answered with what is accepted.
 ///
 /// Exit codes: 0, it is done; 1, it failed, or what was asked for did not happen; 2, it was asked for wrongly.
 #[derive(Debug, Parser)]
@@ -38,6 +39,11 @@ enum Command {
     Serve,
     /// Bring the database's tables up to date.
     Migrate,
+    /// Remove the sessions that have expired from the database.
+    ///
+    /// `serve` does so every hour by itself. With SESSION_ENGINE=cache there are none: a cache forgets by itself.
+    #[command(name = "clearsessions")]
+    ClearSessions,
     /// Try configuration, database and cache, and say what is wrong with them.
     ///
     /// Each cache server is logged in to, stores a value and returns it, keeps one for 31 days, and takes one of
@@ -73,6 +79,7 @@ impl Cli {
         let result = match &command {
             Command::Serve => runtime.block_on(serve::run(&config)),
             Command::Migrate => runtime.block_on(migrate::run(&config)),
+            Command::ClearSessions => runtime.block_on(clear_sessions::run(&config)),
             Command::Check { json } => runtime.block_on(check::run(&config, *json)),
             Command::Cache(command) => runtime.block_on(cache::run(&config, command)),
             Command::Shell => shell::run(&config, &runtime),

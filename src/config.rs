@@ -9,6 +9,7 @@ pub mod database;
 pub mod env;
 pub mod log;
 pub mod server;
+pub mod session;
 
 pub use self::api::ApiConfig;
 pub use self::cache::CacheConfig;
@@ -16,6 +17,7 @@ pub use self::database::DatabaseConfig;
 pub use self::env::{Error, Variables};
 pub use self::log::LogConfig;
 pub use self::server::ServerConfig;
+pub use self::session::SessionConfig;
 
 /// The whole configuration. Its `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The cache.
     pub cache: CacheConfig,
+    /// Sessions.
+    pub session: SessionConfig,
     /// The service that `/apicalls` asks.
     pub api: ApiConfig,
     /// The log.
@@ -47,6 +51,7 @@ impl Config {
             server: ServerConfig::from_variables(variables, development)?,
             database: DatabaseConfig::from_variables(variables, development)?,
             cache: CacheConfig::from_variables(variables)?,
+            session: SessionConfig::from_variables(variables)?,
             api: ApiConfig::from_variables(variables)?,
             log: LogConfig::from_variables(variables)?,
         })

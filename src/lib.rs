@@ -7,12 +7,13 @@
 //!              cli ── config ── app                      start
 //!                                │
 //!   request ── middleware ── router ── views ── listing ── templates
-//!                                                │   │
-//!                                  tasks ── db ──┘   └── cache ── cache::backend ── memcached
+//!                  │                     │       │   │
+//!               session ── visitor ──────┘       │   └── cache ── cache::backend ── memcached
+//!                                  tasks ── db ──┘
 //! ```
 //!
 //! The borders between them are what is absent: [`cache`] knows no tasks, and only
-//! [`cache::view`] in it knows HTTP, [`tasks`] and [`db`] do not know that there is a cache, [`memcached`] knows nothing
+//! [`cache::view`] in it knows HTTP, [`session`] knows no tasks, [`tasks`] and [`db`] do not know that there is a cache, [`memcached`] knows nothing
 //! of ours, only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
 
 pub mod cli;
@@ -35,6 +36,7 @@ pub mod db;
 pub mod listing;
 pub mod tasks;
 pub mod upstream;
+pub mod visitor;
 
 pub mod session;
 

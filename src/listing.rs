@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::mistake::{self, Mistake};
 use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
 use crate::templates::{TaskRow, digest};
+use crate::visitor::Visitor;
 
 /// Where the list is shown.
 const PATH: &str = "/";
@@ -60,6 +61,10 @@ impl Listing {
     pub fn layer(&self) -> CachePage {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
         let layer = self.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
+        let layer = layer.personal("Cookie", |request| {
+            let visitor = Visitor::of(&request.extensions).filter(Visitor::is_known)?;
+            Some(async move { visitor.take_messages().await })
+        });
         if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }
     }
 

@@ -23,6 +23,7 @@ use tracing::{Span, info, info_span};
 
 use crate::app::AppState;
 use crate::cache::view::{Outcome, watch_order};
+use crate::session;
 
 /// Of a whole request, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,6 +66,8 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             // Before the body is read.
             .layer(CsrfLayer::new())
             .layer(from_fn(body_limit::check))
+            // Inside all that can refuse a request, which then needs no session.
+            .layer(from_fn_with_state(state.sessions.clone(), session::carry))
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
     )

@@ -17,6 +17,7 @@ pub fn router(state: AppState) -> Router {
         .route("/", get(tasks::index).layer(state.listing.layer()))
         .route("/add", post(tasks::add))
         .route("/remove", post(tasks::remove))
+        .route("/undo", post(tasks::undo))
         .route("/apicalls", get(api_calls::show).layer(api_calls))
         .route("/static/{name}", get(assets::serve))
         .fallback(error::not_found)

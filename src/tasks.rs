@@ -153,6 +153,17 @@ pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
     db.fetch_optional("delete from tasks where id = $1 returning id, name", &[Arg::Int(id)]).await
 }
 
+/// Puts a task back that was removed, to where it was, and returns whether it was not there.
+///
+/// # Errors
+///
+/// As [`remove`].
+pub async fn put_back(db: &Database, task: &Task) -> Result<bool, Error> {
+    let sql = "insert into tasks (id, name) values ($1, $2) on conflict (id) do nothing returning id, name";
+    let added: Option<Task> = db.fetch_optional(sql, &[Arg::Int(task.id), Arg::Text(&task.name)]).await?;
+    Ok(added.is_some())
+}
+
 /// Returns the number of the page that a task is on, or, if it is gone, the one where it was.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use askama_web::WebTemplate;
 use crate::assets;
 use crate::tasks::{Page, Task};
 use crate::upstream::Answer;
+use crate::visitor::{Change, Messages};
 
 /// Digests of the templates whose output is cached, made by the build.
 pub mod digest {
@@ -26,6 +27,8 @@ pub struct IndexPage {
     pub name: String,
     /// Why the text was refused.
     pub problem: Option<String>,
+    /// What one visitor is told: a page with messages is theirs alone.
+    pub messages: Messages,
 }
 
 /// One task of the list, with the form that removes it.

@@ -99,8 +99,12 @@ impl Finding {
 
 fn configuration(config: &Config) -> Finding {
     let mode = if config.development { "development" } else { "production" };
-    let outcome =
-        format!("{mode}, hosts {}, strategy {}", config.server.allowed_hosts, config.cache.strategy);
+    let (hosts, strategy) = (&config.server.allowed_hosts, config.cache.strategy);
+    let mut outcome =
+        format!("{mode}, hosts {hosts}, strategy {strategy}, sessions {}", config.session.engine);
+    if let Some(weakness) = config.session.weakness.filter(|_| !config.development) {
+        outcome = format!("{outcome}; {weakness}");
+    }
     Finding { what: "configuration".into(), outcome: Ok(outcome), took: None }
 }
 

@@ -16,8 +16,10 @@ use crate::config::Config;
 use crate::config::cache::BackendConfig;
 use crate::config::log::LogFormat;
 use crate::db::Database;
+use crate::error::Error;
 use crate::router::router;
 use crate::server;
+use crate::session::Sessions;
 
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
@@ -26,6 +28,10 @@ const DATABASE_START: Duration = Duration::from_secs(10);
 /// 10 s and more.
 const DRAIN: Duration = Duration::from_secs(8);
 const DRAIN_CHANGES: Duration = Duration::from_secs(1);
+
+/// How often expired sessions are removed, and how many thousands at a time.
+const CLEARING: Duration = Duration::from_secs(60 * 60);
+const CLEARING_ROUNDS: usize = 100;
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let address = config.server.address;
@@ -89,8 +95,11 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
     if needs_sharing && !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
         tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
     }
+    if let Some(weakness) = config.session.weakness.filter(|_| !config.development) {
+        tracing::warn!("{weakness}");
+    }
     if config.log.format == LogFormat::Json {
-        tracing::info!(url, database = version, %cache, %strategy, "serving");
+        tracing::info!(url, database = version, %cache, %strategy, sessions = %state.sessions, "serving");
         return;
     }
     let mode = if config.development { "development" } else { "production" };
@@ -105,7 +114,7 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
         }
     }
     say(&format!("  strategy  {strategy}"));
-    say("  sessions  none, nothing is kept for a visitor");
+    say(&format!("  sessions  {}", state.sessions));
 }
 
 /// Returns an address that a browser on this machine can open.
@@ -120,6 +129,7 @@ fn clickable(address: SocketAddr) -> SocketAddr {
 
 async fn serve(listener: TcpListener, state: AppState) {
     let (cache, changes) = (state.cache.clone(), state.changes.clone());
+    let clearing = tokio::spawn(clear_sessions(state.sessions.clone()));
     let stop = async {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests under way are ended");
@@ -127,6 +137,7 @@ async fn serve(listener: TcpListener, state: AppState) {
     if !server::serve(listener, router(state), stop, DRAIN).await {
         tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs());
     }
+    clearing.abort();
     // Those whose visitors have left: nobody else waits for them.
     changes.close();
     if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {
@@ -136,6 +147,19 @@ async fn serve(listener: TcpListener, state: AppState) {
         tracing::info!("cache since start, {stats}");
     }
     tracing::info!("stopped");
+}
+
+/// Removes expired sessions now and then; several processes do so at different times.
+async fn clear_sessions(sessions: Sessions) {
+    sleep(CLEARING.mul_f64(fastrand::f64())).await;
+    loop {
+        match sessions.clear_expired(CLEARING_ROUNDS).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "expired sessions removed"),
+            Err(error) => tracing::warn!("expired sessions stay: {}", Error::from(error)),
+        }
+        sleep(CLEARING).await;
+    }
 }
 
 async fn stop_signal() {

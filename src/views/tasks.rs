@@ -4,6 +4,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, FromRequest, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use futures_util::future::join;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use crate::listing::{Listing, label};
 use crate::mistake::Mistake;
 use crate::tasks::{self, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
+use crate::visitor::{Messages, Visitor};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -53,11 +55,14 @@ pub struct RemoveTask {
 pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
+    messages: Option<Extension<Messages>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<(Extension<Label>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
     let Stamped { stamp, value: page } = listing.page(arrival, number).await?;
-    let page = IndexPage { rows: listing.rows(&page).await, page, name: String::new(), problem: None };
+    let Extension(messages) = messages.unwrap_or_default();
+    let rows = listing.rows(&page).await;
+    let page = IndexPage { rows, page, name: String::new(), problem: None, messages };
     Ok((Extension(label(stamp)), page))
 }
 
@@ -65,11 +70,12 @@ pub async fn index(
 ///
 /// # Errors
 ///
-/// The database's. A name that cannot be stored is answered with the form and a message.
+/// The database's, and a session that was deleted meanwhile. A name that cannot be stored is answered with the form and a message.
 pub async fn add(
     State(db): State<Database>,
     State(listing): State<Listing>,
     State(changes): State<TaskTracker>,
+    visitor: Visitor,
     form: AddTask,
 ) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
@@ -80,7 +86,7 @@ pub async fn add(
         let task = listing.settle(tasks::add(&db, &name).await).await?;
         tracing::info!(task.id, "task added");
         listing.changed().await;
-        Ok(show(&db, task.id).await)
+        told(show(&db, task.id), visitor.added(&task)).await
     })
     .await
 }
@@ -89,22 +95,56 @@ pub async fn add(
 ///
 /// # Errors
 ///
-/// The database's.
+/// The database's, and a session that was deleted meanwhile.
 pub async fn remove(
     State(db): State<Database>,
     State(listing): State<Listing>,
     State(changes): State<TaskTracker>,
+    visitor: Visitor,
     form: RemoveTask,
 ) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
     to_the_end(&changes, async move {
-        if let Some(task) = listing.settle(tasks::remove(&db, id).await).await? {
-            tracing::info!(task.id = id, "task removed");
-            listing.removed(&task).await;
-        }
-        Ok(show(&db, id).await)
+        let Some(task) = listing.settle(tasks::remove(&db, id).await).await? else {
+            return Ok(show(&db, id).await);
+        };
+        tracing::info!(task.id, "task removed");
+        listing.removed(&task).await;
+        told(show(&db, id), visitor.removed(&task)).await
     })
     .await
+}
+
+/// Puts back what this visitor removed last, if it was not put back since, and leads to the page it is on.
+///
+/// # Errors
+///
+/// The database's, and a session that was deleted meanwhile.
+pub async fn undo(
+    State(db): State<Database>,
+    State(listing): State<Listing>,
+    State(changes): State<TaskTracker>,
+    visitor: Visitor,
+) -> Result<Response, Error> {
+    let Some(task) = visitor.last_removed().await? else { return Ok(Redirect::to("/").into_response()) };
+    to_the_end(&changes, async move {
+        // Before the session forgets it. Who undoes twice finds it there.
+        if listing.settle(tasks::put_back(&db, &task).await).await? {
+            tracing::info!(task.id, "task put back");
+            listing.changed().await;
+        }
+        told(show(&db, task.id), visitor.put_back(&task)).await
+    })
+    .await
+}
+
+/// Leads on from a change that is done, once its visitor's message is stored.
+async fn told(
+    response: impl Future<Output = Response>,
+    message: impl Future<Output = Result<(), Error>>,
+) -> Result<Response, Error> {
+    let (response, message) = join(response, message).await;
+    message.map(|()| response)
 }
 
 /// Leads to the page of a task, or to the first if the database cannot say which: what was asked for is done by now, so
@@ -117,7 +157,9 @@ async fn show(db: &Database, id: i64) -> Response {
 
 async fn refuse(listing: &Listing, name: String, problem: InvalidName) -> Result<Response, Error> {
     let page = listing.page(Instant::now(), 1).await?.value;
-    let form = IndexPage { rows: listing.rows(&page).await, page, name, problem: Some(problem.to_string()) };
+    let (rows, problem, messages) =
+        (listing.rows(&page).await, Some(problem.to_string()), Messages::default());
+    let form = IndexPage { rows, page, name, problem, messages };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 

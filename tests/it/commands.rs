@@ -209,7 +209,7 @@ async fn serve_says_what_it_runs_on() {
         &format!("cache     memcached at {}", memcached.address()),
         "logged in as tester",
         "strategy  versioned",
-        "sessions  none",
+        "sessions  cached_db, in the database and read through the cache",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }

@@ -1,0 +1,17 @@
+//! `tasklist clearsessions`: removes the sessions that have expired.
+
+use anyhow::{Context, Result};
+
+use super::say;
+use crate::app;
+use crate::config::Config;
+
+pub(super) async fn run(config: &Config) -> Result<()> {
+    let sessions = app::sessions_from_config(config)?;
+    let failed =
+        || format!("failed to clear sessions of {}; `tasklist check` says more", config.database.url);
+    let cleared = sessions.clear_expired(usize::MAX).await.with_context(failed)?;
+    let noun = if cleared == 1 { "session" } else { "sessions" };
+    say(&format!("{cleared} expired {noun} removed"));
+    Ok(())
+}

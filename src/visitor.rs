@@ -1,0 +1,194 @@
+//! What is kept for a visitor, in the session: messages to be shown once, and the task that they removed last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{Extensions, StatusCode};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::db;
+use crate::error::Error;
+use crate::session::{self, Session, Visit};
+use crate::tasks::Task;
+
+/// Under these names in the session.
+const MESSAGES: &str = "messages";
+const REMOVED: &str = "removed";
+
+/// Of messages that wait to be shown, the latest are kept.
+const MOST_MESSAGES: usize = 5;
+
+/// How long a change that is done waits for its message to be stored.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whoever sent the request, as far as their session tells.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    session: Session,
+    visit: Arc<Visit>,
+}
+
+/// What was done, told to the visitor who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// What happened to the task.
+    pub change: Change,
+    /// The task's name.
+    pub name: String,
+    /// Whether the change can be undone by this visitor.
+    #[serde(skip)]
+    pub can_undo: bool,
+}
+
+/// What happened to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// It is new.
+    Added,
+    /// It is no longer there.
+    Removed,
+    /// It is there again.
+    PutBack,
+}
+
+/// The messages that a page shows, which makes it this visitor's own.
+#[derive(Clone, Debug, Default)]
+pub struct Messages(pub Vec<Message>);
+
+impl Visitor {
+    /// Returns the visitor of a request that has come through [`session::carry`].
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Option<Self> {
+        Some(Self { session: extensions.get().cloned()?, visit: extensions.get().cloned()? })
+    }
+
+    /// Returns whether there may be anything to find: nobody is asked about a visitor who brings nothing.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.session.id().is_some()
+    }
+
+    /// Tells that a task was added.
+    ///
+    /// # Errors
+    ///
+    /// If the session was deleted meanwhile. That a message could not be stored is none: the change is done.
+    pub async fn added(&self, task: &Task) -> Result<(), Error> {
+        self.settle(self.tell(Change::Added, task)).await
+    }
+
+    /// Tells that a task was removed, and keeps it to be put back.
+    ///
+    /// # Errors
+    ///
+    /// As [`added`](Self::added).
+    pub async fn removed(&self, task: &Task) -> Result<(), Error> {
+        let keep = async {
+            self.insert(REMOVED, task).await?;
+            self.tell(Change::Removed, task).await
+        };
+        self.settle(keep).await
+    }
+
+    /// Returns the task that was removed last, unless it was put back.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn last_removed(&self) -> Result<Option<Task>, Error> {
+        match self.get(REMOVED).await {
+            Err(session::Error::Cache) => Ok(None),
+            found => Ok(found?),
+        }
+    }
+
+    /// Tells that the task that was removed last is there again.
+    ///
+    /// # Errors
+    ///
+    /// As [`added`](Self::added).
+    pub async fn put_back(&self, task: &Task) -> Result<(), Error> {
+        let forget = async {
+            self.session.remove_value(REMOVED).await.map_err(|error| self.visit.explain(error))?;
+            self.tell(Change::PutBack, task).await
+        };
+        self.settle(forget).await
+    }
+
+    /// Takes the messages out of the session, if there are any: what is returned nobody else will be.
+    pub async fn take_messages(&self) -> Option<Messages> {
+        let taken = self.try_take_messages().await;
+        taken.unwrap_or_else(|error| {
+            tracing::debug!("no messages are shown: {error}");
+            self.visit.give_up();
+            None
+        })
+    }
+
+    async fn try_take_messages(&self) -> Result<Option<Messages>, session::Error> {
+        let messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        let mut messages = Messages(messages);
+        let removed: Option<Task> = self.get(REMOVED).await?;
+        let last = messages.0.iter_mut().rfind(|message| message.change == Change::Removed);
+        if let (Some(last), Some(_)) = (last, removed) {
+            last.can_undo = true;
+        }
+        self.session.remove_value(MESSAGES).await.map_err(|error| self.visit.explain(error))?;
+        // Before they are shown: of two requests that have found them, one is told that they are gone.
+        self.save().await?;
+        Ok(Some(messages))
+    }
+
+    async fn tell(&self, change: Change, task: &Task) -> Result<(), session::Error> {
+        let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
+        messages.push(Message { change, name: task.name.clone(), can_undo: false });
+        messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
+        self.insert(MESSAGES, &messages).await?;
+        self.save().await
+    }
+
+    /// Waits until a change is in the session. By then it is in the database, so little that goes wrong here matters.
+    async fn settle(&self, kept: impl Future<Output = Result<(), session::Error>>) -> Result<(), Error> {
+        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(db::Error::Timeout.into()));
+        match kept {
+            Err(error @ session::Error::Gone) => Err(error.into()),
+            Err(error) => {
+                self.visit.give_up();
+                tracing::warn!("a visitor is not told what was done: {}", Error::from(error));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, session::Error> {
+        self.visit.note_read();
+        self.session.get(key).await.map_err(|error| self.visit.explain(error))
+    }
+
+    async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), session::Error> {
+        self.session.insert(key, value).await.map_err(|error| self.visit.explain(error))
+    }
+
+    async fn save(&self) -> Result<(), session::Error> {
+        self.session.save().await.map_err(|error| self.visit.explain(error))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        Self::of(&parts.extensions).ok_or(Error::new(StatusCode::INTERNAL_SERVER_ERROR, NoLayer))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request has not come through the session layer")]
+struct NoLayer;
