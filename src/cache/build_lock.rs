@@ -51,7 +51,7 @@ struct Held {
 ///
 /// # Cancel safety
 ///
-/// Dropped when it has just got the lock, it leaves it to expire.
+/// Dropped at any point it lets go of the lock that it may have got.
 pub(super) async fn take<T>(
     backend: &Arc<dyn Backend>,
     name: &str,
@@ -64,10 +64,15 @@ pub(super) async fn take<T>(
     let [mut pause, longest] = PAUSES;
     let mut has_waited = false;
     loop {
+        // Before it is asked for: whoever is dropped before the answer has it all the same.
+        let held = Held { backend: Arc::clone(backend), name: lock.into(), token: token.clone() };
+        let mut ours = Lock(Some(held));
         match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {
-            Err(_) => return Turn::Unknown,
+            Err(_) => {
+                ours.forget();
+                return Turn::Unknown;
+            }
             Ok(true) => {
-                let ours = Lock(Some(Held { backend: Arc::clone(backend), name: lock.into(), token }));
                 // Whoever held it before may have stored the value since it was missed.
                 let found = backend.get(name).await.ok().flatten();
                 return match found.and_then(|envelope| Some((read(&envelope)?, envelope))) {
@@ -78,7 +83,10 @@ pub(super) async fn take<T>(
                     None => Turn::Ours { lock: ours, has_waited },
                 };
             }
-            Ok(false) => has_waited = true,
+            Ok(false) => {
+                ours.forget();
+                has_waited = true;
+            }
         }
         // Others look again as soon as the lock is gone or the value is there.
         loop {
@@ -126,6 +134,11 @@ impl Lock {
         if let Some(held) = self.0.take() {
             held.release().await;
         }
+    }
+
+    /// Says that it is another's.
+    fn forget(&mut self) {
+        self.0 = None;
     }
 
     async fn renew(&self) {

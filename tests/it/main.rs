@@ -25,6 +25,7 @@ mod memcached;
 mod model;
 mod pages;
 mod safety;
+mod sessions_found;
 mod stamps;
 mod structure;
 mod view;
