@@ -65,5 +65,12 @@ async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<()
     if status.is_server_error() || visit.is_given_up() || !is_due || session.is_empty().await {
         return Ok(());
     }
-    session.save().await.map_err(|error| visit.explain(error))
+    match session.save().await.map_err(|error| visit.explain(error)) {
+        // Nothing is lost that the answer says: the next request tries again.
+        Err(error) if !session.is_modified() => {
+            tracing::warn!("a session is not renewed: {}", error::Error::from(error));
+            Ok(())
+        }
+        saved => saved,
+    }
 }

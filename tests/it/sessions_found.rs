@@ -1,15 +1,72 @@
 //! What sessions, messages and undo once did wrong.
 
 use std::convert::Infallible;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tasklist::cache::backend::memcached;
 use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
 use tasklist::memcached::Options;
 
+use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::memcached::Memcached;
+use crate::support::page::Page;
 use crate::support::proxy::Proxy;
+use crate::support::session::Session;
+
+/// A browser that keeps its cookie.
+struct Browser<'a> {
+    app: &'a App,
+    cookie: Mutex<String>,
+}
+
+impl<'a> Browser<'a> {
+    fn new(app: &'a App) -> Self {
+        Self { app, cookie: Mutex::default() }
+    }
+
+    async fn request(&self, method: &str, path: &str, form: &[(&str, &str)]) -> Page {
+        let cookie = self.cookie.lock().unwrap().clone();
+        let page = Page::read(self.app.request(method, path).header("cookie", cookie).form(form)).await;
+        if let Some(given) = page.header("set-cookie") {
+            *self.cookie.lock().unwrap() = given.split(';').next().unwrap().to_owned();
+        }
+        page
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)]) {
+        assert_eq!(self.request("POST", path, form).await.status, 303);
+    }
+
+    async fn add(&self, name: &str) {
+        self.post("/add", &[("name", name)]).await;
+    }
+
+    /// What the list tells this visitor.
+    async fn told(&self) -> Vec<String> {
+        let page = self.request("GET", "/", &[]).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        page.texts(".message p")
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_renewed_is_no_reason_to_refuse_the_list() {
+    let settings = Settings::new();
+    let app = settings.with("SESSION_ENGINE", "db");
+    let url = format!("sqlite://{}", app.directory().join("db.sqlite3").display());
+    let app = app.serve();
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    visitor.told().await;
+    let mut database = Session::open(&url).await;
+    database.execute("update sessions set expires_at = expires_at - 2 * 24 * 60 * 60 * 1000").await;
+    database
+        .execute("create trigger refuse before update on sessions begin select raise(abort, 'no'); end")
+        .await;
+    visitor.request("GET", "/", &[]).await.assert_lists(["milk"]);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_lock_that_nobody_waits_for_any_more_is_let_go() {
