@@ -169,7 +169,11 @@ impl Visitor {
 
     async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, session::Error> {
         self.visit.note_read();
-        self.session.get(key).await.map_err(|error| self.visit.explain(error))
+        let value = self.session.get_value(key).await.map_err(|error| self.visit.explain(error))?;
+        // What another release has stored is no reason to fail for two weeks.
+        let is_none =
+            |_: &serde_json::Error| tracing::warn!(session.key = key, "a stored value is taken for none");
+        Ok(value.and_then(|value| serde_json::from_value(value).inspect_err(is_none).ok()))
     }
 
     async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), session::Error> {

@@ -52,6 +52,20 @@ impl<'a> Browser<'a> {
 }
 
 #[tokio::test]
+async fn what_another_release_has_stored_is_as_if_it_were_not_there() {
+    let settings = Settings::new();
+    let app = settings.serve();
+    let url = format!("sqlite://{}", settings.directory().join("db.sqlite3").display());
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    let stored = r#"'{"messages":[{"change":"Renamed","name":"milk"}],"removed":1}'"#;
+    Session::open(&url).await.execute(&format!("update sessions set data = {stored}")).await;
+    visitor.post("/undo", &[]).await;
+    visitor.add("bread").await;
+    assert_eq!(visitor.told().await, ["Added “bread”."]);
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_renewed_is_no_reason_to_refuse_the_list() {
     let settings = Settings::new();
     let app = settings.with("SESSION_ENGINE", "db");
