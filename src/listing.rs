@@ -63,7 +63,7 @@ impl Listing {
         let layer = self.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
         let layer = layer.personal("Cookie", |request| {
             let visitor = Visitor::of(&request.extensions).filter(Visitor::is_known)?;
-            Some(async move { visitor.take_messages().await })
+            Some(async move { visitor.messages().await })
         });
         if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }
     }

@@ -118,17 +118,32 @@ impl Visitor {
         self.settle(forget).await
     }
 
-    /// Takes the messages out of the session, if there are any: what is returned nobody else will be.
-    pub async fn take_messages(&self) -> Option<Messages> {
-        let taken = self.try_take_messages().await;
-        taken.unwrap_or_else(|error| {
-            tracing::debug!("no messages are shown: {error}");
-            self.visit.give_up();
+    /// Returns the messages that wait to be shown, if there are any. They are there until they are [taken](Self::take).
+    pub async fn messages(&self) -> Option<Messages> {
+        let found = self.try_messages().await;
+        found.unwrap_or_else(|error| {
+            self.show_none(&error);
             None
         })
     }
 
-    async fn try_take_messages(&self) -> Result<Option<Messages>, session::Error> {
+    /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none.
+    pub async fn take(&self, messages: Messages) -> Messages {
+        match self.try_take().await {
+            Ok(()) => messages,
+            Err(error) => {
+                self.show_none(&error);
+                Messages::default()
+            }
+        }
+    }
+
+    fn show_none(&self, error: &session::Error) {
+        tracing::debug!("no messages are shown: {error}");
+        self.visit.give_up();
+    }
+
+    async fn try_messages(&self) -> Result<Option<Messages>, session::Error> {
         let messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
         if messages.is_empty() {
             return Ok(None);
@@ -139,10 +154,14 @@ impl Visitor {
         if let (Some(last), Some(_)) = (last, removed) {
             last.can_undo = true;
         }
-        self.session.remove_value(MESSAGES).await.map_err(|error| self.visit.explain(error))?;
-        // Before they are shown: of two requests that have found them, one is told that they are gone.
-        self.save().await?;
         Ok(Some(messages))
+    }
+
+    async fn try_take(&self) -> Result<(), session::Error> {
+        self.session.remove_value(MESSAGES).await.map_err(|error| self.visit.explain(error))?;
+        // Others may have taken them as well, or have added one that is not shown here.
+        self.visit.insist();
+        self.save().await
     }
 
     async fn tell(&self, change: Change, task: &Task) -> Result<(), session::Error> {

@@ -34,6 +34,7 @@ struct Progress {
     data: HashMap<String, Value>,
     is_saved: bool,
     is_given_up: bool,
+    is_exact: bool,
     /// Whether the answer depends on the session, or on there being none.
     is_read: bool,
     /// Whether it was looked for in vain, or deleted.
@@ -68,6 +69,11 @@ impl Visit {
     /// Lets the layer save nothing after this: the answer is right without it.
     pub fn give_up(&self) {
         self.progress().is_given_up = true;
+    }
+
+    /// Lets a save fail with [`Error::Contended`], from now on, if others have changed the session since it was loaded.
+    pub fn insist(&self) {
+        self.progress().is_exact = true;
     }
 
     pub(super) fn is_given_up(&self) -> bool {
@@ -127,9 +133,9 @@ impl Visit {
     }
 
     async fn try_save(&self, record: &Record) -> Result<(), Error> {
-        let (mut old, known, is_saved) = {
+        let (mut old, known, is_saved, is_exact) = {
             let progress = self.progress();
-            (progress.stored.clone(), progress.data.clone(), progress.is_saved)
+            (progress.stored.clone(), progress.data.clone(), progress.is_saved, progress.is_exact)
         };
         if is_saved && known == record.data {
             return Ok(());
@@ -144,6 +150,11 @@ impl Visit {
                 Replaced::Done => {
                     self.note_saved(new, record);
                     return Ok(());
+                }
+                Replaced::Changed(current) if is_exact => {
+                    // Which the visitor is told of, and not led to the same copy again.
+                    self.progress().stored = Some(current);
+                    return Err(Error::Contended);
                 }
                 Replaced::Changed(current) => old = Some(current),
                 Replaced::Gone => {

@@ -55,13 +55,18 @@ pub struct RemoveTask {
 pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
+    visitor: Visitor,
     messages: Option<Extension<Messages>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<(Extension<Label>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
     let Stamped { stamp, value: page } = listing.page(arrival, number).await?;
-    let Extension(messages) = messages.unwrap_or_default();
     let rows = listing.rows(&page).await;
+    // When the page is there: one that fails must not cost the messages.
+    let messages = match messages {
+        Some(Extension(messages)) => visitor.take(messages).await,
+        None => Messages::default(),
+    };
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages };
     Ok((Extension(label(stamp)), page))
 }

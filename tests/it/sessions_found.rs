@@ -12,6 +12,7 @@ use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::memcached::Memcached;
 use crate::support::page::Page;
+use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::session::Session;
 
@@ -49,6 +50,57 @@ impl<'a> Browser<'a> {
         assert_eq!(page.status, 200, "{}", page.body);
         page.texts(".message p")
     }
+}
+
+/// A server over Postgres, by way of a proxy.
+async fn over_postgres() -> (App, Proxy, Session) {
+    let database = Postgres::shared().database().await;
+    let proxy = Proxy::start(database.address()).await;
+    let app = Settings::new().with("DATABASE_URL", &database.url_through(proxy.address)).serve();
+    (app, proxy, Session::open(&database.url).await)
+}
+
+/// What a session is without messages.
+const EMPTY: &str = "{}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_ask_for_a_message_at_once_one_is_told() {
+    let (app, proxy, _) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    proxy.hold(EMPTY);
+    let ((first, second), ()) = tokio::join!(async { tokio::join!(visitor.told(), visitor.told()) }, async {
+        eventually("both have taken it", async || proxy.messages_with(EMPTY) == 2).await;
+        proxy.release();
+    });
+    assert_eq!([first, second].concat(), ["Added “milk”."]);
+    assert!(visitor.told().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_while_another_is_shown_is_shown_later() {
+    let (app, proxy, _) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    proxy.hold(EMPTY);
+    let (first, ()) = tokio::join!(visitor.told(), async {
+        proxy.wait_for_held().await;
+        visitor.add("bread").await;
+        proxy.release();
+    });
+    let told = [first, visitor.told().await].concat();
+    assert_eq!(told, ["Added “milk”.", "Added “bread”."]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_still_there_after_a_list_that_could_not_be_read() {
+    let (app, _, mut database) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    database.execute("alter table tasks rename to away").await;
+    assert_eq!(visitor.request("GET", "/", &[]).await.status, 500);
+    database.execute("alter table away rename to tasks").await;
+    assert_eq!(visitor.told().await, ["Added “milk”."]);
 }
 
 #[tokio::test]
