@@ -1,14 +1,17 @@
 //! Sessions in the database, read through the cache: Django's `cached_db`.
 
+use std::panic::resume_unwind;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 
 use super::cache_store::key;
 use super::db_store::DatabaseStore;
 use super::store::{Acceptable, Name, Replaced, Store, Stored};
 use super::{Error, LIFETIME};
 use crate::cache::{Cache, Ttl};
-use crate::db::Database;
+use crate::db::{self, Database};
 
 /// Keeps sessions in the database, and copies of them in the cache. Nothing that happens to the copies is an error.
 #[derive(Clone, Debug)]
@@ -57,6 +60,27 @@ impl WriteThrough {
         }
     }
 
+    /// Replaces a session, and tells the cache; also when it is not known whether it is replaced.
+    async fn replace_to_the_end(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
+        let replaced = self.db.replace(old, new).await;
+        match &replaced {
+            Ok(Replaced::Done) => self.keep_copy(new, Put::Set).await,
+            Ok(Replaced::Changed(_)) => {}
+            Ok(Replaced::Gone) => self.keep_gone(&new.name).await,
+            Err(_) => self.cache.delete(&key(&new.name)).await,
+        }
+        replaced
+    }
+
+    async fn delete_to_the_end(&self, name: &Name) -> Result<(), Error> {
+        let deleted = self.db.delete(name).await;
+        match &deleted {
+            Ok(()) => self.keep_gone(name).await,
+            Err(_) => self.cache.delete(&key(name)).await,
+        }
+        deleted
+    }
+
     async fn keep_gone(&self, name: &Name) {
         self.cache.set(&key(name), &Copy::Gone(name.clone()), Ttl::After(LIFETIME)).await;
     }
@@ -96,19 +120,13 @@ impl Store for WriteThrough {
     }
 
     async fn replace(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
-        let replaced = self.db.replace(old, new).await?;
-        match &replaced {
-            Replaced::Done => self.keep_copy(new, Put::Set).await,
-            Replaced::Changed(_) => {}
-            Replaced::Gone => self.keep_gone(&new.name).await,
-        }
-        Ok(replaced)
+        let (store, old, new) = (self.clone(), old.cloned(), new.clone());
+        to_the_end(async move { store.replace_to_the_end(old.as_ref(), &new).await }).await
     }
 
     async fn delete(&self, name: &Name) -> Result<(), Error> {
-        self.db.delete(name).await?;
-        self.keep_gone(name).await;
-        Ok(())
+        let (store, name) = (self.clone(), name.clone());
+        to_the_end(async move { store.delete_to_the_end(&name).await }).await
     }
 
     async fn clear_expired(&self, most: usize) -> Result<usize, Error> {
@@ -117,5 +135,20 @@ impl Store for WriteThrough {
 
     fn describe(&self) -> &'static str {
         "cached_db, in the database and read through the cache"
+    }
+}
+
+/// Does what changes a session in a task of its own: what has come to the database the cache is told, also when nobody
+/// waits for it any more.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(change.in_current_span()).await {
+        Ok(changed) => changed,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => Err(db::Error::Timeout.into()),
+        },
     }
 }

@@ -103,6 +103,31 @@ async fn a_message_is_still_there_after_a_list_that_could_not_be_read() {
     assert_eq!(visitor.told().await, ["Added “milk”."]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_took_too_long_to_store_is_shown_once_it_is() {
+    let (app, proxy, _) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    visitor.told().await;
+    proxy.hold("bread\"}");
+    visitor.add("bread").await;
+    assert!(visitor.told().await.is_empty(), "it is not stored");
+    proxy.release();
+    eventually("it is shown", async || visitor.told().await == ["Added “bread”."]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_shown_that_was_stored_without_an_answer() {
+    let (app, proxy, _) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    visitor.told().await;
+    proxy.lose_answer_to("bread\"}");
+    visitor.add("bread").await;
+    proxy.lose_answer_to("nothing any more");
+    eventually("it is shown", async || visitor.told().await == ["Added “bread”."]).await;
+}
+
 #[tokio::test]
 async fn what_another_release_has_stored_is_as_if_it_were_not_there() {
     let settings = Settings::new();
