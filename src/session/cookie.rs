@@ -38,7 +38,9 @@ impl Signer {
     /// Returns the ticket that comes with a request, if this signer has signed it. There may be other cookies of the same
     /// name, for other paths or from other sites of the same domain.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Ticket> {
-        let lists = headers.get_all(header::COOKIE).iter().filter_map(|list| list.to_str().ok());
+        // Others' may have any bytes in them.
+        let lists =
+            headers.get_all(header::COOKIE).iter().map(|list| String::from_utf8_lossy(list.as_bytes()));
         let mut cookies = lists.flat_map(Cookie::split_parse).flatten();
         cookies.find_map(|cookie| if cookie.name() == NAME { self.verify(cookie.value()) } else { None })
     }
@@ -112,6 +114,7 @@ mod tests {
         let theirs = format!("sessionid={}", Signer::new(b"other").sign(ticket()));
         check(&[&ours], Some(ticket()));
         check(&[&format!("a=b; {ours}; c=d")], Some(ticket()));
+        check(&[&format!("a=\u{e9}; {ours}")], Some(ticket()));
         check(&["a=b", &theirs, &ours], Some(ticket()));
         check(&[&format!("junk; =; sessionid=; sessionid=x; {theirs}; {ours}")], Some(ticket()));
     }
