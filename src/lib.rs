@@ -12,9 +12,9 @@
 //!                                  tasks ── db ──┘
 //! ```
 //!
-//! The borders between them are what is absent: [`cache`] knows no tasks, and only
-//! [`cache::view`] in it knows HTTP, [`session`] knows no tasks, [`tasks`] and [`db`] do not know that there is a cache, [`memcached`] knows nothing
-//! of ours, only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
+//! The borders between them are what is absent: [`cache`] knows no tasks, and only [`cache::view`] in it knows HTTP;
+//! [`session`] knows no tasks; [`tasks`] and [`db`] do not know that there is a cache; [`memcached`] knows nothing of ours;
+//! only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
 
 pub mod cli;
 pub mod config;

@@ -62,7 +62,9 @@ impl Listing {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
         let layer = self.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
         let layer = layer.personal("Cookie", |request| {
-            let visitor = Visitor::of(&request.extensions).filter(Visitor::is_known)?;
+            // What is fetched in advance nobody may ever see.
+            let is_seen = !request.headers.contains_key("sec-purpose");
+            let visitor = Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.is_known())?;
             Some(async move { visitor.messages().await })
         });
         if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }

@@ -27,15 +27,17 @@
 //!   when it loads, so a session that was deleted elsewhere is gone for it, whatever the cache still holds.
 //! - **A save replaces what was loaded.** If that is no longer there, it is [`Error::Gone`]: nothing brings a deleted
 //!   session back. If it was changed meanwhile, this request's changes are put on top of the others, key by key.
+//! - **What has begun is ended.** A save or a deletion tells the cache what came of it also when nobody waits for it any
+//!   more, and takes the copy away where that is not known.
 //!
 //! # What people trip over
 //!
 //! - **Store nothing, and there is no session** and no cookie. Without a cookie, no store is asked.
 //! - **Save before you act** on what must not happen twice, as in showing a message: [`Session::save`] says whether the
-//!   session is still there.
+//!   session is still there and, after [`Visit::insist`], whether it is still as it was loaded.
 //! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.
-//! - **Two requests at the same time** that set the same key: the later one wins. In the cache alone the later one wins
-//!   altogether.
+//! - **Two requests at the same time** that set the same key: the later one wins, unless it insists. In the cache alone,
+//!   which cannot compare, the later one wins altogether.
 //! - **Ids are secrets,** so names in stores are digests of them.
 //!
 //! # Limits
@@ -45,7 +47,7 @@
 //! not been told since; so it is where somebody deletes the row by hand. And if a browser has two requests under way, gets
 //! their answers in the wrong order, and the cache misses the later change, then safe requests are shown the earlier state
 //! until the next that is not safe. Who cannot have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when
-//! the cache loses it.
+//! the cache loses it, and what the cache could not be told, of a change or a deletion, no other process knows.
 
 mod cache_store;
 mod cookie;

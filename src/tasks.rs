@@ -153,15 +153,29 @@ pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
     db.fetch_optional("delete from tasks where id = $1 returning id, name", &[Arg::Int(id)]).await
 }
 
-/// Puts a task back that was removed, to where it was, and returns whether it was not there.
+/// Puts a task back that was removed, to where it was, and returns it; or `None` if it is there already.
+///
+/// Where ids have been counted anew since, it is a new task: under its old id it would be in the way of another.
 ///
 /// # Errors
 ///
 /// As [`remove`].
-pub async fn put_back(db: &Database, task: &Task) -> Result<bool, Error> {
-    let sql = "insert into tasks (id, name) values ($1, $2) on conflict (id) do nothing returning id, name";
-    let added: Option<Task> = db.fetch_optional(sql, &[Arg::Int(task.id), Arg::Text(&task.name)]).await?;
-    Ok(added.is_some())
+pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error> {
+    let id = Arg::Int(task.id);
+    let sql = db.choose(
+        "insert into tasks (id, name) values ($1, $2) on conflict (id) do nothing returning id, name",
+        "insert into tasks (id, name) select $1, $2 where $1 <= (select last_value from tasks_id_seq) \
+         on conflict (id) do nothing returning id, name",
+    );
+    let added = db.fetch_optional(sql, &[id, Arg::Text(&task.name)]).await?;
+    if added.is_some() {
+        return Ok(added);
+    }
+    let there: Option<Task> = db.fetch_optional("select id, name from tasks where id = $1", &[id]).await?;
+    if there.is_some_and(|there| there.name == task.name) {
+        return Ok(None);
+    }
+    add(db, &TaskName(task.name.clone())).await.map(Some)
 }
 
 /// Returns the number of the page that a task is on, or, if it is gone, the one where it was.

@@ -21,7 +21,10 @@ const REMOVED: &str = "removed";
 /// Of messages that wait to be shown, the latest are kept.
 const MOST_MESSAGES: usize = 5;
 
-/// How long a change that is done waits for its message to be stored.
+/// How often a change is put on top of what others have changed meanwhile.
+const ATTEMPTS: usize = 10;
+
+/// How long a change that is done waits for its message to be stored, and a page for those that are to be shown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whoever sent the request, as far as their session tells.
@@ -65,7 +68,7 @@ impl Visitor {
         Some(Self { session: extensions.get().cloned()?, visit: extensions.get().cloned()? })
     }
 
-    /// Returns whether there may be anything to find: nobody is asked about a visitor who brings nothing.
+    /// Returns whether there may be anything to find: no store is asked about a visitor who brings nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.session.id().is_some()
@@ -77,7 +80,7 @@ impl Visitor {
     ///
     /// If the session was deleted meanwhile. That a message could not be stored is none: the change is done.
     pub async fn added(&self, task: &Task) -> Result<(), Error> {
-        self.settle(self.tell(Change::Added, task)).await
+        self.settle(self.note(Change::Added, task)).await
     }
 
     /// Tells that a task was removed, and keeps it to be put back.
@@ -86,11 +89,7 @@ impl Visitor {
     ///
     /// As [`added`](Self::added).
     pub async fn removed(&self, task: &Task) -> Result<(), Error> {
-        let keep = async {
-            self.insert(REMOVED, task).await?;
-            self.tell(Change::Removed, task).await
-        };
-        self.settle(keep).await
+        self.settle(self.note(Change::Removed, task)).await
     }
 
     /// Returns the task that was removed last, unless it was put back.
@@ -111,16 +110,12 @@ impl Visitor {
     ///
     /// As [`added`](Self::added).
     pub async fn put_back(&self, task: &Task) -> Result<(), Error> {
-        let forget = async {
-            self.session.remove_value(REMOVED).await.map_err(|error| self.visit.explain(error))?;
-            self.tell(Change::PutBack, task).await
-        };
-        self.settle(forget).await
+        self.settle(self.note(Change::PutBack, task)).await
     }
 
     /// Returns the messages that wait to be shown, if there are any. They are there until they are [taken](Self::take).
     pub async fn messages(&self) -> Option<Messages> {
-        let found = self.try_messages().await;
+        let found = timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(db::Error::Timeout.into()));
         found.unwrap_or_else(|error| {
             self.show_none(&error);
             None
@@ -129,7 +124,7 @@ impl Visitor {
 
     /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none.
     pub async fn take(&self, messages: Messages) -> Messages {
-        match self.try_take().await {
+        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(db::Error::Timeout.into())) {
             Ok(()) => messages,
             Err(error) => {
                 self.show_none(&error);
@@ -158,18 +153,32 @@ impl Visitor {
     }
 
     async fn try_take(&self) -> Result<(), session::Error> {
-        self.session.remove_value(MESSAGES).await.map_err(|error| self.visit.explain(error))?;
+        self.remove(MESSAGES).await?;
         // Others may have taken them as well, or have added one that is not shown here.
         self.visit.insist();
         self.save().await
     }
 
-    async fn tell(&self, change: Change, task: &Task) -> Result<(), session::Error> {
-        let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
-        messages.push(Message { change, name: task.name.clone(), can_undo: false });
-        messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
-        self.insert(MESSAGES, &messages).await?;
-        self.save().await
+    /// Puts a change, and what comes of it, on top of what the session holds by then.
+    async fn note(&self, change: Change, task: &Task) -> Result<(), session::Error> {
+        // Else of two messages that come at the same time one would be lost.
+        self.visit.insist();
+        for _ in 0..ATTEMPTS {
+            match change {
+                Change::Added => {}
+                Change::Removed => self.insert(REMOVED, task).await?,
+                Change::PutBack => self.remove(REMOVED).await?,
+            }
+            let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
+            messages.push(Message { change, name: task.name.clone(), can_undo: false });
+            messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
+            self.insert(MESSAGES, &messages).await?;
+            match self.save().await {
+                Err(session::Error::Contended) => self.load_again().await?,
+                saved => return saved,
+            }
+        }
+        Err(session::Error::Contended)
     }
 
     /// Waits until a change is in the session. By then it is in the database, so little that goes wrong here matters.
@@ -197,6 +206,16 @@ impl Visitor {
 
     async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), session::Error> {
         self.session.insert(key, value).await.map_err(|error| self.visit.explain(error))
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), session::Error> {
+        self.session.remove_value(key).await.map(drop).map_err(|error| self.visit.explain(error))
+    }
+
+    async fn load_again(&self) -> Result<(), session::Error> {
+        self.session.load().await.map_err(|error| self.visit.explain(error))?;
+        // Which the session would take for one that has not begun.
+        if self.visit.is_missing() { Err(session::Error::Gone) } else { Ok(()) }
     }
 
     async fn save(&self) -> Result<(), session::Error> {

@@ -1,7 +1,9 @@
 //! Where sessions are kept, and what signs their cookies.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::SecretString;
 
@@ -55,7 +57,9 @@ impl SessionConfig {
             None => {
                 Some("SECRET_KEY is not set: sessions end with this process, and others do not know them")
             }
-            Some(key) if key.len() < LONG_ENOUGH => Some("SECRET_KEY is shorter than 32 characters"),
+            Some(key) if key.chars().count() < LONG_ENOUGH => {
+                Some("SECRET_KEY is shorter than 32 characters")
+            }
             Some(_) => None,
         };
         let secret = given.map_or_else(random, String::from).into();
@@ -66,10 +70,7 @@ impl SessionConfig {
 fn random() -> String {
     let mut bytes = [0; LONG_ENOUGH];
     SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
     fn a_key_that_is_not_set_is_another_one_each_time() {
         let keys = [session([]), session([("SECRET_KEY", " ")])];
         let [first, second] = keys.each_ref().map(|session| session.secret.expose_secret());
-        assert!(first != second && first.len() == 64);
+        assert!(first != second && first.len() > 40);
         assert!(keys.iter().all(|session| session.weakness.unwrap().contains("is not set")));
     }
 

@@ -7,16 +7,20 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
 use tower_sessions::{Expiry, Session};
 
 use super::cookie::{self, Ticket};
 use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
 use crate::cache::view::headers::patch_vary;
 use crate::cache::view::make_personal;
-use crate::error;
+use crate::{db, error};
 
 /// A session that is only read is saved when this much of its life is over.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long an answer waits for that.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Puts a [`Session`] and its [`Visit`] among a request's extensions; saves the session afterwards if it was changed, and
 /// tells the browser what there is now. To be used with `axum::middleware::from_fn_with_state`.
@@ -65,12 +69,14 @@ async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<()
     if status.is_server_error() || visit.is_given_up() || !is_due || session.is_empty().await {
         return Ok(());
     }
-    match session.save().await.map_err(|error| visit.explain(error)) {
-        // Nothing is lost that the answer says: the next request tries again.
-        Err(error) if !session.is_modified() => {
-            tracing::warn!("a session is not renewed: {}", error::Error::from(error));
-            Ok(())
-        }
-        saved => saved,
+    let save = async { session.save().await.map_err(|error| visit.explain(error)) };
+    if session.is_modified() {
+        return save.await;
     }
+    // Nothing is lost that the answer says: the next request tries again.
+    match timeout(RENEWAL_PATIENCE, save).await.unwrap_or(Err(db::Error::Timeout.into())) {
+        Ok(()) => {}
+        Err(error) => tracing::warn!("a session is not renewed: {}", error::Error::from(error)),
+    }
+    Ok(())
 }

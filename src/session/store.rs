@@ -1,7 +1,7 @@
 //! What every store of sessions does, and the form in which it keeps them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -82,7 +82,9 @@ impl Name {
     /// Returns the name of the session with this id.
     #[must_use]
     pub fn of(id: &Id) -> Self {
-        Self(hex(&Sha256::digest(id.0.to_le_bytes())[..16]))
+        let digest = Sha256::digest(id.0.to_le_bytes());
+        let half = digest[..16].try_into().expect("a digest has 32 bytes");
+        Self(format!("{:032x}", u128::from_be_bytes(half)))
     }
 
     /// Returns it as text: 32 digits and letters.
@@ -90,13 +92,6 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl fmt::Display for Seen {
@@ -151,8 +146,8 @@ impl Stored {
     #[must_use]
     pub fn seen(&self) -> Seen {
         let text = format!("{}\n{}\n{}", self.name.0, self.expires_at, self.data);
-        let digest = Sha256::digest(text);
-        Seen(digest[..8].iter().fold(0, |seen, byte| seen << 8 | u64::from(*byte)))
+        let quarter = Sha256::digest(text)[..8].try_into().expect("a digest has 32 bytes");
+        Seen(u64::from_be_bytes(quarter))
     }
 
     /// Returns whether it has expired.

@@ -134,10 +134,12 @@ pub async fn undo(
     let Some(task) = visitor.last_removed().await? else { return Ok(Redirect::to("/").into_response()) };
     to_the_end(&changes, async move {
         // Before the session forgets it. Who undoes twice finds it there.
-        if listing.settle(tasks::put_back(&db, &task).await).await? {
+        let put_back = listing.settle(tasks::put_back(&db, &task).await).await?;
+        if let Some(task) = &put_back {
             tracing::info!(task.id, "task put back");
             listing.changed().await;
         }
+        let task = put_back.unwrap_or(task);
         told(show(&db, task.id), visitor.put_back(&task)).await
     })
     .await

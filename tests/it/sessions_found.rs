@@ -93,6 +93,41 @@ async fn a_message_that_comes_while_another_is_shown_is_shown_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_changes_made_at_the_same_time_each_is_told() {
+    let (app, proxy, _) = over_postgres().await;
+    let visitor = Browser::new(&app);
+    visitor.add("milk").await;
+    visitor.told().await;
+    proxy.hold("update sessions");
+    let names = ["bread", "cheese", "wine"];
+    let [bread, cheese, wine] = names.map(|name| visitor.add(name));
+    tokio::join!(bread, cheese, wine, async {
+        eventually("all have loaded the same", async || proxy.messages_with("update sessions") == 3).await;
+        proxy.release();
+    });
+    let mut told = visitor.told().await;
+    told.sort();
+    assert_eq!(told, names.map(|name| format!("Added “{name}”.")));
+}
+
+#[tokio::test]
+async fn a_task_that_is_put_back_is_in_nobodys_way_where_ids_are_counted_anew() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    let visitor = Browser::new(&app);
+    for name in ["one", "two", "three"] {
+        visitor.add(name).await;
+    }
+    visitor.post("/remove", &[("id", "3")]).await;
+    database.execute("truncate tasks restart identity").await;
+    visitor.post("/undo", &[]).await;
+    for name in ["four", "five", "six"] {
+        visitor.add(name).await;
+    }
+    app.get("/").await.assert_lists(["three", "four", "five", "six"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_still_there_after_a_list_that_could_not_be_read() {
     let (app, _, mut database) = over_postgres().await;
     let visitor = Browser::new(&app);

@@ -107,6 +107,8 @@ where
         Either::Left((None, shared)) => return shared.await,
         // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
         Either::Left((Some(own), _)) => own,
+        // A page that cannot be shown has no room for more.
+        Either::Right((Ok(response), _)) if response.status().is_server_error() => return Ok(response),
         Either::Right((response, own)) => match own.await {
             None => return response,
             Some(own) => own,
