@@ -36,8 +36,11 @@ impl Store for CacheStore {
         Ok(found.filter(|session| session.name == *name && !session.is_over()))
     }
 
-    /// Without comparing: the later one wins.
-    async fn replace(&self, _: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
+    /// Without comparing: the later one wins. A cache that counts in seconds may still have what is over.
+    async fn replace(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
+        if old.is_some_and(Stored::is_over) {
+            return Ok(Replaced::Gone);
+        }
         let replaced = self.cache.try_replace(&key(&new.name), new, new.ttl()).await;
         Ok(if replaced.ok_or(Error::Cache)? { Replaced::Done } else { Replaced::Gone })
     }
