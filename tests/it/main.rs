@@ -26,6 +26,7 @@ mod model;
 mod pages;
 mod safety;
 mod sessions_found;
+mod sessions;
 mod stamps;
 mod structure;
 mod view;

@@ -90,11 +90,25 @@ impl Memcached {
 
     /// The keys of what it has, without a login only.
     pub fn keys(&self) -> Vec<String> {
+        self.items().into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// When it forgets a key, in Unix seconds; nothing if it has no such key, and -1 if never. Without a login only.
+    pub fn end_of(&self, key: &str) -> Option<i64> {
+        let end = |rest: &str| rest.split_once("exp=")?.1.split_once(' ')?.0.parse().ok();
+        self.items().into_iter().find(|(item, _)| item == key).and_then(|(_, rest)| end(&rest))
+    }
+
+    /// The keys of what it has, each with what it says of it.
+    fn items(&self) -> Vec<(String, String)> {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
         let lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| line != "END");
-        let keys = lines.filter_map(|line| Some(line.strip_prefix("key=")?.split_once(' ')?.0.to_owned()));
-        keys.map(|key| percent_decode_str(&key).decode_utf8().unwrap().into_owned()).collect()
+        let items = lines.filter_map(|line| {
+            let (key, rest) = line.strip_prefix("key=")?.split_once(' ')?;
+            Some((percent_decode_str(key).decode_utf8().unwrap().into_owned(), rest.to_owned()))
+        });
+        items.collect()
     }
 
     /// Removes all keys that contain `mark`, as an eviction might, and returns how many.

@@ -1,0 +1,176 @@
+//! A store of sessions of each kind, empty, and two processes' handles on it.
+
+use std::any::Any;
+
+use tasklist::cache::{Cache, CacheOptions};
+use tasklist::db::Database;
+use tasklist::session::{CacheStore, DatabaseStore, Sessions, WriteThrough};
+use tempfile::TempDir;
+
+use super::sessions;
+use crate::support::backends::{self, options};
+use crate::support::memcached::Memcached;
+use crate::support::postgres::Postgres;
+
+/// A store, and what is behind it.
+pub struct Place {
+    pub here: Sessions,
+    /// As another process has it.
+    pub there: Sessions,
+    pub cache: Option<Cache>,
+    pub table: Option<Table>,
+    pub memcached: Option<Memcached>,
+    /// What goes when the store does.
+    _kept: Box<dyn Any>,
+}
+
+/// A migrated database.
+pub struct Table {
+    pub url: String,
+    pub db: Database,
+    _kept: Box<dyn Any + Send>,
+}
+
+impl Table {
+    pub async fn on_sqlite() -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn in_directory(directory: TempDir) -> Self {
+        let url = format!("sqlite://{}/db.sqlite3", directory.path().display());
+        Self::new(url, directory).await
+    }
+
+    pub async fn on_postgres() -> Self {
+        let database = Postgres::shared().database().await;
+        Self::new(database.url.clone(), database).await
+    }
+
+    async fn new(url: String, kept: impl Any + Send) -> Self {
+        let db = backends::open_database(&url);
+        db.migrate().await.unwrap();
+        Self { url, db, _kept: Box::new(kept) }
+    }
+
+    /// Returns connections of another process.
+    pub fn other(&self) -> Database {
+        backends::open_database(&self.url)
+    }
+
+    /// All that is in the table.
+    pub async fn rows(&self) -> Vec<(String, String)> {
+        self.db.fetch_all("select id, data from sessions order by id", &[]).await.unwrap()
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        crate::support::session::Session::open(&self.url).await.execute(sql).await;
+    }
+}
+
+/// Two handles on a store of the cache's tests.
+fn caches(store: &backends::Store) -> [Cache; 2] {
+    [&store.backend, &store.other].map(|backend| Cache::over(backend.clone(), CacheOptions::default()))
+}
+
+fn in_cache(store: backends::Store) -> Place {
+    let [here, there] = caches(&store);
+    Place {
+        here: sessions(CacheStore::new(&here)),
+        there: sessions(CacheStore::new(&there)),
+        cache: Some(here),
+        table: None,
+        memcached: None,
+        _kept: Box::new(store),
+    }
+}
+
+fn in_table(table: Table) -> Place {
+    Place {
+        here: sessions(DatabaseStore::new(&table.db)),
+        there: sessions(DatabaseStore::new(&table.other())),
+        cache: None,
+        table: Some(table),
+        memcached: None,
+        _kept: Box::new(()),
+    }
+}
+
+fn through([here, there]: [Cache; 2], table: Table, kept: impl Any) -> Place {
+    Place {
+        here: sessions(WriteThrough::new(&table.db, &here)),
+        there: sessions(WriteThrough::new(&table.other(), &there)),
+        cache: Some(here),
+        table: Some(table),
+        memcached: None,
+        _kept: Box::new(kept),
+    }
+}
+
+/// A handle on a memcached that is expected to answer, however busy the machine is.
+pub fn patient(address: &str) -> Cache {
+    let mut options = options(address, false);
+    options.operation_timeout = std::time::Duration::from_secs(10);
+    options.connect_timeout = std::time::Duration::from_secs(10);
+    Cache::new(tasklist::cache::backend::memcached::Memcached::new(options), CacheOptions::default())
+}
+
+fn through_memcached(table: Table) -> Place {
+    let memcached = Memcached::start();
+    let caches = [patient(&memcached.address()), patient(&memcached.address())];
+    Place { memcached: Some(memcached), ..through(caches, table, ()) }
+}
+
+pub async fn cache_over_locmem() -> Place {
+    in_cache(backends::locmem().await)
+}
+
+pub async fn cache_over_memcached() -> Place {
+    let memcached = Memcached::start();
+    let [here, there] = [patient(&memcached.address()), patient(&memcached.address())];
+    Place {
+        here: sessions(CacheStore::new(&here)),
+        there: sessions(CacheStore::new(&there)),
+        cache: Some(here),
+        table: None,
+        memcached: Some(memcached),
+        _kept: Box::new(()),
+    }
+}
+
+pub async fn cache_over_memcache_crate() -> Place {
+    in_cache(backends::memcache_crate().await)
+}
+
+pub async fn cache_over_database() -> Place {
+    in_cache(backends::database_on_sqlite().await)
+}
+
+pub async fn cache_over_files() -> Place {
+    in_cache(backends::file().await)
+}
+
+pub async fn database_on_sqlite() -> Place {
+    in_table(Table::on_sqlite().await)
+}
+
+pub async fn database_on_postgres() -> Place {
+    in_table(Table::on_postgres().await)
+}
+
+pub async fn through_memcached_on_sqlite() -> Place {
+    through_memcached(Table::on_sqlite().await)
+}
+
+pub async fn through_memcached_on_postgres() -> Place {
+    through_memcached(Table::on_postgres().await)
+}
+
+pub async fn through_locmem() -> Place {
+    let store = backends::locmem().await;
+    through(caches(&store), Table::on_sqlite().await, store)
+}
+
+pub async fn through_nothing() -> Place {
+    let store = backends::dummy().await;
+    through(caches(&store), Table::on_sqlite().await, store)
+}
