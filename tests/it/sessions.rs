@@ -5,7 +5,9 @@
 //!
 //! Give it a function in `sessions/places.rs` and name it in the lists below, as in [`backends`](crate::backends).
 
+mod outages;
 mod places;
+mod refills;
 mod stores;
 
 use std::time::Duration;

@@ -50,7 +50,8 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
-                let server = TcpStream::connect(&upstream).await.unwrap();
+                // A server that is gone refuses; so does the proxy.
+                let Ok(server) = TcpStream::connect(&upstream).await else { continue };
                 let (orders, held, messages) = (orders.clone(), held.clone(), messages.clone());
                 let connection = Connection { number, orders, held, messages };
                 tokio::spawn(connection.forward(client, server));

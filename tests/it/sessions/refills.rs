@@ -1,0 +1,118 @@
+//! Copies that are late, and a database that refuses: the cache never says what the database does not.
+
+use std::sync::Arc;
+
+use tasklist::session::{Acceptable, Error};
+use tower_sessions::SessionStore;
+
+use super::outages::Rig;
+use super::places::patient;
+use super::{assert_gone, assert_has, change, create, explain, load, load_with, save};
+use crate::support::eventually;
+
+/// What a copy contains on its way to memcached, and nothing else that is sent there.
+const COPY: &str = "\"Session\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("user", "anna")]).await;
+    rig.proxy.hold(COPY);
+    let (here, id) = (rig.here.clone(), session.id);
+    let late = tokio::spawn(async move { load(&here, id).await });
+    rig.proxy.wait_for_held().await;
+    rig.there.delete(&id).await.unwrap();
+    rig.proxy.release();
+    assert_eq!(late.await.unwrap(), Some(session), "it was there when it was asked for");
+    for process in [&rig.there, &rig.here] {
+        assert_eq!(load(process, id).await, None);
+    }
+}
+
+/// Its reader has left, and can take nothing back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_on_its_way_when_its_session_is_deleted_is_not_stored() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("user", "anna")]).await;
+    rig.proxy.hold(COPY);
+    let (here, id) = (rig.here.clone(), session.id);
+    let late = tokio::spawn(async move { load(&here, id).await });
+    rig.proxy.wait_for_held().await;
+    late.abort();
+    assert!(late.await.unwrap_err().is_cancelled());
+    rig.there.delete(&id).await.unwrap();
+    let stored = rig.memcached.stat("cmd_set");
+    rig.proxy.release();
+    eventually("the copy arrives", async || rig.memcached.stat("cmd_set") > stored).await;
+    for process in [&rig.there, &rig.here] {
+        assert_eq!(load(process, id).await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_made_before_a_change_does_not_take_the_place_of_what_came_then() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("theme", "light")]).await;
+    rig.proxy.hold(COPY);
+    let (here, id) = (rig.here.clone(), session.id);
+    let late = tokio::spawn(async move { load(&here, id).await });
+    rig.proxy.wait_for_held().await;
+    let seen = change(&rig.there, id, "theme", "dark").await.unwrap();
+    rig.proxy.release();
+    assert_has(late.await.unwrap().as_ref(), "theme", "light");
+    for copy in [Acceptable::Any, Acceptable::Only(seen)] {
+        assert_has(load_with(&rig.here, id, copy).await.as_ref(), "theme", "dark");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_saved_and_then_deleted_by_another_process_is_taken_back_too() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("user", "anna")]).await;
+    rig.proxy.hold(COPY);
+    let (here, id) = (rig.here.clone(), session.id);
+    let late = tokio::spawn(async move { change(&here, id, "theme", "dark").await });
+    rig.proxy.wait_for_held().await;
+    rig.there.delete(&id).await.unwrap();
+    rig.proxy.release();
+    let seen = late.await.unwrap().unwrap();
+    for copy in [Acceptable::Only(seen), Acceptable::Any, Acceptable::Nothing] {
+        assert_eq!(load_with(&rig.there, id, copy).await, None, "{copy:?}");
+    }
+    assert_eq!(rig.table.rows().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_deleted_by_hand_is_known_to_be_gone_once_a_save_has_seen_it() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("user", "anna")]).await;
+    load(&rig.there, session.id).await.unwrap();
+    let visit = Arc::new(rig.here.visit(Acceptable::Nothing));
+    let loaded = visit.load(&session.id).await.unwrap().unwrap();
+    rig.table.execute("delete from sessions").await;
+    assert_gone(save(&visit, loaded, "theme", "dark").await);
+    assert_eq!(load(&rig.there, session.id).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_refuses_no_cache_has() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("theme", "light")]).await;
+    load(&rig.there, session.id).await.unwrap();
+    for event in ["update", "delete"] {
+        let refuse = format!(
+            "create trigger no_{event} before {event} on sessions begin select raise(abort, 'no'); end"
+        );
+        rig.table.execute(&refuse).await;
+    }
+    let error = change(&rig.here, session.id, "theme", "dark").await.unwrap_err();
+    assert!(matches!(error, Error::Database(_)), "{error}");
+    let visit = rig.here.visit(Acceptable::Nothing);
+    let error = explain(&visit, visit.delete(&session.id).await.unwrap_err());
+    assert!(matches!(error, Error::Database(_)), "{error}");
+    for process in [&rig.there, &rig.here] {
+        for copy in [Acceptable::Any, Acceptable::Nothing] {
+            assert_eq!(load_with(process, session.id, copy).await.as_ref(), Some(&session), "{copy:?}");
+        }
+    }
+}
