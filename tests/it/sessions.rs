@@ -5,10 +5,13 @@
 //!
 //! Give it a function in `sessions/places.rs` and name it in the lists below, as in [`backends`](crate::backends).
 
+mod hostile;
+mod interleavings;
 mod outages;
 mod places;
 mod refills;
 mod stores;
+mod visitors;
 
 use std::time::Duration;
 
