@@ -22,6 +22,7 @@ mod fragments;
 mod gate;
 mod handle;
 mod memcached;
+mod messages;
 mod model;
 mod pages;
 mod safety;

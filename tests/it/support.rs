@@ -14,6 +14,7 @@ pub mod session;
 pub mod statements;
 pub mod terminal;
 pub mod upstream;
+pub mod visitor;
 
 use std::future::poll_fn;
 use std::pin::pin;

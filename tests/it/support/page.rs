@@ -40,6 +40,27 @@ impl Page {
         self.texts("tr td.name")
     }
 
+    /// The tasks listed with their ids, in order.
+    pub fn listed(&self) -> Vec<(String, String)> {
+        self.attributes("tr input[name=id]", "value").into_iter().zip(self.tasks()).collect()
+    }
+
+    /// What the visitor is told.
+    pub fn messages(&self) -> Vec<String> {
+        self.texts(".message p")
+    }
+
+    /// What the visitor is told that can be undone.
+    pub fn can_be_undone(&self) -> Vec<String> {
+        self.texts(".message:has(form[action='/undo'][method=post] button) p")
+    }
+
+    #[track_caller]
+    pub fn assert_tells<const N: usize>(&self, messages: [&str; N]) {
+        assert_eq!(self.status, 200, "{}", self.body);
+        assert_eq!(self.messages(), messages);
+    }
+
     pub fn id_of(&self, task: &str) -> String {
         let index = self.tasks().iter().position(|name| name == task);
         let index = index.unwrap_or_else(|| panic!("{task:?} is not among {:?}", self.tasks()));

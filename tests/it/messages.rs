@@ -1,0 +1,24 @@
+//! What a visitor is told of their own changes, how they take one back, and the cookie by which they are known.
+
+mod undo;
+
+use crate::support::app::Settings;
+use crate::support::memcached::Memcached;
+use crate::support::postgres::TestDatabase;
+
+const KEY: &str = "a key that is long enough to sign with";
+
+/// Where sessions are kept.
+const ENGINES: [&str; 3] = ["cached_db", "db", "cache"];
+
+const STRATEGIES: [&str; 5] = ["expire", "delete", "rotate", "update", "versioned"];
+
+/// What processes of one site have in common, whichever database they have.
+fn settings() -> Settings {
+    Settings::new().with("SECRET_KEY", KEY)
+}
+
+/// As [`settings`], with this database and this cache.
+fn site(database: &TestDatabase, memcached: &Memcached) -> Settings {
+    settings().with("DATABASE_URL", &database.url).with_memcached(memcached)
+}
