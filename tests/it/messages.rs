@@ -1,8 +1,10 @@
 //! What a visitor is told of their own changes, how they take one back, and the cookie by which they are known.
 
+mod cookies;
+mod identity;
 mod undo;
 
-use crate::support::app::Settings;
+use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::postgres::TestDatabase;
 
@@ -21,4 +23,11 @@ fn settings() -> Settings {
 /// As [`settings`], with this database and this cache.
 fn site(database: &TestDatabase, memcached: &Memcached) -> Settings {
     settings().with("DATABASE_URL", &database.url).with_memcached(memcached)
+}
+
+/// Ends a process whose answers were never changed behind the view cache's back.
+#[track_caller]
+fn end_calmly(app: App) {
+    let (_, output) = app.terminate();
+    assert!(!output.contains("outside the view cache") && !output.contains("panicked"), "{output}");
 }

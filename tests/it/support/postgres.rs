@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tempfile::TempDir;
 
 use super::process::{Process, find};
-use super::wait_until;
+use super::{eventually, wait_until};
 
 pub struct Postgres {
     process: Process,
@@ -108,10 +108,37 @@ impl TestDatabase {
         connection
     }
 
+    /// Keeps others from changing the sessions there are until the connection is dropped. They can be read.
+    pub async fn lock_sessions(&self) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let sql = "begin; select 1 from sessions for update";
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection
+    }
+
     /// Reads the tasks, ordered by id.
     pub async fn tasks(&self) -> Vec<(i64, String)> {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
         sqlx::query_as("select id, name from tasks order by id").fetch_all(&mut connection).await.unwrap()
+    }
+
+    /// Reads the sessions' names, what is in them and when they expire.
+    pub async fn sessions(&self) -> Vec<(String, String, i64)> {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let sql = "select id, data, expires_at from sessions order by expires_at";
+        sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap()
+    }
+
+    /// Waits until so many wait for what another holds.
+    pub async fn wait_for_waiting(&self, expected: i64) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let sql = "select count(*) from pg_stat_activity \
+                   where datname = current_database() and wait_event_type = 'Lock'";
+        eventually("they wait for a lock", async || {
+            let (count,): (i64,) = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+            count == expected
+        })
+        .await;
     }
 
     /// Runs statements by hand, as with `psql`.
