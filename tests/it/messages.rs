@@ -2,6 +2,8 @@
 
 mod cookies;
 mod identity;
+mod outages;
+mod pages;
 mod undo;
 
 use crate::support::app::{App, Settings};

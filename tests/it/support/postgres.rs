@@ -116,6 +116,13 @@ impl TestDatabase {
         connection
     }
 
+    /// Keeps others from reading sessions until the connection is dropped.
+    pub async fn keep_sessions_unread(&self) -> PgConnection {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::raw_sql("begin; lock table sessions").execute(&mut connection).await.unwrap();
+        connection
+    }
+
     /// Reads the tasks, ordered by id.
     pub async fn tasks(&self) -> Vec<(i64, String)> {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();

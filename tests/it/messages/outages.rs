@@ -1,0 +1,127 @@
+//! Messages and undo while the cache or the database is away.
+
+use super::{settings, site};
+use crate::support::app::App;
+use crate::support::eventually;
+use crate::support::memcached::Memcached;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::visitor::Visitor;
+
+/// A cache that can be taken away.
+struct Line {
+    memcached: Memcached,
+    proxy: Proxy,
+}
+
+impl Line {
+    /// Nobody is told of it, and new connections do not get through either.
+    fn cut(&self) {
+        self.proxy.lose();
+        self.proxy.hold("");
+    }
+}
+
+type Turn = fn(&mut Line);
+
+const OUTAGES: [(&str, Turn, Turn); 3] = [
+    ("hung", |line| line.memcached.stop(), |line| line.memcached.go_on()),
+    ("killed", |line| line.memcached.kill(), |line| line.memcached.restart()),
+    ("cut", |line| line.cut(), |line| line.proxy.release()),
+];
+
+/// Does all that a visitor can do, and asserts that all of it works and is told.
+async fn use_all(app: &App, visitor: &Visitor) {
+    let page = visitor.add(app, "New").await;
+    page.assert_tells(["Added “New”."]);
+    let removed = visitor.remove(app, &page, "Kept").await;
+    removed.assert_tells(["Removed “Kept”."]);
+    removed.assert_lists(["New"]);
+    visitor.get(app, "/").await.assert_tells([]);
+    let undone = visitor.undo(app).await;
+    undone.assert_tells(["Put “Kept” back."]);
+    undone.assert_lists(["Kept", "New"]);
+    visitor.remove(app, &undone, "New").await.assert_lists(["Kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_cache_a_site_forgets_nothing() {
+    for (outage, begin, end) in OUTAGES {
+        let memcached = Memcached::start();
+        let proxy = Proxy::start(memcached.address()).await;
+        let mut line = Line { memcached, proxy };
+        let app = settings().with("MEMCACHIER_SERVERS", &line.proxy.address.to_string()).serve();
+        let [before, meanwhile] = [Visitor::new(), Visitor::new()];
+        before.post(&app, "/add", &[("name", "Kept")]).await;
+        begin(&mut line);
+        before.get(&app, "/").await.assert_tells(["Added “Kept”."]);
+        use_all(&app, &before).await;
+        meanwhile.post(&app, "/add", &[("name", "Last")]).await;
+        end(&mut line);
+        eventually("the cache is used again", async || {
+            let status = Visitor::new().get(&app, "/").await;
+            let status = status.header("cache-status").unwrap();
+            status.contains("hit") || status.contains("stored")
+        })
+        .await;
+        before.get(&app, "/").await.assert_tells([]);
+        meanwhile.get(&app, "/").await.assert_tells(["Added “Last”."]);
+        let undone = before.undo(&app).await;
+        undone.assert_tells(["Put “New” back."]);
+        assert_eq!(undone.tasks(), ["Kept", "New", "Last"], "{outage}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
+    let memcached = Memcached::start();
+    let app = settings().with_memcached(&memcached).with("SESSION_ENGINE", "cache").serve();
+    let visitor = Visitor::new();
+    let page = visitor.add(&app, "One").await;
+    visitor.remove(&app, &page, "One").await.assert_tells(["Removed “One”."]);
+    let cookie = visitor.cookie();
+    memcached.stop();
+    let page = visitor.add(&app, "Two").await;
+    page.assert_tells([]);
+    visitor.remove(&app, &page, "Two").await.assert_lists([]);
+    visitor.undo(&app).await.assert_lists([]);
+    Visitor::new().add(&app, "Three").await.assert_lists(["Three"]);
+    assert_eq!(visitor.cookie(), cookie, "it is not taken");
+    memcached.go_on();
+    eventually("what was removed before is put back", async || {
+        visitor.undo(&app).await.messages() == ["Put “One” back."]
+    })
+    .await;
+    visitor.get(&app, "/").await.assert_lists(["One", "Three"]);
+}
+
+#[tokio::test]
+async fn without_a_database_a_visitor_waits_no_longer_than_a_stranger() {
+    let memcached = Memcached::start();
+    for (engine, strategy) in [("cached_db", "versioned"), ("db", "versioned"), ("db", "delete")] {
+        let postgres = Postgres::start();
+        let database = postgres.database().await;
+        memcached.client().flush().unwrap();
+        let settings = site(&database, &memcached).with("CACHE_STRATEGY", strategy);
+        let app = settings.with("SESSION_ENGINE", engine).serve();
+        let visitor = Visitor::new();
+        visitor.add(&app, "One").await;
+        visitor.post(&app, "/add", &[("name", "Two")]).await;
+        postgres.hang();
+        let ask = async |visitor: &Visitor| {
+            let started = std::time::Instant::now();
+            let page = visitor.get(&app, "/").await;
+            page.assert_error(503, "Back in a moment");
+            assert_eq!(page.header("set-cookie"), None);
+            started.elapsed()
+        };
+        let stranger = Visitor::new();
+        let (of_visitor, of_stranger) = tokio::join!(ask(&visitor), ask(&stranger));
+        assert!(of_visitor < of_stranger * 2, "one failure, not two: {of_visitor:?} {of_stranger:?}");
+        visitor.post(&app, "/undo", &[]).await.assert_error(503, "Back in a moment");
+        postgres.go_on();
+        eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)
+            .await;
+        visitor.get(&app, "/").await.assert_tells(["Added “Two”."]);
+    }
+}

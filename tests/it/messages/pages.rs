@@ -1,0 +1,215 @@
+//! Pages are everybody's, also for those who have a session, but for the one that shows a message.
+
+use super::{ENGINES, STRATEGIES, end_calmly, settings, site};
+use crate::support::app::{App, Settings};
+use crate::support::eventually;
+use crate::support::memcached::Memcached;
+use crate::support::page::Page;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::visitor::Visitor;
+
+/// Each strategy, and the one with copies in the process also without.
+fn each_way(settings: &Settings) -> Vec<Settings> {
+    let ways = STRATEGIES.map(|strategy| settings.clone().with("CACHE_STRATEGY", strategy));
+    ways.into_iter().chain([settings.clone().with("CACHE_LOCAL", "off")]).collect()
+}
+
+fn is_hit(page: &Page) -> bool {
+    page.header("cache-status").unwrap().contains("; hit")
+}
+
+/// A visitor with a session, and no message that waits.
+async fn known(app: &App) -> Visitor {
+    let visitor = Visitor::new();
+    visitor.add(app, "One").await.assert_tells(["Added “One”."]);
+    visitor
+}
+
+async fn conditional(visitor: &Visitor, app: &App, etag: &str) -> Page {
+    visitor.send(visitor.request(app, "GET", "/").header("if-none-match", etag)).await
+}
+
+#[tokio::test]
+async fn a_visitor_without_a_message_gets_everybodys_page() {
+    let memcached = Memcached::start();
+    for engine in ENGINES {
+        for settings in each_way(&settings().with_memcached(&memcached).with("SESSION_ENGINE", engine)) {
+            let app = settings.serve();
+            let visitor = known(&app).await;
+            let stranger = Visitor::new().get(&app, "/").await;
+            let page = visitor.get(&app, "/").await;
+            assert!(is_hit(&page), "{:?}", page.headers);
+            assert_eq!((page.header("etag"), &page.body), (stranger.header("etag"), &stranger.body));
+            assert_eq!(page.header("cache-control"), Some("no-cache"));
+            let again = conditional(&visitor, &app, page.header("etag").unwrap()).await;
+            assert_eq!((again.status, &*again.body), (304, ""));
+            end_calmly(app);
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_many_hits_are_for_visitors_as_for_strangers() {
+    let memcached = Memcached::start();
+    for settings in each_way(&settings().with_memcached(&memcached)) {
+        // The list does not change, so what expires only makes this slower.
+        let app = settings.serve();
+        let visitor = known(&app).await;
+        Visitor::new().get(&app, "/").await;
+        let mut hits = [0, 0];
+        for _ in 0..300 {
+            for (hits, visitor) in hits.iter_mut().zip([&visitor, &Visitor::new()]) {
+                *hits += usize::from(is_hit(&visitor.get(&app, "/").await));
+            }
+        }
+        assert!(hits[0].abs_diff(hits[1]) <= 3 && hits[0] >= 290, "{hits:?}");
+        end_calmly(app);
+    }
+}
+
+/// Asserts that what the cache has is no page with a message, though it has pages.
+#[track_caller]
+fn assert_keeps_no_message(memcached: &Memcached) {
+    let client = memcached.client();
+    let keys = memcached.keys().into_iter().filter(|key| key.starts_with("view.page:"));
+    let pages: Vec<Vec<u8>> = keys.filter_map(|key| client.get(&key).unwrap()).collect();
+    let texts: Vec<_> = pages.iter().map(|page| String::from_utf8_lossy(page)).collect();
+    assert!(texts.iter().any(|text| text.contains("Current tasks")), "{texts:?}");
+    for text in texts {
+        assert!(!text.contains("class=\"message\"") && !text.contains("/undo"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_with_a_message_is_its_visitors_and_kept_nowhere() {
+    for engine in ENGINES {
+        let memcached = Memcached::start();
+        let database = Postgres::shared().database().await;
+        for settings in each_way(&site(&database, &memcached).with("SESSION_ENGINE", engine)) {
+            memcached.client().flush().unwrap();
+            let [app, other] = [settings.serve(), settings.serve()];
+            let visitor = known(&app).await;
+            let page = visitor.get(&app, "/").await;
+            visitor.post(&app, "/remove", &[("id", &page.id_of("One"))]).await;
+            let shared = Visitor::new().get(&app, "/").await;
+            // What everybody has seen does not stand in the message's way.
+            let personal = conditional(&visitor, &app, shared.header("etag").unwrap()).await;
+            personal.assert_tells(["Removed “One”."]);
+            assert_eq!(personal.header("cache-control"), Some("private, no-store"));
+            let expected = "tasklist; fwd=bypass; detail=\"personal\"";
+            assert_eq!(personal.header("cache-status"), Some(expected));
+            assert_ne!(personal.header("etag"), shared.header("etag"));
+
+            for app in [&app, &other] {
+                Visitor::new().get(app, "/").await.assert_tells([]);
+            }
+            for app in [&app, &other] {
+                let next = visitor.get(app, "/").await;
+                next.assert_tells([]);
+                assert!(is_hit(&next), "{:?}", next.headers);
+            }
+            assert_keeps_no_message(&memcached);
+            end_calmly(app);
+            end_calmly(other);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_on_a_page_that_nobody_has_built_is_kept_nowhere() {
+    let memcached = Memcached::start();
+    for settings in each_way(&settings().with_memcached(&memcached)) {
+        let app = settings.serve();
+        for name in ["One", "Two", "Three"] {
+            // Nobody has asked for the page since the change.
+            Visitor::new().add(&app, name).await.assert_tells([&format!("Added “{name}”.")]);
+        }
+        Visitor::new().get(&app, "/").await.assert_tells([]);
+        assert_keeps_no_message(&memcached);
+        end_calmly(app);
+    }
+}
+
+#[tokio::test]
+async fn head_takes_no_message() {
+    for settings in each_way(&settings()) {
+        let (app, visitor) = (settings.serve(), Visitor::new());
+        visitor.post(&app, "/add", &[("name", "One")]).await;
+        for _ in 0..2 {
+            let head = visitor.send(visitor.request(&app, "HEAD", "/")).await;
+            assert_eq!((head.status, head.header("set-cookie")), (200, None));
+        }
+        visitor.get(&app, "/").await.assert_tells(["Added “One”."]);
+        end_calmly(app);
+    }
+}
+
+#[tokio::test]
+async fn nothing_but_the_list_takes_a_message() {
+    let (app, visitor) = (App::start(), Visitor::new());
+    visitor.post(&app, "/add", &[("name", "One")]).await;
+    visitor.get(&app, "/nowhere").await.assert_error(404, "Page not found");
+    assert_eq!(visitor.post(&app, "/add", &[("name", "")]).await.status, 422);
+    visitor.get(&app, "/?page=7").await.assert_tells(["Added “One”."]);
+    end_calmly(app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_and_page_are_asked_for_in_one_round_trip() {
+    let memcached = Memcached::start();
+    for engine in ["cached_db", "cache"] {
+        let proxy = Proxy::start(memcached.address()).await;
+        let settings = settings().with("CACHE_STRATEGY", "delete").with("CACHE_LOCAL", "off");
+        let settings = settings.with("SESSION_ENGINE", engine);
+        let app = settings.with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
+        let visitor = known(&app).await;
+        Visitor::new().get(&app, "/").await;
+        assert!(is_hit(&visitor.get(&app, "/").await));
+        let asked = || ["session.", "view.page:"].map(|mark| proxy.messages_with(mark));
+        let before = asked();
+        proxy.hold_answers("");
+        let request = visitor.request(&app, "GET", "/");
+        let waiting = tokio::spawn(request.send());
+        eventually("both are on the wire", async || asked() == before.map(|count| count + 1)).await;
+        proxy.release();
+        assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+        end_calmly(app);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_visitor_that_gets_a_page_of_their_own_builds_in_their_place() {
+    for strategy in ["versioned", "delete"] {
+        let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
+        let proxy = Proxy::start(memcached.address()).await;
+        // Long enough for others to come while the page is built.
+        let settings =
+            site(&database, &memcached).with("CACHE_STRATEGY", strategy).with("SLOW_QUERY", "1500ms");
+        let settings = settings.with("SESSION_ENGINE", "db");
+        let app = settings.clone().with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
+        let visitor = Visitor::new();
+        visitor.post(&app, "/add", &[("name", "One")]).await;
+        let lock = database.keep_sessions_unread().await;
+        let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
+        database.wait_for_waiting(1).await;
+        let is_lock = |key: &String| key.starts_with("view.page") && key.ends_with(".lock");
+        eventually("the page is being built", async || memcached.keys().iter().any(is_lock)).await;
+        let waiting: Vec<_> =
+            (0..3).map(|_| tokio::spawn(Visitor::new().request(&app, "GET", "/").send())).collect();
+        let looks = proxy.messages_with("view.page:");
+        eventually("others wait for it", async || proxy.messages_with("view.page:") > looks).await;
+        drop(lock);
+        let personal = show.await.unwrap().unwrap();
+        assert_eq!(personal.headers()["cache-status"], "tasklist; fwd=bypass; detail=\"personal\"");
+        assert!(personal.text().await.unwrap().contains("Added “One”"));
+        for answer in waiting {
+            let answer = answer.await.unwrap().unwrap();
+            assert_eq!(answer.status(), 200);
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("One") && !text.contains("Added “One”"), "{text}");
+        }
+        assert!(is_hit(&Visitor::new().get(&app, "/").await));
+        end_calmly(app);
+    }
+}
