@@ -4,6 +4,7 @@ mod cookies;
 mod identity;
 mod outages;
 mod pages;
+mod shared;
 mod undo;
 
 use crate::support::app::{App, Settings};

@@ -1,0 +1,134 @@
+//! Who is told what: several browsers, several processes, and all that a name may contain.
+
+use super::{ENGINES, settings, site};
+use crate::support::app::App;
+use crate::support::memcached::Memcached;
+use crate::support::postgres::Postgres;
+use crate::support::visitor::Visitor;
+
+#[tokio::test]
+async fn a_message_is_shown_once() {
+    for engine in ENGINES {
+        let (app, visitor) = (settings().with("SESSION_ENGINE", engine).serve(), Visitor::new());
+        visitor.add(&app, "One").await.assert_tells(["Added “One”."]);
+        for _ in 0..3 {
+            let page = visitor.get(&app, "/").await;
+            page.assert_tells([]);
+            page.assert_lists(["One"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_requests_at_once_one_shows_the_message() {
+    // In the cache alone nobody can say who was first.
+    for engine in ["cached_db", "db"] {
+        let (app, visitor) = (settings().with("SESSION_ENGINE", engine).serve(), Visitor::new());
+        visitor.post(&app, "/add", &[("name", "One")]).await;
+        let requests = (0..8).map(|_| visitor.request(&app, "GET", "/").send());
+        let mut shown = 0;
+        for answer in futures_util::future::join_all(requests).await {
+            let answer = answer.unwrap();
+            assert_eq!(answer.status(), 200);
+            shown += answer.text().await.unwrap().matches("Added “One”").count();
+        }
+        assert_eq!(shown, 1, "{engine}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_while_a_message_is_taken_is_told_by_the_next_page() {
+    let database = Postgres::shared().database().await;
+    let app = settings().with("DATABASE_URL", &database.url).serve();
+    let visitor = Visitor::new();
+    visitor.post(&app, "/add", &[("name", "One")]).await;
+    let lock = database.lock_sessions().await;
+    let add = tokio::spawn(visitor.request(&app, "POST", "/add").form(&[("name", "Two")]).send());
+    database.wait_for_waiting(1).await;
+    let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
+    database.wait_for_waiting(2).await;
+    drop(lock);
+    assert_eq!(add.await.unwrap().unwrap().status(), 303);
+    let page = show.await.unwrap().unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(!page.text().await.unwrap().contains("Added"));
+    visitor.get(&app, "/").await.assert_tells(["Added “One”.", "Added “Two”."]);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_anothers_changes_or_undoes_them() {
+    for engine in ENGINES {
+        let app = settings().with("SESSION_ENGINE", engine).serve();
+        let [one, two] = [Visitor::new(), Visitor::new()];
+        one.post(&app, "/add", &[("name", "Of one")]).await;
+        two.post(&app, "/add", &[("name", "Of two")]).await;
+        Visitor::new().get(&app, "/").await.assert_tells([]);
+        two.get(&app, "/").await.assert_tells(["Added “Of two”."]);
+        let page = one.get(&app, "/").await;
+        page.assert_tells(["Added “Of one”."]);
+
+        one.remove(&app, &page, "Of one").await.assert_lists(["Of two"]);
+        two.undo(&app).await.assert_lists(["Of two"]);
+        two.remove(&app, &page, "Of two").await.assert_lists([]);
+        one.undo(&app).await.assert_lists(["Of one"]);
+        two.undo(&app).await.assert_lists(["Of one", "Of two"]);
+    }
+}
+
+#[tokio::test]
+async fn another_process_tells_and_undoes_what_was_done_at_one() {
+    let memcached = Memcached::start();
+    for engine in ENGINES {
+        let database = Postgres::shared().database().await;
+        let settings = site(&database, &memcached).with("SESSION_ENGINE", engine);
+        let [one, other] = [settings.serve(), settings.serve()];
+        let visitor = Visitor::new();
+        for name in ["First", "Second"] {
+            Visitor::new().add(&one, name).await;
+        }
+        let before = visitor.get(&other, "/").await;
+        let answer = visitor.post(&one, "/remove", &[("id", &before.id_of("First"))]).await;
+        let removed = visitor.follow(&other, &answer).await;
+        removed.assert_tells(["Removed “First”."]);
+        removed.assert_lists(["Second"]);
+        visitor.get(&one, "/").await.assert_tells([]);
+        let answer = visitor.post(&other, "/undo", &[]).await;
+        let undone = visitor.follow(&one, &answer).await;
+        undone.assert_tells(["Put “First” back."]);
+        assert_eq!(undone.listed(), before.listed());
+        visitor.get(&other, "/").await.assert_tells([]);
+    }
+}
+
+#[tokio::test]
+async fn the_latest_five_messages_wait() {
+    let (app, visitor) = (App::start(), Visitor::new());
+    for number in 1..=7 {
+        visitor.post(&app, "/add", &[("name", &format!("task {number}"))]).await;
+    }
+    visitor.get(&app, "/").await.assert_tells([
+        "Added “task 3”.",
+        "Added “task 4”.",
+        "Added “task 5”.",
+        "Added “task 6”.",
+        "Added “task 7”.",
+    ]);
+}
+
+#[tokio::test]
+async fn a_name_is_told_as_it_is_and_escaped() {
+    let (app, visitor) = (App::start(), Visitor::new());
+    let longest = "é".repeat(500);
+    for name in ["<script>alert(1)</script>", "\"><b>'&amp;", "牛乳 🥛 مهمة", &longest] {
+        let added = visitor.add(&app, name).await;
+        added.assert_tells([&format!("Added “{name}”.")]);
+        let removed = visitor.remove(&app, &added, name).await;
+        removed.assert_tells([&format!("Removed “{name}”.")]);
+        let labels = removed.attributes(".message button", "aria-label");
+        assert_eq!(labels, [format!("Put {name} back")]);
+        visitor.undo(&app).await.assert_tells([&format!("Put “{name}” back.")]);
+        for page in [added, removed] {
+            assert!(!page.body.contains("<script>") && !page.body.contains("<b>"), "{}", page.body);
+        }
+    }
+}
