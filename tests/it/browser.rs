@@ -93,6 +93,10 @@ impl Browser {
         Ok(texts)
     }
 
+    async fn click(&self, selector: &str) {
+        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
     /// Presses keys in whatever has the focus, as somebody without a mouse does.
     async fn press(&self, keys: &str) {
         self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
@@ -153,6 +157,39 @@ async fn tasks_are_added_listed_and_removed_with_the_keyboard_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_removal_is_told_where_it_was_done_and_undone_with_one_button() {
+    let app = App::start();
+    let [browser, other] = [Browser::open(false).await, Browser::open(false).await];
+    for name in ["Buy milk", "Call home", "Water the plants"] {
+        app.add(name).await;
+    }
+    let ids = "[...document.querySelectorAll('td.action input')].map(input => input.value)";
+    browser.go(&app).await;
+    let before = browser.evaluate(ids).await;
+    browser.click("[aria-label='Remove Call home']").await;
+    browser.assert_texts("[role=status] p", &["Removed “Call home”."]).await;
+    browser.assert_texts("td.name", &["Buy milk", "Water the plants"]).await;
+    browser.screenshot("undo.png").await;
+
+    other.go(&app).await;
+    other.assert_texts(".message", &[]).await;
+    other.client.find(Locator::Id("name")).await.unwrap().send_keys("Read").await.unwrap();
+    other.press(&char::from(Key::Enter).to_string()).await;
+    other.assert_texts(".message", &["Added “Read”."]).await;
+
+    browser.click("[aria-label='Undo removing Call home']").await;
+    browser.assert_texts(".message", &["Put “Call home” back."]).await;
+    browser.assert_texts("td.name", &["Buy milk", "Call home", "Water the plants", "Read"]).await;
+    browser.client.refresh().await.unwrap();
+    browser.assert_texts(".message", &[]).await;
+    let after = browser.evaluate(ids).await;
+    assert_eq!(after.as_array().unwrap()[..3], before.as_array().unwrap()[..]);
+    for window in [browser, other] {
+        window.assert_calm(&app).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_refused_is_kept_with_its_message() {
     let (app, browser) = (App::start(), Browser::open(false).await);
     browser.go(&app).await;
@@ -179,6 +216,10 @@ async fn the_page_fits_a_narrow_phone_and_a_dark_room() {
     let background = browser.evaluate("getComputedStyle(document.body).backgroundColor").await;
     assert_eq!(background, "rgb(19, 24, 21)", "the dark scheme's");
     browser.screenshot("phone-dark.png").await;
+    browser.click("[aria-label^='Remove A-name']").await;
+    browser.assert_texts(".message button", &["Undo"]).await;
+    assert_eq!(browser.evaluate(overflow).await, 0, "nor is a message");
+    browser.screenshot("undo-phone-dark.png").await;
     browser.assert_calm(&app).await;
 }
 

@@ -125,7 +125,7 @@ async fn a_name_is_told_as_it_is_and_escaped() {
         let removed = visitor.remove(&app, &added, name).await;
         removed.assert_tells([&format!("Removed “{name}”.")]);
         let labels = removed.attributes(".message button", "aria-label");
-        assert_eq!(labels, [format!("Put {name} back")]);
+        assert_eq!(labels, [format!("Undo removing {name}")]);
         visitor.undo(&app).await.assert_tells([&format!("Put “{name}” back.")]);
         for page in [added, removed] {
             assert!(!page.body.contains("<script>") && !page.body.contains("<b>"), "{}", page.body);
