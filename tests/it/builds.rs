@@ -16,7 +16,7 @@ use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
-use crate::support::{too_long_to_store, wait_until};
+use crate::support::{eventually, too_long_to_store, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -155,6 +155,23 @@ async fn a_caller_who_leaves_does_not_leave_the_lock_to_expire() {
     let left = HeldBuild::begin(&cache(&memcached)).await;
     left.task.abort();
     wait_until("the lock is deleted", || memcached.stat("delete_hits") == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_leaves_before_the_lock_is_there_lets_go_of_it() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let options = Options::new(vec![proxy.address.to_string().parse().unwrap()]);
+    let cache = Cache::new(memcached::Memcached::new(options), CacheOptions::default());
+    proxy.hold(".lock");
+    let asking = tokio::spawn(async move { get_or_set(&cache, "value").await });
+    proxy.wait_for_held().await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    proxy.release();
+    // The lock is taken, looked at, and removed. It would expire as well, but not by a message.
+    eventually("the lock is let go", async || proxy.messages_with(".lock") == 3).await;
+    assert!(memcached.keys().is_empty());
 }
 
 #[tokio::test]

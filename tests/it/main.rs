@@ -26,7 +26,6 @@ mod messages;
 mod model;
 mod pages;
 mod safety;
-mod sessions_found;
 mod sessions;
 mod stamps;
 mod structure;

@@ -2,6 +2,7 @@
 
 mod cookies;
 mod identity;
+mod kept;
 mod outages;
 mod pages;
 mod shared;

@@ -96,7 +96,7 @@ async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn without_a_database_a_visitor_waits_no_longer_than_a_stranger() {
+async fn without_a_database_a_visitor_is_told_so_in_time() {
     let memcached = Memcached::start();
     for (engine, strategy) in [("cached_db", "versioned"), ("db", "versioned"), ("db", "delete")] {
         let postgres = Postgres::start();
@@ -117,7 +117,8 @@ async fn without_a_database_a_visitor_waits_no_longer_than_a_stranger() {
         };
         let stranger = Visitor::new();
         let (of_visitor, of_stranger) = tokio::join!(ask(&visitor), ask(&stranger));
-        assert!(of_visitor < of_stranger * 2, "one failure, not two: {of_visitor:?} {of_stranger:?}");
+        let longest = of_visitor.max(of_stranger);
+        assert!(longest.as_millis() < 5700, "five seconds, and what a busy machine adds: {longest:?}");
         visitor.post(&app, "/undo", &[]).await.assert_error(503, "Back in a moment");
         postgres.go_on();
         eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)

@@ -209,3 +209,17 @@ async fn an_emptied_cache_loses_no_session_that_is_in_the_database() {
         assert_ne!(visitor.id(), Some(id));
     }
 }
+
+#[tokio::test]
+async fn a_task_that_is_put_back_is_in_nobodys_way_where_ids_are_counted_anew() {
+    let database = Postgres::shared().database().await;
+    let app = settings().with("DATABASE_URL", &database.url).serve();
+    let visitor = Visitor::new();
+    fill(&app, ["one", "two"]).await;
+    let page = visitor.add(&app, "three").await;
+    visitor.remove(&app, &page, "three").await;
+    database.execute("truncate tasks restart identity").await;
+    visitor.undo(&app).await.assert_tells(["Put “three” back."]);
+    fill(&app, ["four", "five", "six"]).await;
+    app.get("/").await.assert_lists(["three", "four", "five", "six"]);
+}
