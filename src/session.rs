@@ -44,10 +44,13 @@
 //!
 //! A session lives for two weeks after it was last changed, or read a day later. In [`WriteThrough`], a session that was
 //! deleted while the cache could not be told may still be read, by safe requests with its old cookie, where the cache has
-//! not been told since; so it is where somebody deletes the row by hand. And if a browser has two requests under way, gets
-//! their answers in the wrong order, and the cache misses the later change, then safe requests are shown the earlier state
-//! until the next that is not safe. Who cannot have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when
-//! the cache loses it, and what the cache could not be told, of a change or a deletion, no other process knows.
+//! not been told since; so it is where somebody deletes the row by hand, or a cache goes back to what it had. Who cannot
+//! have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when the cache loses it, and what the cache could
+//! not be told, of a change or a deletion, no other process knows.
+//!
+//! A browser that has two requests under way may get their answers in the wrong order. Then safe requests are shown the
+//! earlier state until the next that is not safe, if the cache misses the later change; and if one of them changed the id,
+//! the other, which found no session any more, may take the new cookie away.
 
 mod cache_store;
 mod cookie;
