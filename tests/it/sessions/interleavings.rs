@@ -2,7 +2,8 @@
 //! it likes. Nobody loses a login or a change that was acknowledged, nobody gets another's session, and no request fails.
 //!
 //! What is left out are the limits that [`session`](tasklist::session) names: what safe requests see with a cookie of
-//! before a logout that the cache was not told, and with one that came in the wrong order.
+//! before a logout, where the cache was not told or went back to what it had, and with one that came in the wrong order.
+//! And a visitor who logs in waits for the answer: a request of before may still take the cookie of after away.
 //!
 //! A seed decides what visitors do and what the cache does; the database's threads are as quick as they happen to be.
 

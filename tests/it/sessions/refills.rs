@@ -7,12 +7,13 @@ use tower_sessions::SessionStore;
 
 use super::outages::Rig;
 use super::places::patient;
-use super::{assert_gone, assert_has, change, create, explain, load, load_with, save};
+use super::{assert_gone, assert_has, change, create, explain, key, load, load_with, save};
 use crate::support::eventually;
 
 /// What a copy contains on its way to memcached, and nothing else that is sent there.
 const COPY: &str = "\"Session\"";
 
+/// Also if memcached has forgotten by then that there is no such session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
     let rig = Rig::start(patient).await;
@@ -22,6 +23,7 @@ async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
     let late = tokio::spawn(async move { load(&here, id).await });
     rig.proxy.wait_for_held().await;
     rig.there.delete(&id).await.unwrap();
+    rig.memcached.client().delete(&key(&id).to_string()).unwrap();
     rig.proxy.release();
     assert_eq!(late.await.unwrap(), Some(session), "it was there when it was asked for");
     for process in [&rig.there, &rig.here] {
@@ -91,6 +93,17 @@ async fn a_session_that_was_deleted_by_hand_is_known_to_be_gone_once_a_save_has_
     let loaded = visit.load(&session.id).await.unwrap().unwrap();
     rig.table.execute("delete from sessions").await;
     assert_gone(save(&visit, loaded, "theme", "dark").await);
+    assert_eq!(load(&rig.there, session.id).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_deleted_by_hand_is_known_to_be_gone_once_a_reader_has_asked_the_database() {
+    let rig = Rig::start(patient).await;
+    let session = create(&rig.there, &[("user", "anna")]).await;
+    load(&rig.there, session.id).await.unwrap();
+    rig.table.execute("delete from sessions").await;
+    let other = Acceptable::Only("0".parse().unwrap());
+    assert_eq!(load_with(&rig.here, session.id, other).await, None);
     assert_eq!(load(&rig.there, session.id).await, None);
 }
 
