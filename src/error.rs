@@ -34,6 +34,18 @@ impl Error {
         }
         text
     }
+
+    /// Returns what a visitor is told, and what to do, where that is more than the status says.
+    #[must_use]
+    pub fn words(&self) -> Option<(&'static str, &'static str)> {
+        match self.cause.downcast_ref()? {
+            session::Error::Gone => Some((
+                "Your session has ended",
+                "It ended while this was being done. The change itself is made: look at the list.",
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// What the log is told.

@@ -43,7 +43,8 @@ fn cause(response: &Response) -> Option<String> {
 }
 
 fn page(status: StatusCode, detail: Option<String>, response: Response) -> Response {
-    let (title, advice) = words(status);
+    let own_words = response.extensions().get().and_then(Error::words);
+    let (title, advice) = own_words.unwrap_or_else(|| words(status));
     let page = ErrorPage { status: status.as_u16(), title, advice, detail };
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
