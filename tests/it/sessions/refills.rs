@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tasklist::session::{Acceptable, Error};
+use tokio::task::JoinHandle;
 use tower_sessions::SessionStore;
+use tower_sessions::session::{Id, Record};
 
 use super::outages::Rig;
 use super::places::patient;
@@ -13,15 +15,21 @@ use crate::support::eventually;
 /// What a copy contains on its way to memcached, and nothing else that is sent there.
 const COPY: &str = "\"Session\"";
 
+/// Begins a load that has read the session, and whose copy is on its way until the proxy lets it go.
+async fn load_late(rig: &Rig, id: Id) -> JoinHandle<Option<Record>> {
+    rig.proxy.hold(COPY);
+    let here = rig.here.clone();
+    let late = tokio::spawn(async move { load(&here, id).await });
+    rig.proxy.wait_for_held().await;
+    late
+}
+
 /// Also if memcached has forgotten by then that there is no such session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    rig.proxy.hold(COPY);
-    let (here, id) = (rig.here.clone(), session.id);
-    let late = tokio::spawn(async move { load(&here, id).await });
-    rig.proxy.wait_for_held().await;
+    let (id, late) = (session.id, load_late(&rig, session.id).await);
     rig.there.delete(&id).await.unwrap();
     rig.memcached.client().delete(&key(&id).to_string()).unwrap();
     rig.proxy.release();
@@ -36,10 +44,7 @@ async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
 async fn a_copy_that_is_on_its_way_when_its_session_is_deleted_is_not_stored() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    rig.proxy.hold(COPY);
-    let (here, id) = (rig.here.clone(), session.id);
-    let late = tokio::spawn(async move { load(&here, id).await });
-    rig.proxy.wait_for_held().await;
+    let (id, late) = (session.id, load_late(&rig, session.id).await);
     late.abort();
     assert!(late.await.unwrap_err().is_cancelled());
     rig.there.delete(&id).await.unwrap();
@@ -55,10 +60,7 @@ async fn a_copy_that_is_on_its_way_when_its_session_is_deleted_is_not_stored() {
 async fn a_copy_that_was_made_before_a_change_does_not_take_the_place_of_what_came_then() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("theme", "light")]).await;
-    rig.proxy.hold(COPY);
-    let (here, id) = (rig.here.clone(), session.id);
-    let late = tokio::spawn(async move { load(&here, id).await });
-    rig.proxy.wait_for_held().await;
+    let (id, late) = (session.id, load_late(&rig, session.id).await);
     let seen = change(&rig.there, id, "theme", "dark").await.unwrap();
     rig.proxy.release();
     assert_has(late.await.unwrap().as_ref(), "theme", "light");
