@@ -74,4 +74,4 @@ pub use self::error::{Error, ErrorKind};
 pub use self::options::{Credentials, InvalidAddress, Options, ServerAddress};
 pub use self::protocol::Expiration;
 pub use self::ring::Ring;
-pub use self::stats::ServerStats;
+pub use self::stats::{LATENCY_BUCKETS, ServerStats};

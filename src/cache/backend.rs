@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Ttl;
+use super::{Latency, Ttl};
 
 /// A store of bytes by name.
 ///
@@ -112,6 +112,23 @@ pub struct ServerStats {
     pub server: String,
     /// Its numbers, as it names them.
     pub stats: Result<BTreeMap<String, String>, Error>,
+    /// How this process gets on with it, where that is known.
+    pub link: Option<Link>,
+}
+
+/// How a process gets on with a server, since its start.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Whether the server is left out after a failure.
+    pub is_left_out: bool,
+    /// Operations asked for; each key of several counts.
+    pub operations: u64,
+    /// Those of them that failed.
+    pub errors: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// How long answers took.
+    pub latency: Latency,
 }
 
 /// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a miss

@@ -42,6 +42,8 @@ pub struct LayerStats {
 pub struct Latency {
     /// The first counts what took less than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
     pub buckets: [u64; BUCKETS],
+    /// All of them together, in microseconds.
+    pub micros: u64,
 }
 
 /// The last bucket but one ends at about 4 s.
@@ -62,6 +64,7 @@ pub(super) struct Counters {
     pub(super) bytes_read: Counter,
     pub(super) bytes_written: Counter,
     latency: [Counter; BUCKETS],
+    micros: Counter,
 }
 
 /// A number that only grows.
@@ -86,6 +89,7 @@ impl Counters {
     pub(super) fn took(&self, time: Duration) {
         let bits = u128::BITS - time.as_micros().leading_zeros();
         self.latency[(bits as usize).min(BUCKETS - 1)].add_one();
+        self.micros.add(time.as_micros().try_into().unwrap_or(usize::MAX));
     }
 
     pub(super) fn snapshot(&self, layer: &'static str) -> LayerStats {
@@ -102,7 +106,10 @@ impl Counters {
             errors: self.errors.get(),
             bytes_read: self.bytes_read.get(),
             bytes_written: self.bytes_written.get(),
-            latency: Latency { buckets: std::array::from_fn(|index| self.latency[index].get()) },
+            latency: Latency {
+                buckets: std::array::from_fn(|index| self.latency[index].get()),
+                micros: self.micros.get(),
+            },
         }
     }
 }

@@ -135,7 +135,7 @@ impl<E> Versions<E> {
     /// hold no blanks and no control characters.
     pub fn of<S, F>(gate: &Gate<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
     where
-        S: Display + Clone + Send + Sync + 'static,
+        S: Display + Clone + PartialEq + Send + Sync + 'static,
         F: From<Lost> + Clone + Send + Sync + 'static,
         E: 'static,
     {

@@ -101,10 +101,14 @@ impl Server {
     ) -> Result<T, Error> {
         let counters = &self.shared.counters;
         counters.operations.add(operations);
+        let started = Instant::now();
         let result = match self.shared.refuse(work) {
             None => Err(ErrorKind::LeftOut),
             Some(work) => self.queue_and_wait(work, answer).await,
         };
+        if result.is_ok() {
+            counters.took(started.elapsed());
+        }
         result.map_err(|kind| {
             counters.errors.add(1);
             counters.timeouts.add(usize::from(matches!(kind, ErrorKind::Timeout(_))));

@@ -1,6 +1,7 @@
 //! What each server was asked and how it went, since the client was made.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::options::ServerAddress;
 
@@ -27,7 +28,15 @@ pub struct ServerStats {
     pub connections: u64,
     /// Failed writes whose keys were too many to be deleted later.
     pub forgotten: u64,
+    /// How long the operations took that were answered, from the call to the answer: the first counts those that took less
+    /// than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
+    pub latency: [u64; LATENCY_BUCKETS],
+    /// All of them together, in microseconds.
+    pub latency_micros: u64,
 }
+
+/// The last bucket but one ends at about 4 s.
+pub const LATENCY_BUCKETS: usize = 24;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -40,6 +49,8 @@ pub(super) struct Counters {
     pub(super) timeouts: Counter,
     pub(super) connections: Counter,
     pub(super) forgotten: Counter,
+    latency: [Counter; LATENCY_BUCKETS],
+    latency_micros: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +72,12 @@ impl Counters {
         counter.add(1);
     }
 
+    pub(super) fn took(&self, time: Duration) {
+        let bits = u128::BITS - time.as_micros().leading_zeros();
+        self.latency[(bits as usize).min(LATENCY_BUCKETS - 1)].add(1);
+        self.latency_micros.add(time.as_micros().try_into().unwrap_or(usize::MAX));
+    }
+
     pub(super) fn snapshot(&self, server: &ServerAddress) -> ServerStats {
         ServerStats {
             server: server.clone(),
@@ -73,6 +90,8 @@ impl Counters {
             timeouts: self.timeouts.get(),
             connections: self.connections.get(),
             forgotten: self.forgotten.get(),
+            latency: std::array::from_fn(|index| self.latency[index].get()),
+            latency_micros: self.latency_micros.get(),
         }
     }
 }

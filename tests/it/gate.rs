@@ -91,7 +91,7 @@ async fn who_calls_while_a_query_is_under_way_waits_for_the_next() {
     assert_eq!(answers(late).await, [Ok(2); 1000]);
     origin.query().await.send(Ok(3)).unwrap();
     assert_eq!(answers(later).await, [Ok(3); 3]);
-    assert_eq!(origin.gate.stats(), GateStats { calls: 1004, queries: 3, failures: 0 });
+    assert_eq!(origin.gate.stats(), GateStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn an_error_goes_to_those_who_waited_for_that_query() {
     assert_eq!(answers(unlucky).await, [Err(Failed::Told); 5]);
     origin.query().await.send(Ok(2)).unwrap();
     assert_eq!(answers(late).await, [Ok(2); 5]);
-    assert_eq!(origin.gate.stats(), GateStats { calls: 12, queries: 3, failures: 1 });
+    assert_eq!(origin.gate.stats(), GateStats { calls: 12, queries: 3, failures: 1, versions: 2 });
 }
 
 #[tokio::test]

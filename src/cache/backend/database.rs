@@ -158,7 +158,7 @@ impl Backend for DatabaseCache {
     async fn stats(&self) -> Vec<ServerStats> {
         let size = self.store.read(self.store.table().size()).await;
         let stats = size.map(|size| size_stats(size.entries, size.bytes));
-        vec![ServerStats { server: NAME.into(), stats }]
+        vec![ServerStats { server: NAME.into(), stats, link: None }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

@@ -63,7 +63,7 @@ impl Backend for Dummy {
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        vec![ServerStats { server: NAME.into(), stats: Ok(size_stats(0, 0)) }]
+        vec![ServerStats { server: NAME.into(), stats: Ok(size_stats(0, 0)), link: None }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

@@ -231,7 +231,11 @@ impl Backend for Files {
     async fn stats(&self) -> Vec<ServerStats> {
         let measured = self.run(&BTreeSet::new(), |store, _| store.measure()).await;
         let stats = measured.map(|(entries, bytes)| size_stats(entries, bytes));
-        vec![ServerStats { server: self.name.clone(), stats: stats.map_err(|kind| self.error(kind)) }]
+        vec![ServerStats {
+            server: self.name.clone(),
+            stats: stats.map_err(|kind| self.error(kind)),
+            link: None,
+        }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

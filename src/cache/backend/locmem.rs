@@ -178,7 +178,7 @@ impl Backend for Locmem {
     async fn stats(&self) -> Vec<ServerStats> {
         self.entries.run_pending_tasks();
         let stats = size_stats(self.entries.entry_count(), self.entries.weighted_size());
-        vec![ServerStats { server: NAME.into(), stats: Ok(stats) }]
+        vec![ServerStats { server: NAME.into(), stats: Ok(stats), link: None }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {

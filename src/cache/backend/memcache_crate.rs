@@ -237,7 +237,7 @@ impl Backend for MemcacheCrate {
             let own = |stats: Vec<(String, HashMap<String, String>)>| {
                 stats.into_iter().flat_map(|(_, stats)| stats).collect()
             };
-            ServerStats { server: server.name().into(), stats: stats.map(own) }
+            ServerStats { server: server.name().into(), stats: stats.map(own), link: None }
         });
         join_all(asked).await
     }

@@ -4,8 +4,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Backend, Error, ErrorKind, LARGEST_VALUE, ServerCheck, ServerStats, describe_server, fitting};
-use crate::cache::Ttl;
+use super::{
+    Backend, Error, ErrorKind, LARGEST_VALUE, Link, ServerCheck, ServerStats, describe_server, fitting,
+};
+use crate::cache::{Latency, Ttl};
 use crate::memcached::protocol::Status;
 use crate::memcached::{self, Client, Expiration, Options, Ring, ServerAddress};
 
@@ -102,11 +104,12 @@ impl Backend for Memcached {
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        let stats = self.client.stats().await.into_iter();
+        let stats = self.client.stats().await.into_iter().zip(self.client.servers());
         stats
-            .map(|(server, stats)| ServerStats {
+            .map(|((server, stats), ours)| ServerStats {
                 server: server.to_string(),
                 stats: stats.map_err(Error::from),
+                link: Some(ours.into()),
             })
             .collect()
     }
@@ -130,6 +133,18 @@ impl Backend for Memcached {
     fn describe(&self) -> String {
         let names: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
         format!("memcached at {}", names.join(", "))
+    }
+}
+
+impl From<memcached::ServerStats> for Link {
+    fn from(stats: memcached::ServerStats) -> Self {
+        Self {
+            is_left_out: stats.left_out,
+            operations: stats.operations,
+            errors: stats.errors,
+            connections: stats.connections,
+            latency: Latency { buckets: stats.latency, micros: stats.latency_micros },
+        }
     }
 }
 

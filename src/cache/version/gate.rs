@@ -21,6 +21,8 @@ pub struct GateStats {
     pub queries: u64,
     /// Those of them that failed.
     pub failures: u64,
+    /// Those of them that told another version than the one before.
+    pub versions: u64,
 }
 
 /// There is no answer: the query has panicked, or the runtime has ended that it ran on.
@@ -42,6 +44,8 @@ struct State<S, E> {
     /// The round whose query has not been sent, if anybody wants it.
     gathering: Option<Round<S, E>>,
     has_runner: bool,
+    /// What was told last. Only counted by, never told again.
+    last: Option<S>,
     stats: GateStats,
 }
 
@@ -53,7 +57,7 @@ struct Runner<S, E> {
 
 impl<S, E> Gate<S, E>
 where
-    S: Clone + Send + Sync + 'static,
+    S: Clone + PartialEq + Send + Sync + 'static,
     E: From<Lost> + Clone + Send + Sync + 'static,
 {
     /// Makes a gate of the query, which nothing is asked of yet. What bounds the time that a query takes is its own
@@ -62,7 +66,7 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state = State { gathering: None, has_runner: false, stats: GateStats::default() };
+        let state = State { gathering: None, has_runner: false, last: None, stats: GateStats::default() };
         let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
         Self(Arc::new(Shared { query, state: Mutex::new(state) }))
     }
@@ -115,16 +119,14 @@ where
 
 impl<S, E> Runner<S, E>
 where
-    S: Send + Sync,
+    S: Clone + PartialEq + Send + Sync,
     E: From<Lost> + Send + Sync,
 {
     async fn run(mut self) {
         while let Some(round) = self.close_round() {
             // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
             let answer = unless_it_panics(&self.shared.query).await;
-            if answer.is_err() {
-                self.shared.state().stats.failures += 1;
-            }
+            self.shared.state().count(&answer);
             round.send_replace(Some(answer));
         }
     }
@@ -138,6 +140,19 @@ where
             None => (state.has_runner, self.has_ended) = (false, true),
         }
         round
+    }
+}
+
+impl<S: PartialEq + Clone, E> State<S, E> {
+    fn count(&mut self, answer: &Result<S, E>) {
+        match answer {
+            Err(_) => self.stats.failures += 1,
+            Ok(version) if self.last.as_ref() == Some(version) => {}
+            Ok(version) => {
+                self.stats.versions += 1;
+                self.last = Some(version.clone());
+            }
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl CachePage {
     #[must_use]
     pub fn versioned<S, E>(mut self, gate: &Gate<S, E>) -> Self
     where
-        S: Display + Clone + Send + Sync + 'static,
+        S: Display + Clone + PartialEq + Send + Sync + 'static,
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
     {
         self.versions = Some(Versions::of(gate, E::into_response));
@@ -167,6 +167,13 @@ impl ViewCache {
     pub fn with_local_copies(mut self) -> Self {
         self.store.local = Some(Local::new(&self.store.cache));
         self
+    }
+
+    /// Lets go of the copies in this process.
+    pub fn drop_copies(&self) {
+        if let Some(local) = &self.store.local {
+            local.drop_all();
+        }
     }
 
     /// Returns the pages of a prefix.

@@ -44,6 +44,10 @@ impl Local {
         found
     }
 
+    pub(super) fn drop_all(&self) {
+        self.pages.invalidate_all();
+    }
+
     pub(super) fn keep(&self, url: &Key, page: &Page) {
         if page.vary_on.is_empty() {
             self.cache.counters().fills.add_one();

@@ -93,6 +93,13 @@ impl Outcome {
         matches!(self, Self::Hit(_) | Self::Local(_) | Self::Collapsed | Self::Stored(_))
     }
 
+    /// Returns what was done and why, as `Cache-Status` says it, without the cache's name.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let text = self.to_string();
+        text.strip_prefix("tasklist; ").map_or(text.clone(), str::to_owned)
+    }
+
     fn word(&self) -> &'static str {
         match self {
             Self::Hit(_) => "hit",

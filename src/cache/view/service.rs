@@ -224,6 +224,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let store = &layer.pages.store;
         let asked = self.parts.clone();
         let (response, view) = run(self.view, Request::from_parts(self.parts, self.body)).await?;
+        store.cache.counters().builds.add_one();
         let timing = Timing { view: Some(view), ..self.timing };
         let (mut parts, body) = response.into_parts();
         let base = if asked.method == Method::HEAD { &keys.head } else { &keys.get };

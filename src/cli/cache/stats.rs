@@ -75,7 +75,7 @@ mod tests {
 
     fn server(stats: &[(&str, &str)]) -> ServerStats {
         let stats = stats.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        ServerStats { server: "h:1".into(), stats: Ok(stats) }
+        ServerStats { server: "h:1".into(), stats: Ok(stats), link: None }
     }
 
     #[test]
