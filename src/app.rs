@@ -4,6 +4,7 @@ use axum::extract::FromRef;
 use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Guard;
 use crate::cache::backend::database::DatabaseCache;
 use crate::cache::backend::dummy::Dummy;
 use crate::cache::backend::file::Files;
@@ -17,6 +18,7 @@ use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
 use crate::listing::Listing;
+use crate::monitor::Monitor;
 use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
 use crate::upstream::Upstream;
 
@@ -39,6 +41,10 @@ pub struct AppState {
     pub changes: TaskTracker,
     /// Hosts and debug.
     pub server: ServerConfig,
+    /// Who may look into the cache.
+    pub admin: Guard,
+    /// What is to be seen there.
+    pub monitor: Monitor,
 }
 
 impl AppState {
@@ -56,11 +62,15 @@ impl AppState {
         let cache = cache_over(config, &db)?;
         let pages = ViewCache::new(&cache);
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
+        let sessions = sessions_over(config, &db, &cache);
+        let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
         Ok(Self {
-            sessions: sessions_over(config, &db, &cache),
-            listing: Listing::new(&db, &cache, &pages, config.cache.strategy),
+            monitor: Monitor::new(&cache, &listing, &pages, &sessions),
+            admin: Guard::new(&config.server),
             db,
+            listing,
             pages,
+            sessions,
             upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),
             cache,

@@ -28,12 +28,14 @@ pub mod error;
 mod middleware;
 pub mod no_store;
 
+pub mod admin;
 pub mod assets;
 pub mod templates;
 pub mod views;
 
 pub mod db;
 pub mod listing;
+pub mod monitor;
 pub mod tasks;
 pub mod upstream;
 pub mod visitor;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
-use crate::cache::version::{Gate, Versions};
+use crate::cache::version::{Gate, GateStats, Versions};
 use crate::cache::view::{CachePage, Label, ViewCache};
 use crate::cache::{Cache, Key, Strategy, Ttl};
 use crate::db::{self, Database};
@@ -68,6 +68,18 @@ impl Listing {
             Some(async move { visitor.messages().await })
         });
         if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }
+    }
+
+    /// Returns how a write becomes visible in it.
+    #[must_use]
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Returns what asking for the current version came to, if it is asked for.
+    #[must_use]
+    pub fn gate_stats(&self) -> Option<GateStats> {
+        (self.strategy == Strategy::Versioned).then(|| self.gate.stats())
     }
 
     /// Returns a page of it, for somebody who has waited since `arrival`.

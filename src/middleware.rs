@@ -1,5 +1,6 @@
 //! Every layer of the site, from the outside in, with the reason for its place.
 
+mod access_log;
 mod allowed_hosts;
 mod body_limit;
 mod conditional;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Extensions, Response, StatusCode, Version};
+use axum::http::{Extensions, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,8 +19,6 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
-use tower_http::trace::TraceLayer;
-use tracing::{Span, info, info_span};
 
 use crate::app::AppState;
 use crate::cache::view::{Outcome, watch_order};
@@ -33,8 +32,8 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
-             frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; \
+             base-uri 'none'; frame-ancestors 'none'",
         ),
     ),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -78,20 +77,10 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
 }
 
 /// Puts the layers around everything, the probes included.
-pub(crate) fn outer(all: Router<AppState>) -> Router<AppState> {
-    let log = TraceLayer::new_for_http()
-        .make_span_with(|request: &Request| {
-            info_span!("request", method = %request.method(), path = request.uri().path())
-        })
-        .on_request(())
-        .on_response(|response: &Response<_>, took: Duration, _: &Span| {
-            info!(status = response.status().as_u16(), took_ms = took.as_millis(), "answered");
-        })
-        // A failure is a status like any other; its cause is logged by the error pages.
-        .on_failure(());
+pub(crate) fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
-            .layer(log)
+            .layer(from_fn_with_state(state.monitor.clone(), access_log::write))
             // Inside the log, whose lines name the request; outside all that sets a header that matters here.
             .layer(watch_order())
             .layer(from_fn(security_headers)),

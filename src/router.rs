@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use crate::app::AppState;
 use crate::middleware;
 use crate::templates::digest;
-use crate::views::{api_calls, health, tasks};
+use crate::views::{api_calls, cache_stats, health, tasks};
 use crate::{assets, error};
 
 /// Returns the whole site as a service.
@@ -19,9 +19,13 @@ pub fn router(state: AppState) -> Router {
         .route("/remove", post(tasks::remove))
         .route("/undo", post(tasks::undo))
         .route("/apicalls", get(api_calls::show).layer(api_calls))
+        .route("/cache", get(cache_stats::show))
+        .route("/cache.json", get(cache_stats::json))
+        .route("/cache/clear", post(cache_stats::clear))
+        .route("/metrics", get(cache_stats::metrics))
         .route("/static/{name}", get(assets::serve))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     let probes = Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz));
-    middleware::outer(middleware::site(site, &state).merge(probes)).with_state(state)
+    middleware::outer(middleware::site(site, &state).merge(probes), &state).with_state(state)
 }

@@ -1,11 +1,14 @@
 //! The pages: one struct per template, with all that it shows.
 
+mod words;
+
 use std::fmt::Display;
 
 use askama::Template;
 use askama_web::WebTemplate;
 
 use crate::assets;
+use crate::monitor::{Layer, Report};
 use crate::tasks::{Page, Task};
 use crate::upstream::Answer;
 use crate::visitor::{Change, Messages};
@@ -62,6 +65,35 @@ impl ApiCallsPage {
 
     fn seconds(&self) -> String {
         format!("{:.2}", self.answer.took.as_secs_f64())
+    }
+}
+
+/// What is to be seen of the cache.
+#[derive(Template, WebTemplate)]
+#[template(path = "cache_stats.html")]
+pub struct CacheStatsPage {
+    /// All of it.
+    pub report: Report,
+}
+
+impl Layer {
+    /// Returns the hit rate of the last half hour as the points of lines, 24 high, which end where nobody asked.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![];
+        let mut line = String::new();
+        let start = 181_usize.saturating_sub(self.history.len());
+        for (point, x) in self.history.iter().zip(start..) {
+            match point.hit_rate() {
+                Some(rate) => {
+                    let y = 22.5 - rate * 21.0;
+                    line += &format!("{x},{y:.1} {},{y:.1} ", x + 1);
+                }
+                None if line.is_empty() => {}
+                None => lines.push(std::mem::take(&mut line)),
+            }
+        }
+        lines.extend(Some(line).filter(|line| !line.is_empty()));
+        lines
     }
 }
 

@@ -113,6 +113,9 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
             Err(error) => say(&format!("            {error}; pages are served without it")),
         }
     }
+    if config.server.debug {
+        say(&format!("            look inside at {url}cache"));
+    }
     say(&format!("  strategy  {strategy}"));
     say(&format!("  sessions  {}", state.sessions));
 }
@@ -130,6 +133,7 @@ fn clickable(address: SocketAddr) -> SocketAddr {
 async fn serve(listener: TcpListener, state: AppState) {
     let (cache, changes) = (state.cache.clone(), state.changes.clone());
     let clearing = tokio::spawn(clear_sessions(state.sessions.clone()));
+    let watching = tokio::spawn(state.monitor.clone().watch());
     let stop = async {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests under way are ended");
@@ -138,6 +142,7 @@ async fn serve(listener: TcpListener, state: AppState) {
         tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs());
     }
     clearing.abort();
+    watching.abort();
     // Those whose visitors have left: nobody else waits for them.
     changes.close();
     if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use secrecy::SecretString;
+
 use super::env::{self, Variables};
 
 /// Address, host names, and how much visitors are told.
@@ -14,6 +16,8 @@ pub struct ServerConfig {
     pub allowed_hosts: AllowedHosts,
     /// `DEBUG`, the value of `DEVELOPMENT_MODE` by default: details on error pages.
     pub debug: bool,
+    /// `ADMIN_PASSWORD`: who knows it sees `/cache` and `/metrics` where `debug` is off. Unset by default.
+    pub admin_password: Option<SecretString>,
 }
 
 impl ServerConfig {
@@ -31,6 +35,7 @@ impl ServerConfig {
             address: SocketAddr::new(host.unwrap_or(fallback.into()), port.unwrap_or(8000)),
             allowed_hosts: hosts.unwrap_or_default(),
             debug: variables.flag("DEBUG")?.unwrap_or(development),
+            admin_password: variables.get("ADMIN_PASSWORD")?.map(Into::into),
         })
     }
 }

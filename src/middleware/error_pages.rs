@@ -58,6 +58,7 @@ fn page(status: StatusCode, detail: Option<String>, response: Response) -> Respo
 
 fn words(status: StatusCode) -> (&'static str, &'static str) {
     match status {
+        StatusCode::UNAUTHORIZED => ("Who are you?", "This page asks for the user admin and their password."),
         StatusCode::FORBIDDEN => {
             ("Request refused", "This form was sent from another site. Open the list and try again there.")
         }

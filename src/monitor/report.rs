@@ -1,0 +1,185 @@
+//! One look at everything, for people and for machines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Decision, Monitor, Point, lock};
+use crate::cache::backend::{Link, ServerStats};
+use crate::cache::version::GateStats;
+use crate::cache::{Latency, LayerStats};
+
+/// What is to be seen of the cache of this process.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Where values are kept.
+    pub cache: String,
+    /// How a write becomes visible.
+    pub strategy: String,
+    /// Where sessions are kept.
+    pub sessions: String,
+    /// How long the process has been there.
+    pub uptime_seconds: u64,
+    /// How the current version is asked for, where it is.
+    pub gate: Option<GateReport>,
+    /// What each layer has done.
+    pub layers: Vec<Layer>,
+    /// The servers, or the store itself.
+    pub servers: Vec<Server>,
+    /// What was decided for the latest requests, the latest first.
+    pub decisions: Vec<Decision>,
+}
+
+/// What asking for the current version came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct GateReport {
+    /// Requests that had to know.
+    pub calls: u64,
+    /// Queries that were sent for them.
+    pub queries: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Versions that were met.
+    pub versions: u64,
+    /// How many queries a request has cost.
+    pub queries_per_call: Option<f64>,
+    /// How often the list was read for a version.
+    pub builds_per_version: Option<f64>,
+}
+
+/// What a layer has done since the process started.
+#[derive(Clone, Debug, Serialize)]
+pub struct Layer {
+    /// Its numbers.
+    #[serde(flatten)]
+    pub stats: LayerStats,
+    /// Which share of the keys asked for had a value.
+    pub hit_rate: Option<f64>,
+    /// What it did in each ten seconds of the last half hour.
+    pub history: Vec<Point>,
+}
+
+/// How a server is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Server {
+    /// `host:port`, or the name of the store.
+    pub server: String,
+    /// Why it does not answer, if it does not.
+    pub failure: Option<String>,
+    /// Whether this process leaves it out for a while.
+    pub is_left_out: bool,
+    /// Which share of the keys that anybody asked it for had a value.
+    pub hit_rate: Option<f64>,
+    /// Values it holds.
+    pub items: Option<u64>,
+    /// Bytes it holds.
+    pub bytes: Option<u64>,
+    /// Bytes it may hold.
+    pub limit_bytes: Option<u64>,
+    /// Values it has let go for want of room.
+    pub evictions: Option<u64>,
+    /// How long it has been there.
+    pub uptime_seconds: Option<u64>,
+    /// Operations of this process.
+    pub operations: Option<u64>,
+    /// Those of them that failed.
+    pub errors: Option<u64>,
+    /// Connections this process has made.
+    pub connections: Option<u64>,
+    /// How long its answers to this process took.
+    pub latency: Option<Latency>,
+}
+
+impl Monitor {
+    /// Looks at everything. Asks each server for its numbers, for as long as any operation may take.
+    pub async fn report(&self) -> Report {
+        let shared = &self.0;
+        let servers = shared.cache.raw().stats().await;
+        let layers = shared.cache.stats();
+        let reads = layers.iter().find(|stats| stats.layer == "query").map_or(0, |stats| stats.builds);
+        let history = lock(&shared.history);
+        let layer = |stats: LayerStats| {
+            let total = Point::from(&stats);
+            Layer { hit_rate: total.hit_rate(), history: history.of(stats.layer, total), stats }
+        };
+        Report {
+            cache: shared.cache.to_string(),
+            strategy: shared.listing.strategy().to_string(),
+            sessions: shared.sessions.to_string(),
+            uptime_seconds: shared.started.elapsed().as_secs(),
+            gate: shared.listing.gate_stats().map(|stats| GateReport::of(stats, reads)),
+            layers: layers.into_iter().map(layer).collect(),
+            servers: servers.into_iter().map(Server::from).collect(),
+            decisions: lock(&shared.decisions).iter().cloned().collect(),
+        }
+    }
+}
+
+impl GateReport {
+    fn of(stats: GateStats, reads: u64) -> Self {
+        let GateStats { calls, queries, failures, versions } = stats;
+        let ratio = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        Self {
+            calls,
+            queries,
+            failures,
+            versions,
+            queries_per_call: ratio(queries, calls),
+            builds_per_version: ratio(reads, versions),
+        }
+    }
+}
+
+impl From<ServerStats> for Server {
+    fn from(server: ServerStats) -> Self {
+        let failure = server.stats.as_ref().err().map(|error| error.kind.to_string());
+        let stats = server.stats.unwrap_or_default();
+        let link = server.link.as_ref();
+        Self {
+            server: server.server,
+            failure,
+            is_left_out: link.is_some_and(|link| link.is_left_out),
+            hit_rate: Point::of(&stats).and_then(|point| point.hit_rate()),
+            items: number(&stats, "curr_items"),
+            bytes: number(&stats, "bytes"),
+            limit_bytes: number(&stats, "limit_maxbytes"),
+            evictions: number(&stats, "evictions"),
+            uptime_seconds: number(&stats, "uptime"),
+            operations: link.map(|link| link.operations),
+            errors: link.map(|link| link.errors),
+            connections: link.map(|link| link.connections),
+            latency: link.map(|Link { latency, .. }| latency.clone()),
+        }
+    }
+}
+
+impl Point {
+    fn of(stats: &BTreeMap<String, String>) -> Option<Self> {
+        Some(Self { hits: number(stats, "get_hits")?, misses: number(stats, "get_misses")? })
+    }
+}
+
+fn number(stats: &BTreeMap<String, String>, name: &str) -> Option<u64> {
+    stats.get(name)?.parse().ok()
+}
+
+impl Layer {
+    /// Returns a time that the backend stayed below with this share of its operations.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        quantile(&self.stats.latency, share)
+    }
+}
+
+impl Server {
+    /// Returns a time that this share of its answers to this process stayed below.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        quantile(self.latency.as_ref()?, share)
+    }
+}
+
+fn quantile(latency: &Latency, share: f64) -> Option<Duration> {
+    (latency.count() > 0).then(|| latency.quantile(share))
+}

@@ -1,0 +1,34 @@
+//! Eyes into the cache, for whoever runs the site.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Redirect};
+
+use crate::admin::Admin;
+use crate::monitor::{Monitor, Report};
+use crate::no_store::NoStore;
+use crate::templates::CacheStatsPage;
+
+/// How long `/cache` looks back, and where the servers are.
+pub async fn show(_: Admin, State(monitor): State<Monitor>) -> NoStore<CacheStatsPage> {
+    NoStore(CacheStatsPage { report: monitor.report().await })
+}
+
+/// The same for machines.
+pub async fn json(_: Admin, State(monitor): State<Monitor>) -> NoStore<Json<Report>> {
+    NoStore(Json(monitor.report().await))
+}
+
+/// The same for Prometheus.
+pub async fn metrics(_: Admin, State(monitor): State<Monitor>) -> NoStore<impl IntoResponse> {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    NoStore(([(header::CONTENT_TYPE, content_type)], monitor.metrics().await))
+}
+
+/// Empties the cache.
+pub async fn clear(_: Admin, State(monitor): State<Monitor>) -> Redirect {
+    monitor.clear().await;
+    tracing::info!("cache cleared");
+    Redirect::to("/cache")
+}
