@@ -1,22 +1,25 @@
-// The pages work without this. With it they say where they came from, and forms change the page without loading it anew.
+// The pages work without this. With it they say where they came from, and forms change the list without loading it anew.
 
 const messages = document.getElementById("messages");
+const badge = document.getElementById("origin");
 const live = document.getElementById("live");
 
+// Longer than the server takes for any request.
+const PATIENCE = 40_000;
+
 // Where a page came from. It cannot say so itself: from the cache it is the same for everybody, each time.
-function origin({ cache, gate, view }) {
-  const asked = gate ? `, after ${milliseconds(gate)} of asking the database whether it is still the same` : "";
+function origin({ cache, view }) {
   switch (cache?.description) {
     case "local":
-      return `From this process, in ${milliseconds(cache)}${asked}.`;
+      return `From this process in ${milliseconds(cache)}`;
     case "hit":
-      return `From the cache, in ${milliseconds(cache)}${asked}.`;
+      return `From the cache in ${milliseconds(cache)}`;
     case "shared":
-      return `Built for somebody who asked just before you; you waited ${milliseconds(cache)} for it.`;
+      return `Built for another a moment ago, waited ${milliseconds(cache)}`;
     case "stored":
-      return `Built for you in ${milliseconds(view)}, and in the cache from now on.`;
+      return `Built for you in ${milliseconds(view)}, now cached`;
     default:
-      return view && `Built for you in ${milliseconds(view)}, and not cached.`;
+      return view && `Built for you in ${milliseconds(view)}, not cached`;
   }
 }
 
@@ -25,10 +28,14 @@ function milliseconds({ duration }) {
 }
 
 function sayOrigin(entries) {
-  const footer = document.getElementById("origin");
-  const text = origin(Object.fromEntries(entries.map((entry) => [entry.name, entry])));
-  footer.hidden = !text;
-  footer.textContent = text ?? "";
+  const timing = Object.fromEntries(entries.map((entry) => [entry.name, entry]));
+  const text = origin(timing);
+  const isCached = ["local", "hit"].includes(timing.cache?.description);
+  const asked = document.createElement("span");
+  if (isCached && timing.gate) asked.textContent = `, after asking for its version in ${milliseconds(timing.gate)}`;
+  badge.replaceChildren(text ?? "", asked);
+  badge.className = isCached ? "cached" : "";
+  badge.hidden = !text;
 }
 
 // As the browser reads it: `cache;desc="hit";dur=0.4, gate;dur=0.1`.
@@ -40,20 +47,25 @@ function parseTiming(header) {
   });
 }
 
-// Puts what an answer shows in the place of what is shown. The messages come last, where screen readers notice them.
-function show(answer) {
-  document.title = answer.title;
-  for (const id of ["add", "list"]) {
-    document.getElementById(id).replaceWith(answer.getElementById(id));
-  }
-  messages.replaceChildren(...answer.getElementById("messages").childNodes);
+async function load(url, options) {
+  const response = await fetch(url, { signal: AbortSignal.timeout(PATIENCE), ...options });
+  return { response, page: new DOMParser().parseFromString(await response.text(), "text/html") };
 }
 
-// What to go on with: the text that is wrong, the next task, the way back, or the next text.
-function focus(action, index) {
-  const removes = document.querySelectorAll(".action button");
-  const next = action === "/remove" ? (removes[Math.min(index, removes.length - 1)] ?? messages.querySelector("button")) : null;
-  (next ?? document.getElementById("name")).focus();
+// Puts what an answer shows in the place of what is shown. The messages come last, where screen readers notice them.
+function showList(response, page) {
+  sayOrigin(parseTiming(response.headers.get("server-timing")));
+  document.getElementById("list").replaceWith(page.getElementById("list"));
+  messages.replaceChildren(...page.getElementById("messages").childNodes);
+}
+
+// Empties the form, or says what is wrong with its text. What was typed since it was sent is kept.
+function showForm(page, sent) {
+  const typed = document.getElementById("name").value;
+  // The focus is set below, and a browser complains of being told twice.
+  page.getElementById("name").autofocus = false;
+  document.getElementById("add").replaceWith(page.getElementById("add"));
+  if (typed !== sent) document.getElementById("name").value = typed;
 }
 
 function complain(text) {
@@ -63,42 +75,68 @@ function complain(text) {
   messages.replaceChildren(message);
 }
 
-async function send(form, index) {
-  const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-  const answer = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (!answer.getElementById("list")) {
+async function send(action, body) {
+  const { response, page } = await load(action, { method: "POST", body });
+  if (!page.getElementById("list")) {
     // An error page. What is typed stays where it is.
-    const words = answer.querySelectorAll("main h1, main h1 + p");
-    return complain([...words].map((part) => part.textContent).join(". "));
+    const words = [...page.querySelectorAll("main h1, main h1 + p")].map((part) => part.textContent);
+    return complain(words.join(". ") || "Something went wrong. Please look at the list before you try again.");
   }
-  show(answer);
-  sayOrigin(parseTiming(response.headers.get("server-timing")));
+  const id = body.get("id");
+  const buttons = () => [...document.querySelectorAll("#list .action button")];
+  const index = buttons().findIndex((button) => button.form.elements.id.value === id);
+  const place = buttons()[index]?.getBoundingClientRect().top;
+  if (body.has("name")) showForm(page, body.get("name"));
+  if (response.ok) showList(response, page);
+  else messages.replaceChildren();
   if (response.redirected) history.replaceState(null, "", response.url);
-  focus(new URL(form.action).pathname, index);
+  // What to go on with: the next task, in the place of the one that is gone, or the way back; the text that is wrong, or
+  // the next text.
+  const next = buttons().slice(0, index + 1).at(-1);
+  if (next) scrollBy(0, next.getBoundingClientRect().top - place);
+  const target = (id && (next ?? messages.querySelector("button"))) || document.getElementById("name");
+  target.focus({ preventScroll: true });
+  target.scrollIntoView({ block: "nearest" });
 }
+
+// One after the other, so that the list shown last is the newest; and none twice.
+const pending = new Set();
+let last = Promise.resolve();
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!document.getElementById("list") || !form.closest("main")) return;
   event.preventDefault();
-  if (form.ariaBusy === "true") return;
+  const body = new URLSearchParams(new FormData(form));
+  const request = `${form.action} ${body}`;
+  if (pending.has(request)) return;
+  pending.add(request);
   form.ariaBusy = "true";
-  const index = [...document.querySelectorAll(".action button")].indexOf(event.submitter);
-  send(form, index)
+  last = last
+    .then(() => send(form.action, body))
     // It may be done or not: sending it again by ourselves could do it twice.
     .catch(() => complain("The server did not answer. Please look at the list before you try again."))
-    .finally(() => { form.ariaBusy = null; });
+    .finally(() => {
+      pending.delete(request);
+      form.ariaBusy = null;
+    });
+});
+
+// A page that a browser has kept is as old as it is, and its messages were for then.
+addEventListener("pageshow", async ({ persisted }) => {
+  const [navigation] = performance.getEntriesByType("navigation");
+  if (!document.getElementById("list") || !(persisted || navigation.type === "back_forward")) return;
+  const { response, page } = await load(location.href).catch(() => ({}));
+  if (response?.ok && page.getElementById("list")) showList(response, page);
 });
 
 // The cache page keeps itself up to date while somebody looks at it.
 async function refresh() {
   if (document.hidden || live.contains(document.activeElement)) return;
-  const response = await fetch(location.href);
-  const answer = new DOMParser().parseFromString(await response.text(), "text/html");
-  live.replaceChildren(...(answer.getElementById("live")?.childNodes ?? live.childNodes));
+  const { page } = await load(location.href);
+  live.replaceChildren(...(page.getElementById("live")?.childNodes ?? live.childNodes));
 }
 
 if (live) setInterval(() => refresh().catch(() => {}), Number(live.dataset.refresh));
 
-const [navigation] = performance.getEntriesByType("navigation");
-sayOrigin([...navigation.serverTiming]);
+sayOrigin(performance.getEntriesByType("navigation")[0].serverTiming);

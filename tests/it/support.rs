@@ -1,7 +1,9 @@
 //! Servers of the tests' own, on free ports, in directories that go when they do.
 
 pub mod app;
+pub mod axe;
 pub mod backends;
+pub mod browser;
 pub mod line;
 pub mod memcached;
 pub mod mistaken;

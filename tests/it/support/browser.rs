@@ -1,0 +1,221 @@
+//! A real Chromium, driven as people drive it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fantoccini::error::CmdError;
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::app::App;
+use super::axe;
+use super::http;
+use super::process::{Process, find};
+
+/// A browser window, and the driver that moves it.
+pub struct Browser {
+    pub client: Client,
+    driver: String,
+    _process: Process,
+    directory: TempDir,
+}
+
+/// What somebody's browser is like, if not light and 900 wide.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    /// It asks pages for dark colours.
+    Dark,
+    /// It runs no scripts of pages.
+    NoScripts,
+    /// It is so wide.
+    Width(u32),
+}
+
+/// Ends the browser as well, which would stay when its driver goes: it is known by the directory of its profile.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(self.directory.path()).status();
+    }
+}
+
+impl Browser {
+    /// Opens an empty window.
+    pub async fn open() -> Self {
+        Self::open_with(&[]).await
+    }
+
+    pub async fn open_with(habits: &[Habit]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(find("chromedriver", &[], "chromium-driver"));
+        command.arg("--port=0").env("TMPDIR", directory.path()).stdout(Stdio::piped());
+        let mut process = Process::start(&mut command, directory.path());
+        let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
+        let started = lines.map_while(Result::ok).find(|line| line.contains("started successfully on port"));
+        let driver = format!(
+            "http://127.0.0.1:{}",
+            started.unwrap().rsplit(' ').next().unwrap().trim_end_matches('.')
+        );
+
+        let mut capabilities = serde_json::Map::new();
+        capabilities.insert("goog:chromeOptions".into(), options(directory.path(), habits));
+        capabilities.insert("goog:loggingPrefs".into(), json!({ "browser": "ALL" }));
+        let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&driver)
+            .await
+            .unwrap();
+        let browser = Self { client, driver, _process: process, directory };
+        let width = habits.iter().find_map(|habit| match habit {
+            Habit::Width(width) => Some(*width),
+            _ => None,
+        });
+        let (width, height) = width.map_or((900, 760), |width| (width, 800));
+        browser.client.set_window_size(width, height).await.unwrap();
+        assert_eq!(browser.evaluate("innerWidth").await, width);
+        browser
+    }
+
+    pub async fn go(&self, app: &App, path: &str) {
+        self.client.goto(&format!("{}{}", app.url, path.trim_start_matches('/'))).await.unwrap();
+    }
+
+    /// Waits until the elements that a selector finds have these texts: what is sent without a reload is answered later.
+    pub async fn assert_texts(&self, selector: &str, expected: &[&str]) {
+        let started = Instant::now();
+        loop {
+            let texts = self.texts(selector).await.unwrap_or_default();
+            if texts == expected {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{selector}: {texts:?}, not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn assert_tasks(&self, expected: &[&str]) {
+        self.assert_texts("td.name", expected).await;
+    }
+
+    /// Waits until the visitor is told this, and no more.
+    pub async fn assert_told(&self, message: &str) {
+        self.assert_texts("[role=status] p", &[message]).await;
+    }
+
+    /// Asserts which element has the focus, once an answer is shown.
+    pub async fn assert_focus(&self, selector: &str) {
+        let is_there = format!("document.activeElement.matches({})", json!(selector));
+        let element = self.evaluate("document.activeElement.outerHTML").await;
+        assert_eq!(self.evaluate(&is_there).await, true, "{selector} has the focus, not {element}");
+    }
+
+    /// Fails while the page is changing.
+    pub async fn texts(&self, selector: &str) -> Result<Vec<String>, CmdError> {
+        let mut texts = vec![];
+        for element in self.client.find_all(Locator::Css(selector)).await? {
+            texts.push(element.text().await?);
+        }
+        Ok(texts)
+    }
+
+    pub async fn click(&self, selector: &str) {
+        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Removes a task by the button beside it.
+    pub async fn remove(&self, name: &str) {
+        self.click(&format!("[aria-label='Remove {name}']")).await;
+    }
+
+    /// Writes a name into the form.
+    pub async fn write(&self, name: &str) {
+        self.client.find(Locator::Id("name")).await.unwrap().send_keys(name).await.unwrap();
+    }
+
+    /// Writes a name into the form and sends it.
+    pub async fn add(&self, name: &str) {
+        self.write(&format!("{name}{}", char::from(Key::Enter))).await;
+    }
+
+    /// Presses keys in whatever has the focus, as somebody without a mouse does.
+    pub async fn press(&self, keys: &str) {
+        self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
+    }
+
+    pub async fn press_key(&self, key: Key) {
+        self.press(&char::from(key).to_string()).await;
+    }
+
+    pub async fn evaluate(&self, script: &str) -> Value {
+        self.client.execute(&format!("return {script}"), vec![]).await.unwrap()
+    }
+
+    /// Runs statements at once, between which no answer can arrive.
+    pub async fn run(&self, script: &str) {
+        self.client.execute(script, vec![]).await.unwrap();
+    }
+
+    /// The path and the query that the browser shows.
+    pub async fn path(&self) -> String {
+        let url = self.client.current_url().await.unwrap();
+        url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()))
+    }
+
+    /// Keeps a picture under `target/screenshots` for people to look at.
+    pub async fn screenshot(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), self.client.screenshot().await.unwrap()).unwrap();
+    }
+
+    /// What the browser has complained of since it was asked last: errors, and what it was not allowed to load.
+    pub async fn complaints(&self) -> Vec<String> {
+        let session = self.client.session_id().await.unwrap().unwrap();
+        let url = format!("{}/session/{session}/se/log", self.driver);
+        let request = http().post(url).body(json!({ "type": "browser" }).to_string());
+        let log: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+        log["value"].as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// Asserts that the browser complained of nothing and asked nobody but the app.
+    pub async fn assert_calm(&self, app: &App) {
+        assert_eq!(self.complaints().await, [""; 0]);
+        let names = self.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)").await;
+        for name in names.as_array().unwrap() {
+            assert!(name.as_str().unwrap().starts_with(&app.url), "{name} comes from elsewhere");
+        }
+    }
+
+    /// Asserts that nothing is wider than the window.
+    pub async fn assert_fits(&self) {
+        let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(self.evaluate(overflow).await, 0);
+    }
+
+    /// Asserts that axe-core finds nothing on the page that keeps anybody from using it.
+    pub async fn assert_accessible(&self, page: &str) {
+        self.run(axe::source()).await;
+        let violations = self.client.execute_async(axe::RUN, vec![]).await.unwrap();
+        assert_eq!(violations, json!([]), "{page}");
+    }
+}
+
+fn options(directory: &Path, habits: &[Habit]) -> Value {
+    let chromium = find("chromium", &[], "chromium");
+    let mut arguments = vec!["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"];
+    arguments.extend(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
+    // A picture of a message that is on its way is of no use.
+    arguments.push("--force-prefers-reduced-motion");
+    let profile = format!("--user-data-dir={}/profile", directory.display());
+    arguments.push(&profile);
+    if habits.contains(&Habit::Dark) {
+        arguments.push("--blink-settings=preferredColorScheme=0");
+    }
+    let scripts = if habits.contains(&Habit::NoScripts) { 2 } else { 1 };
+    let preferences = json!({ "profile.managed_default_content_settings.javascript": scripts });
+    json!({ "binary": chromium, "args": arguments, "prefs": preferences })
+}
