@@ -8,8 +8,8 @@ use crate::support::upstream::{Reply, Upstream};
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_no_violation_on_any_page_in_light_and_dark() {
     let upstream = Upstream::start(|_, _| Reply::ok("{\"hello\": \"world\"}")).await;
-    let app = Settings::new().with("API_URL", &upstream.url()).serve();
     for (habits, suffix) in [(&[][..], ""), (&[Habit::Dark][..], "-dark")] {
+        let app = Settings::new().with("API_URL", &upstream.url()).serve();
         let browser = Browser::open_with(habits).await;
         for (path, name) in [("/", "empty"), ("/apicalls", "api-call"), ("/nowhere", "error")] {
             browser.go(&app, path).await;

@@ -6,7 +6,7 @@ use super::{ERRANDS, list};
 use crate::support::browser::{Browser, Habit};
 
 const LONG: [&str; 2] = [
-    "A-name-without-any-blank-that-is-much-longer-than-a-phone-is-wide-and-must-be-broken",
+    "https://example.com/anaddresswithoutanyblankthatismuchlongerthanaphoneiswideandmustbebroken",
     "A long name, as of something that somebody has thought about for a while before they wrote it down",
 ];
 

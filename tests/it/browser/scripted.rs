@@ -75,7 +75,6 @@ async fn a_name_that_is_refused_is_kept_with_its_message() {
     browser.assert_focus("#name[aria-invalid=true][aria-describedby=problem]").await;
     assert_eq!(browser.evaluate("document.activeElement.value").await, long);
     browser.assert_tasks(&["Stays"]).await;
-    browser.screenshot("refused.png").await;
     let complaints = browser.complaints().await;
     assert!(complaints.len() == 1 && complaints[0].contains("status of 422"), "{complaints:?}");
 
@@ -135,7 +134,6 @@ async fn two_browsers_side_by_side_see_each_others_changes_and_their_own_message
     browser.go(&app, "/").await;
     browser.remove("Call home").await;
     browser.assert_told("Removed “Call home”.").await;
-    browser.screenshot("undo.png").await;
 
     other.go(&app, "/").await;
     other.assert_texts(".message", &[]).await;
