@@ -121,6 +121,8 @@ pub struct ServerStats {
 pub struct Link {
     /// Whether the server is left out after a failure.
     pub is_left_out: bool,
+    /// Which failure that was.
+    pub outage: Option<ErrorKind>,
     /// Operations asked for; each key of several counts.
     pub operations: u64,
     /// Those of them that failed.

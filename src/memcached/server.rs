@@ -277,6 +277,7 @@ impl Task {
     }
 
     fn leave_out(&mut self, cause: &ErrorKind) {
+        self.shared.counters.failed(cause);
         if !self.shared.is_left_out() {
             tracing::warn!(memcached.server = %self.shared.name, "memcached is left out: {cause}");
             self.shared.set_left_out(true);
@@ -299,6 +300,7 @@ impl Task {
             }
             match establish(&self.options, &self.shared).await {
                 Err(cause) => {
+                    self.shared.counters.failed(&cause);
                     tracing::debug!(memcached.server = %self.shared.name, "still left out: {cause}");
                 }
                 Ok(stream) => {

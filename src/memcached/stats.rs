@@ -1,8 +1,11 @@
-//! What each server was asked and how it went, since the client was made.
+//! What each server was asked and how it went, since the client was made. It counts times as the cache over it does, by
+//! code of its own: nothing here is imported from there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::error::ErrorKind;
 use super::options::ServerAddress;
 
 /// One server's numbers, as they were when asked for.
@@ -12,6 +15,8 @@ pub struct ServerStats {
     pub server: ServerAddress,
     /// Whether it is left out after a failure.
     pub left_out: bool,
+    /// Why, as it was found when it was last tried.
+    pub outage: Option<ErrorKind>,
     /// Whether the latest connection has logged in.
     pub logged_in: bool,
     /// Operations asked for, whether they could be sent or not; each key of a multi-key operation counts.
@@ -49,6 +54,7 @@ pub(super) struct Counters {
     pub(super) timeouts: Counter,
     pub(super) connections: Counter,
     pub(super) forgotten: Counter,
+    outage: Mutex<Option<ErrorKind>>,
     latency: [Counter; LATENCY_BUCKETS],
     latency_micros: Counter,
 }
@@ -72,6 +78,16 @@ impl Counters {
         counter.add(1);
     }
 
+    pub(super) fn failed(&self, cause: &ErrorKind) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause.clone());
+    }
+
+    /// Returns why the server is left out, if it is.
+    fn outage(&self) -> Option<ErrorKind> {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.clone().filter(|_| self.left_out.load(Ordering::Relaxed))
+    }
+
     pub(super) fn took(&self, time: Duration) {
         let bits = u128::BITS - time.as_micros().leading_zeros();
         self.latency[(bits as usize).min(LATENCY_BUCKETS - 1)].add(1);
@@ -82,6 +98,7 @@ impl Counters {
         ServerStats {
             server: server.clone(),
             left_out: self.left_out.load(Ordering::Relaxed),
+            outage: self.outage(),
             logged_in: self.logged_in.load(Ordering::Relaxed),
             operations: self.operations.get(),
             hits: self.hits.get(),

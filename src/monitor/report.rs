@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Decision, Monitor, Point, lock};
-use crate::cache::backend::{Link, ServerStats};
+use crate::cache::backend::{ErrorKind, Link, ServerStats};
 use crate::cache::version::GateStats;
 use crate::cache::{Latency, LayerStats};
 
@@ -69,7 +69,11 @@ pub struct Server {
     pub failure: Option<String>,
     /// Whether this process leaves it out for a while.
     pub is_left_out: bool,
-    /// Which share of the keys that anybody asked it for had a value.
+    /// Keys that anybody asked it for and that had a value.
+    pub hits: Option<u64>,
+    /// Those that had none.
+    pub misses: Option<u64>,
+    /// Which share of all those keys had a value.
     pub hit_rate: Option<f64>,
     /// Values it holds.
     pub items: Option<u64>,
@@ -133,13 +137,15 @@ impl GateReport {
 
 impl From<ServerStats> for Server {
     fn from(server: ServerStats) -> Self {
-        let failure = server.stats.as_ref().err().map(|error| error.kind.to_string());
-        let stats = server.stats.unwrap_or_default();
         let link = server.link.as_ref();
+        let failure = server.stats.as_ref().err().map(|error| explain(&error.kind, link));
+        let stats = server.stats.unwrap_or_default();
         Self {
             server: server.server,
             failure,
             is_left_out: link.is_some_and(|link| link.is_left_out),
+            hits: number(&stats, "get_hits"),
+            misses: number(&stats, "get_misses"),
             hit_rate: Point::of(&stats).and_then(|point| point.hit_rate()),
             items: number(&stats, "curr_items"),
             bytes: number(&stats, "bytes"),
@@ -151,6 +157,14 @@ impl From<ServerStats> for Server {
             connections: link.map(|link| link.connections),
             latency: link.map(|Link { latency, .. }| latency.clone()),
         }
+    }
+}
+
+/// That a server is left out says nothing of what is wrong with it; what happened before does.
+fn explain(kind: &ErrorKind, link: Option<&Link>) -> String {
+    match (kind, link.and_then(|link| link.outage.as_ref())) {
+        (ErrorKind::LeftOut, Some(outage)) => format!("{outage}; {kind}"),
+        _ => kind.to_string(),
     }
 }
 

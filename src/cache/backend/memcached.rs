@@ -140,6 +140,7 @@ impl From<memcached::ServerStats> for Link {
     fn from(stats: memcached::ServerStats) -> Self {
         Self {
             is_left_out: stats.left_out,
+            outage: stats.outage.as_ref().map(ErrorKind::from),
             operations: stats.operations,
             errors: stats.errors,
             connections: stats.connections,
@@ -159,17 +160,22 @@ impl From<Ttl> for Expiration {
 
 impl From<memcached::Error> for Error {
     fn from(error: memcached::Error) -> Self {
+        Self { server: error.server().unwrap_or("memcached").into(), kind: error.kind().into() }
+    }
+}
+
+impl From<&memcached::ErrorKind> for ErrorKind {
+    fn from(kind: &memcached::ErrorKind) -> Self {
         use memcached::ErrorKind as Kind;
-        let kind = match error.kind() {
-            Kind::Connect(cause) | Kind::Closed(cause) => ErrorKind::Unreachable(cause.to_string()),
-            Kind::Timeout(limit) => ErrorKind::Timeout(*limit),
-            Kind::LeftOut => ErrorKind::LeftOut,
-            Kind::Authentication => ErrorKind::Unauthenticated,
-            Kind::Protocol(cause) => ErrorKind::Protocol(cause.to_string()),
-            Kind::TooLarge(bytes) => ErrorKind::TooLarge(*bytes),
-            Kind::Refused(Status::NOT_A_NUMBER) => ErrorKind::NotANumber,
-            other => ErrorKind::Refused(other.to_string()),
-        };
-        Self { server: error.server().unwrap_or("memcached").into(), kind }
+        match kind {
+            Kind::Connect(cause) | Kind::Closed(cause) => Self::Unreachable(cause.to_string()),
+            Kind::Timeout(limit) => Self::Timeout(*limit),
+            Kind::LeftOut => Self::LeftOut,
+            Kind::Authentication => Self::Unauthenticated,
+            Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
+            Kind::TooLarge(bytes) => Self::TooLarge(*bytes),
+            Kind::Refused(Status::NOT_A_NUMBER) => Self::NotANumber,
+            other => Self::Refused(other.to_string()),
+        }
     }
 }
