@@ -118,6 +118,7 @@ use self::stats::Counters;
 
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 pub use self::raw::Raw;
+pub(crate) use self::stats::{Counter, Histogram};
 pub use self::stats::{Latency, LayerStats};
 pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;

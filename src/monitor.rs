@@ -4,9 +4,10 @@
 mod history;
 mod metrics;
 mod report;
+mod requests;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,9 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use self::history::History;
+use self::requests::Requests;
 use crate::cache::Cache;
-use crate::cache::view::ViewCache;
+use crate::cache::view::{Outcome, ViewCache};
 use crate::listing::Listing;
 use crate::session::Sessions;
 
@@ -38,9 +40,10 @@ struct Shared {
     pages: ViewCache,
     sessions: Sessions,
     started: Instant,
+    started_at: SystemTime,
     history: Mutex<History>,
     decisions: Mutex<VecDeque<Decision>>,
-    answers: Answers,
+    requests: Requests,
 }
 
 /// What was decided for a request, and why.
@@ -49,9 +52,9 @@ pub struct Decision {
     /// When it was answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// The method.
+    /// The method: one that a cached view knows.
     pub method: String,
-    /// Path and query, of which a long one's end is missing.
+    /// Path and query, which the cache goes by. A long one's end is missing.
     pub path: String,
     /// The status of the answer.
     pub status: u16,
@@ -59,13 +62,6 @@ pub struct Decision {
     pub outcome: String,
     /// How long the answer took, in milliseconds.
     pub took_ms: f64,
-}
-
-/// How many requests were answered, by the first digit of the status, and how long all of them took together.
-#[derive(Default)]
-struct Answers {
-    by_class: [AtomicU64; 5],
-    micros: AtomicU64,
 }
 
 impl Monitor {
@@ -78,9 +74,10 @@ impl Monitor {
             pages: pages.clone(),
             sessions: sessions.clone(),
             started: Instant::now(),
+            started_at: SystemTime::now(),
             history: Mutex::default(),
             decisions: Mutex::default(),
-            answers: Answers::default(),
+            requests: Requests::default(),
         }))
     }
 
@@ -92,31 +89,34 @@ impl Monitor {
         }
     }
 
-    /// Counts an answer.
-    pub fn count(&self, status: u16, took: Duration) {
-        let answers = &self.0.answers;
-        if let Some(count) = answers.by_class.get(usize::from(status / 100).wrapping_sub(1)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        answers.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Counts an answer, and what the view cache did for it, where there is one.
+    pub fn count(&self, status: u16, outcome: Option<&Outcome>, took: Duration) {
+        self.0.requests.count(status, outcome.map(Outcome::word), took);
     }
 
     /// Keeps a decision among the latest, unless others are at it just now: nobody waits for this.
     pub fn note(&self, decide: impl FnOnce() -> Decision) {
         let Ok(mut decisions) = self.0.decisions.try_lock() else { return };
         let mut decision = decide();
-        if let Some((end, _)) = decision.path.char_indices().nth(LONGEST_PATH) {
-            decision.path.truncate(end);
-            decision.path.push('…');
-        }
+        decision.path = cut(&decision.path, LONGEST_PATH).into_owned();
         decisions.truncate(DECISIONS - 1);
         decisions.push_front(decision);
     }
 
-    /// Empties the cache and this process's copies.
-    pub async fn clear(&self) {
-        self.0.cache.clear().await;
+    /// Empties the cache, and lets go of this process's copies; other processes keep theirs. Returns whether all servers
+    /// are empty.
+    pub async fn clear(&self) -> bool {
+        let is_clear = self.0.cache.clear().await;
         self.0.pages.drop_copies();
+        is_clear
+    }
+}
+
+/// Returns so many characters of a text, and whether there were more.
+pub(crate) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -16,6 +16,7 @@ where
     let log = fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match config.format {
         LogFormat::Text => log.with_ansi(ansi).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        // A request has one span, and its name stands in it.
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
     }
 }

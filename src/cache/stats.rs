@@ -1,4 +1,6 @@
 //! What each layer of the cache has done since the process started.
+//!
+//! The client for memcached has a histogram like the one here, on purpose: it imports nothing of ours.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,35 +65,48 @@ pub(super) struct Counters {
     pub(super) errors: Counter,
     pub(super) bytes_read: Counter,
     pub(super) bytes_written: Counter,
-    latency: [Counter; BUCKETS],
-    micros: Counter,
+    pub(super) latency: Histogram,
 }
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
+
+/// Counts times; what it has counted is a [`Latency`].
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    buckets: [Counter; BUCKETS],
+    micros: Counter,
+}
 
 impl Counter {
-    pub(super) fn add_one(&self) {
+    pub(crate) fn add_one(&self) {
         self.add(1);
     }
 
-    pub(super) fn add(&self, count: usize) {
+    pub(crate) fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Counters {
-    pub(super) fn took(&self, time: Duration) {
+impl Histogram {
+    pub(crate) fn add(&self, time: Duration) {
         let bits = u128::BITS - time.as_micros().leading_zeros();
-        self.latency[(bits as usize).min(BUCKETS - 1)].add_one();
+        self.buckets[(bits as usize).min(BUCKETS - 1)].add_one();
         self.micros.add(time.as_micros().try_into().unwrap_or(usize::MAX));
     }
 
+    pub(crate) fn snapshot(&self) -> Latency {
+        let buckets = std::array::from_fn(|index| self.buckets[index].get());
+        Latency { buckets, micros: self.micros.get() }
+    }
+}
+
+impl Counters {
     pub(super) fn snapshot(&self, layer: &'static str) -> LayerStats {
         LayerStats {
             layer,
@@ -106,10 +121,7 @@ impl Counters {
             errors: self.errors.get(),
             bytes_read: self.bytes_read.get(),
             bytes_written: self.bytes_written.get(),
-            latency: Latency {
-                buckets: std::array::from_fn(|index| self.latency[index].get()),
-                micros: self.micros.get(),
-            },
+            latency: self.latency.snapshot(),
         }
     }
 }
@@ -161,16 +173,16 @@ mod tests {
 
     #[test]
     fn a_quantile_is_the_end_of_the_bucket_that_reaches_it() {
-        let counters = Counters::default();
+        let histogram = Histogram::default();
         for micros in [0, 1, 3, 3, 100, 5_000_000, u64::MAX] {
-            counters.took(Duration::from_micros(micros));
+            histogram.add(Duration::from_micros(micros));
         }
-        let latency = counters.snapshot("test").latency;
+        let latency = histogram.snapshot();
         assert_eq!(latency.count(), 7);
         assert_eq!(latency.quantile(0.0), Duration::from_micros(1));
         assert_eq!(latency.quantile(0.5), Duration::from_micros(4));
         assert_eq!(latency.quantile(0.7), Duration::from_micros(128));
         assert!(latency.quantile(1.0) >= Duration::from_secs(4));
-        assert_eq!(Counters::default().snapshot("test").latency.quantile(0.5), Duration::ZERO);
+        assert_eq!(Histogram::default().snapshot().quantile(0.5), Duration::ZERO);
     }
 }

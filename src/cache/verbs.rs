@@ -159,11 +159,11 @@ impl Cache {
         self.forgive(key, rest).flatten()
     }
 
-    /// Removes everything from all servers, whoever stored it, under any prefix.
-    pub async fn clear(&self) {
+    /// Removes everything from all servers, whoever stored it, under any prefix. Returns whether all of them did so.
+    pub async fn clear(&self) -> bool {
         self.flights().outdate_all();
         let cleared = self.timed(self.backend().clear()).await;
-        self.forgive("everything", cleared);
+        self.forgive("everything", cleared).is_some()
     }
 
     /// Returns a value in its envelope; none, after saying so, if it has no encoding.
@@ -226,7 +226,7 @@ impl Cache {
     async fn timed<T>(&self, operation: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let outcome = operation.await;
-        self.counters().took(started.elapsed());
+        self.counters().latency.add(started.elapsed());
         outcome
     }
 

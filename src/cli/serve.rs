@@ -98,11 +98,18 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
     if let Some(weakness) = config.session.weakness.filter(|_| !config.development) {
         tracing::warn!("{weakness}");
     }
+    let mode = if config.development { "development" } else { "production" };
     if config.log.format == LogFormat::Json {
-        tracing::info!(url, database = version, %cache, %strategy, sessions = %state.sessions, "serving");
+        for check in cache.check().await {
+            match check.outcome {
+                Ok(found) => tracing::info!(cache.server = check.server, found, "the cache answers"),
+                Err(error) => tracing::warn!("pages are served without the cache: {error}"),
+            }
+        }
+        let sessions = &state.sessions;
+        tracing::info!(mode, url, database = version, %cache, %strategy, %sessions, "serving");
         return;
     }
-    let mode = if config.development { "development" } else { "production" };
     say(&format!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION")));
     say(&format!("  address   {url}"));
     say(&format!("  database  {} ({version})", config.database.url));

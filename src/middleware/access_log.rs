@@ -1,4 +1,8 @@
 //! A line in the log for each request, with what the cache did for it, and a name that its other lines share.
+//!
+//! The line has the path and not the query: logs are kept for long and read by many, and what stands behind a `?` may be
+//! a visitor's own affair. Nor has it any header. What a visitor chooses is cut where it is long, and a path or method has
+//! no control characters, so that none looks like another line.
 
 use std::time::SystemTime;
 
@@ -7,39 +11,53 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
-use tracing::{Instrument, info, info_span};
+use tracing::field::display;
+use tracing::{Instrument, debug, error_span, info};
 
 use crate::cache::view::Outcome;
-use crate::monitor::{Decision, Monitor};
+use crate::monitor::{Decision, Monitor, cut};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest name that is taken over from a router in front of us.
 const LONGEST_ID: usize = 64;
 
+/// How much of a method and of a path is logged.
+const LONGEST_METHOD: usize = 16;
+const LONGEST_PATH: usize = 200;
+
+/// What machines ask for again and again. A line for each would hide the others, so these are for those who look closely,
+/// unless something is wrong.
+const POLLED: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/cache", "/cache.json"];
+
 pub(super) async fn write(State(monitor): State<Monitor>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let span = info_span!("request", id = id.to_str().unwrap_or_default());
+    // At the level of errors, so that whatever is logged of a request names it.
+    let span = error_span!("request", id = id.to_str().unwrap_or_default());
     let mut response = next.run(request).instrument(span.clone()).await;
-    let (took, status) = (started.elapsed(), response.status().as_u16());
+    let (took, status) = (started.elapsed(), response.status());
     let took_ms = (took.as_secs_f64() * 100_000.0).round() / 100.0;
     let outcome = response.extensions().get::<Outcome>();
-    span.in_scope(|| match outcome {
-        Some(outcome) => {
-            info!(%method, path = uri.path(), status, took_ms, cache = outcome.summary(), "answered");
+    span.in_scope(|| {
+        let method = display(cut(method.as_str(), LONGEST_METHOD));
+        let (path, status_code) = (cut(uri.path(), LONGEST_PATH), status.as_u16());
+        let cache = outcome.map(|outcome| display(outcome.summary()));
+        if status.is_success() && POLLED.contains(&uri.path()) {
+            debug!(method, path = &*path, status = status_code, took_ms, cache, "answered");
+        } else {
+            info!(method, path = &*path, status = status_code, took_ms, cache, "answered");
         }
-        None => info!(%method, path = uri.path(), status, took_ms, "answered"),
     });
-    monitor.count(status, took);
+    monitor.count(status.as_u16(), outcome, took);
     if let Some(outcome) = outcome {
         monitor.note(|| Decision {
             at: SystemTime::now(),
             method: method.to_string(),
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-            status,
-            outcome: outcome.summary(),
+            status: status.as_u16(),
+            outcome: outcome.summary().to_string(),
             took_ms,
         });
     }

@@ -1,25 +1,31 @@
-//! The same numbers for Prometheus.
+//! The same numbers for Prometheus, named by its guide: base units, `_total` behind what only grows, and labels of which
+//! there are few. Rates and shares are for whoever asks Prometheus.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge, Histogram};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::requests::RequestStats;
 use super::{Layer, Monitor, Report, Server};
 use crate::cache::Latency;
 
 impl Monitor {
-    /// Returns all numbers as OpenMetrics text.
+    /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may take.
     pub async fn metrics(&self) -> String {
-        let answers = &self.0.answers;
-        let answered = answers.by_class.each_ref().map(|count| count.load(Ordering::Relaxed));
-        let answering_seconds = answers.micros.load(Ordering::Relaxed) as f64 / 1e6;
-        let scrape = Scrape { report: self.report().await, answered, answering_seconds };
-        let mut registry = Registry::with_prefix("tasklist");
-        registry.register_collector(Box::new(scrape));
+        let scrape = Scrape { report: self.report().await, requests: self.0.requests.snapshot() };
+        let started = self.0.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let mut registry = Registry::default();
+        let help = "When the process was started, in seconds since 1970";
+        registry.register_with_unit("process_start_time", help, Unit::Seconds, ConstGauge::new(started));
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("tasklist_build", "What is running", build);
+        registry.sub_registry_with_prefix("tasklist").register_collector(Box::new(scrape));
         let mut text = String::new();
         text::encode(&mut text, &registry).expect("writing to a string does not fail");
         text
@@ -29,132 +35,181 @@ impl Monitor {
 #[derive(Debug)]
 struct Scrape {
     report: Report,
-    answered: [u64; 5],
-    answering_seconds: f64,
+    requests: RequestStats,
 }
 
-/// What is counted of a layer: a name, what it means, and the number.
-type Counted<T> = (&'static str, &'static str, fn(&T) -> u64);
+/// A number: its name, what it means, its unit, what it is; and how to get it of a `T`, where it is known.
+struct Number<T>(&'static str, &'static str, Option<Unit>, MetricType, fn(&T) -> Option<u64>);
 
-const LAYERS: [Counted<Layer>; 9] = [
-    ("cache_hits", "Keys asked for that had a value", |layer| layer.stats.hits),
-    ("cache_misses", "Keys asked for that had none", |layer| layer.stats.misses),
-    ("cache_unreadable", "Misses whose value was not ours, or damaged", |layer| layer.stats.unreadable),
-    ("cache_builds", "Values built on a miss", |layer| layer.stats.builds),
-    ("cache_shared", "Values had by waiting for whoever was building them", |layer| layer.stats.shared),
-    ("cache_fills", "Values stored", |layer| layer.stats.fills),
-    ("cache_deletes", "Keys removed", |layer| layer.stats.deletes),
-    ("cache_refused", "Values that the backend would not take", |layer| layer.stats.refused),
-    ("cache_errors", "Operations that failed", |layer| layer.stats.errors),
+const LAYERS: [Number<Layer>; 11] = [
+    Number("cache_hits", "Keys asked for that had a value", None, Counter, |layer| Some(layer.stats.hits)),
+    Number("cache_misses", "Keys asked for that had none", None, Counter, |layer| Some(layer.stats.misses)),
+    Number("cache_unreadable", "Misses whose value was not ours, or damaged", None, Counter, |layer| {
+        Some(layer.stats.unreadable)
+    }),
+    Number("cache_builds", "Values built on a miss", None, Counter, |layer| Some(layer.stats.builds)),
+    Number("cache_shared", "Values had by waiting for whoever was building them", None, Counter, |layer| {
+        Some(layer.stats.shared)
+    }),
+    Number("cache_fills", "Values stored", None, Counter, |layer| Some(layer.stats.fills)),
+    Number("cache_deletes", "Keys removed", None, Counter, |layer| Some(layer.stats.deletes)),
+    Number("cache_refused", "Values that the backend would not take", None, Counter, |layer| {
+        Some(layer.stats.refused)
+    }),
+    Number("cache_errors", "Operations that failed", None, Counter, |layer| Some(layer.stats.errors)),
+    Number("cache_read", "Values read", Some(Unit::Bytes), Counter, |layer| Some(layer.stats.bytes_read)),
+    Number("cache_written", "Values stored", Some(Unit::Bytes), Counter, |layer| {
+        Some(layer.stats.bytes_written)
+    }),
 ];
 
-/// As [`Counted`], for what may not be known.
-type Gauged = (&'static str, &'static str, Option<Unit>, fn(&Server) -> Option<u64>);
-
-const SERVERS: [Gauged; 5] = [
-    ("cache_server_up", "Whether the server answers", None, |server| {
-        Some(u64::from(server.failure.is_none()))
+const SERVERS: [Number<Server>; 12] = [
+    Number("cache_server_up", "Whether the server answers", None, Gauge, |server| {
+        Some(server.failure.is_none().into())
     }),
-    ("cache_server_items", "Values the server holds", None, |server| server.items),
-    ("cache_server_size", "What the server holds", Some(Unit::Bytes), |server| server.bytes),
-    ("cache_server_limit", "What the server may hold", Some(Unit::Bytes), |server| server.limit_bytes),
-    ("cache_server_evictions", "Values let go for want of room", None, |server| server.evictions),
+    Number(
+        "cache_server_left_out",
+        "Whether this process leaves it out for a while",
+        None,
+        Gauge,
+        |server| Some(server.is_left_out.into()),
+    ),
+    Number("cache_server_items", "Values it holds", None, Gauge, |server| server.items),
+    Number("cache_server_size", "What it holds", Some(Unit::Bytes), Gauge, |server| server.bytes),
+    Number("cache_server_limit", "What it may hold", Some(Unit::Bytes), Gauge, |server| server.limit_bytes),
+    Number("cache_server_uptime", "How long it has been there", Some(Unit::Seconds), Gauge, |server| {
+        server.uptime_seconds
+    }),
+    Number(
+        "cache_server_hits",
+        "Keys that anybody asked it for and that had a value",
+        None,
+        Counter,
+        |server| server.hits,
+    ),
+    Number(
+        "cache_server_misses",
+        "Keys that anybody asked it for and that had none",
+        None,
+        Counter,
+        |server| server.misses,
+    ),
+    Number("cache_server_evictions", "Values it let go for want of room", None, Counter, |server| {
+        server.evictions
+    }),
+    Number("cache_server_operations", "Operations of this process", None, Counter, |server| {
+        server.operations
+    }),
+    Number("cache_server_errors", "Operations of this process that failed", None, Counter, |server| {
+        server.errors
+    }),
+    Number("cache_server_connections", "Connections this process has made to it", None, Counter, |server| {
+        server.connections
+    }),
 ];
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.encode_answers(&mut encoder)?;
-        self.encode_layers(&mut encoder)?;
+        let Self { report, requests } = self;
+        encode_requests(requests, &mut encoder)?;
+        let layers: Vec<_> = report.layers.iter().map(|layer| (layer.stats.layer, layer)).collect();
+        encode_numbers(&LAYERS, "layer", &layers, &mut encoder)?;
+        let latencies = layers.iter().map(|(name, layer)| (*name, &layer.stats.latency));
+        encode_latencies(
+            "cache_operation_duration",
+            "How long the backend took",
+            "layer",
+            latencies,
+            &mut encoder,
+        )?;
         self.encode_gate(&mut encoder)?;
-        self.encode_servers(&mut encoder)
+        let servers: Vec<_> = report.servers.iter().map(|server| (server.server.as_str(), server)).collect();
+        encode_numbers(&SERVERS, "server", &servers, &mut encoder)?;
+        let latencies = servers.iter().filter_map(|(name, server)| Some((*name, server.latency.as_ref()?)));
+        let help = "How long its answers to this process took";
+        encode_latencies("cache_server_operation_duration", help, "server", latencies, &mut encoder)
     }
 }
 
 impl Scrape {
-    fn encode_answers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family =
-            encoder.encode_descriptor("http_responses", "Requests answered", None, MetricType::Counter)?;
-        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.answered) {
-            family.encode_family(&[("status", class)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        let help = "Time taken to answer them";
-        encoder
-            .encode_descriptor("http_responding", help, Some(&Unit::Seconds), MetricType::Counter)?
-            .encode_counter::<NoLabelSet, _, u64>(&self.answering_seconds, None)?;
-        let help = "Since the start of the process";
-        encoder
-            .encode_descriptor("uptime", help, Some(&Unit::Seconds), MetricType::Gauge)?
-            .encode_gauge(&i64::try_from(self.report.uptime_seconds).unwrap_or(i64::MAX))
-    }
-
-    fn encode_layers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (name, help, count) in LAYERS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for layer in &self.report.layers {
-                family
-                    .encode_family(&[("layer", layer.stats.layer)])?
-                    .encode_counter::<NoLabelSet, _, u64>(&count(layer), None)?;
-            }
-        }
-        let help = "How long the backend took";
-        let mut family = encoder.encode_descriptor(
-            "cache_operation",
-            help,
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        for Layer { stats, .. } in &self.report.layers {
-            encode_latency(&stats.latency, &mut family.encode_family(&[("layer", stats.layer)])?)?;
-        }
-        Ok(())
-    }
-
     fn encode_gate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some(gate) = &self.report.gate else { return Ok(()) };
         for (name, help, count) in [
-            ("version_calls", "Requests that had to know the current version", gate.calls),
-            ("version_queries", "Queries sent for them", gate.queries),
-            ("version_failures", "Queries that failed", gate.failures),
-            ("versions", "Versions met", gate.versions),
+            ("gate_calls", "Requests that had to know the current version", gate.calls),
+            ("gate_queries", "Queries sent for them", gate.queries),
+            ("gate_failures", "Queries that failed", gate.failures),
+            ("gate_versions", "Versions met", gate.versions),
         ] {
-            encoder
-                .encode_descriptor(name, help, None, MetricType::Counter)?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
-    }
-
-    fn encode_servers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (name, help, unit, value) in &SERVERS {
-            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-            for server in &self.report.servers {
-                if let Some(value) = value(server) {
-                    let value = i64::try_from(value).unwrap_or(i64::MAX);
-                    family.encode_family(&[("server", server.server.as_str())])?.encode_gauge(&value)?;
-                }
-            }
-        }
-        let help = "How long the server's answers to this process took";
-        let mut family =
-            encoder.encode_descriptor("cache_server", help, Some(&Unit::Seconds), MetricType::Histogram)?;
-        for server in &self.report.servers {
-            if let Some(latency) = &server.latency {
-                encode_latency(latency, &mut family.encode_family(&[("server", server.server.as_str())])?)?;
-            }
+            let mut family = encoder.encode_descriptor(name, help, None, Counter)?;
+            encode_number(count, Counter, &mut family)?;
         }
         Ok(())
     }
 }
 
-fn encode_latency(
-    latency: &Latency,
-    encoder: &mut prometheus_client::encoding::MetricEncoder<'_>,
-) -> fmt::Result {
-    let micros = (0_u32..).map(|bits| (1_u64 << bits) as f64);
-    let mut buckets: Vec<_> = micros.zip(latency.buckets).map(|(end, count)| (end / 1e6, count)).collect();
-    if let Some((end, _)) = buckets.last_mut() {
-        *end = f64::MAX;
+fn encode_requests(requests: &RequestStats, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let by_class = ("http_requests", "Requests answered", "status", &requests.by_class[..]);
+    let help = "Requests for cached pages, by what the cache did";
+    let by_outcome = ("page_outcomes", help, "outcome", &requests.by_outcome[..]);
+    for (name, help, label, counts) in [by_class, by_outcome] {
+        let mut family = encoder.encode_descriptor(name, help, None, Counter)?;
+        for (value, count) in counts {
+            encode_number(*count, Counter, &mut family.encode_family(&[(label, *value)])?)?;
+        }
     }
-    let sum = latency.micros as f64 / 1e6;
-    encoder.encode_histogram::<NoLabelSet>(sum, latency.count(), &buckets, None)
+    let family = encoder.encode_descriptor(
+        "http_request_duration",
+        "How long the answers took",
+        Some(&Unit::Seconds),
+        Histogram,
+    )?;
+    encode_latency(&requests.latency, family)
+}
+
+/// A family of each number, with one sample for each that has it.
+fn encode_numbers<T>(
+    numbers: &[Number<T>],
+    label: &str,
+    all: &[(&str, &T)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    for Number(name, help, unit, kind, value) in numbers {
+        let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), *kind)?;
+        for (named, thing) in all {
+            if let Some(number) = value(thing) {
+                encode_number(number, *kind, &mut family.encode_family(&[(label, *named)])?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode_number(number: u64, kind: MetricType, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&number, None),
+        _ => encoder.encode_gauge(&number),
+    }
+}
+
+fn encode_latencies<'a>(
+    name: &str,
+    help: &str,
+    label: &str,
+    latencies: impl Iterator<Item = (&'a str, &'a Latency)>,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), Histogram)?;
+    for (named, latency) in latencies {
+        encode_latency(latency, family.encode_family(&[(label, named)])?)?;
+    }
+    Ok(())
+}
+
+fn encode_latency(latency: &Latency, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    let ends = (0_u32..).map(|bits| (1_u64 << bits) as f64 / 1e6);
+    let mut buckets: Vec<_> = ends.zip(latency.buckets).collect();
+    if let Some((end, _)) = buckets.last_mut() {
+        *end = f64::INFINITY;
+    }
+    encoder.encode_histogram::<NoLabelSet>(latency.micros as f64 / 1e6, latency.count(), &buckets, None)
 }

@@ -10,7 +10,7 @@ use crate::monitor::{Monitor, Report};
 use crate::no_store::NoStore;
 use crate::templates::CacheStatsPage;
 
-/// How long `/cache` looks back, and where the servers are.
+/// All that is to be seen, for people.
 pub async fn show(_: Admin, State(monitor): State<Monitor>) -> NoStore<CacheStatsPage> {
     NoStore(CacheStatsPage { report: monitor.report().await })
 }
@@ -26,9 +26,12 @@ pub async fn metrics(_: Admin, State(monitor): State<Monitor>) -> NoStore<impl I
     NoStore(([(header::CONTENT_TYPE, content_type)], monitor.metrics().await))
 }
 
-/// Empties the cache.
-pub async fn clear(_: Admin, State(monitor): State<Monitor>) -> Redirect {
-    monitor.clear().await;
-    tracing::info!("cache cleared");
-    Redirect::to("/cache")
+/// Empties the cache, and leads back to where it is seen.
+pub async fn clear(_: Admin, State(monitor): State<Monitor>) -> NoStore<Redirect> {
+    if monitor.clear().await {
+        tracing::info!("cache cleared");
+    } else {
+        tracing::warn!("not all of the cache is cleared");
+    }
+    NoStore(Redirect::to("/cache"))
 }

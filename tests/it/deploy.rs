@@ -66,7 +66,9 @@ async fn the_procfile_migrates_and_serves() {
     assert!(release.status.success(), "{}", String::from_utf8_lossy(&release.stderr));
     assert_eq!(arguments(commands[1].1), "serve");
     let web = settings.serve();
-    assert!(web.output().contains("(production)"), "{}", web.output());
+    let lines: Vec<serde_json::Value> =
+        web.output().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.last().unwrap()["mode"], "production", "{lines:?}");
     let page =
         web.request("GET", "/").header("host", "blooming-ridge-97247.herokuapp.com").send().await.unwrap();
     assert_eq!(page.status(), 200);

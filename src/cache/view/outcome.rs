@@ -66,6 +66,9 @@ pub(super) struct Timing {
 }
 
 impl Outcome {
+    /// All that [`word`](Self::word) says.
+    pub const WORDS: [&str; 6] = ["hit", "local", "shared", "stored", "miss", "bypass"];
+
     /// Adds to the answer's `Cache-Status`, behind what caches further in have said, and to its `Server-Timing`.
     pub(super) fn say(self, timing: Timing, response: &mut Response) {
         let headers = response.headers_mut();
@@ -95,12 +98,13 @@ impl Outcome {
 
     /// Returns what was done and why, as `Cache-Status` says it, without the cache's name.
     #[must_use]
-    pub fn summary(&self) -> String {
-        let text = self.to_string();
-        text.strip_prefix("tasklist; ").map_or(text.clone(), str::to_owned)
+    pub fn summary(&self) -> impl fmt::Display {
+        Summary(self)
     }
 
-    fn word(&self) -> &'static str {
+    /// Returns what was done in one word, of [`Self::WORDS`].
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Hit(_) => "hit",
             Self::Local(_) => "local",
@@ -123,18 +127,27 @@ impl fmt::Display for Milliseconds {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tasklist; ")?;
-        match self {
-            Self::Hit(None) => f.write_str("hit"),
-            Self::Hit(Some(left)) => write!(f, "hit; ttl={}", left.as_secs()),
-            Self::Local(None) => f.write_str("hit; detail=\"local\""),
-            Self::Local(Some(left)) => write!(f, "hit; ttl={}; detail=\"local\"", left.as_secs()),
-            Self::Collapsed => f.write_str("fwd=uri-miss; collapsed"),
-            Self::Stored(Fwd::UriMiss) => f.write_str("fwd=uri-miss; stored"),
-            Self::Stored(Fwd::VaryMiss) => f.write_str("fwd=vary-miss; stored"),
-            Self::Miss(reason) => write!(f, "fwd=miss; detail=\"{reason}\""),
-            Self::Bypass(reason) => write!(f, "fwd=bypass; detail=\"{reason}\""),
-            Self::Method => f.write_str("fwd=method"),
+        write!(f, "tasklist; {}", self.summary())
+    }
+}
+
+/// An outcome without the name of the cache.
+struct Summary<'a>(&'a Outcome);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Outcome::{Bypass, Collapsed, Hit, Local, Method, Miss, Stored};
+        match self.0 {
+            Hit(None) => f.write_str("hit"),
+            Hit(Some(left)) => write!(f, "hit; ttl={}", left.as_secs()),
+            Local(None) => f.write_str("hit; detail=\"local\""),
+            Local(Some(left)) => write!(f, "hit; ttl={}; detail=\"local\"", left.as_secs()),
+            Collapsed => f.write_str("fwd=uri-miss; collapsed"),
+            Stored(Fwd::UriMiss) => f.write_str("fwd=uri-miss; stored"),
+            Stored(Fwd::VaryMiss) => f.write_str("fwd=vary-miss; stored"),
+            Miss(reason) => write!(f, "fwd=miss; detail=\"{reason}\""),
+            Bypass(reason) => write!(f, "fwd=bypass; detail=\"{reason}\""),
+            Method => f.write_str("fwd=method"),
         }
     }
 }

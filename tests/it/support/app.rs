@@ -120,17 +120,20 @@ impl Settings {
                 *sink.lock().unwrap() += &(line + "\n");
             }
         });
-        let is_complete = |text: &str| text.contains("\n  sessions");
-        wait_until("the app says what it runs on", || is_complete(&output.lock().unwrap()));
-        let url = output
-            .lock()
-            .unwrap()
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"))
-            .unwrap()
-            .into();
+        wait_until("the app says what it runs on", || url_in(&output.lock().unwrap()).is_some());
+        let url = url_in(&output.lock().unwrap()).unwrap();
         App { process, output, reader, url, http: http(), _directory: Arc::clone(&self.directory) }
     }
+}
+
+/// Where an app serves that has said all that it says at its start, in lines or in JSON.
+fn url_in(output: &str) -> Option<String> {
+    let said = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    if let Some(serving) = said.into_iter().find(|line| line["message"] == "serving") {
+        return Some(serving["url"].as_str().unwrap().to_owned());
+    }
+    let address = output.lines().find_map(|line| line.strip_prefix("  address   "))?;
+    output.contains("\n  sessions").then(|| address.to_owned())
 }
 
 impl App {
