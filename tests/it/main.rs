@@ -24,6 +24,7 @@ mod handle;
 mod memcached;
 mod messages;
 mod model;
+mod monitor;
 mod pages;
 mod safety;
 mod sessions;

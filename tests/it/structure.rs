@@ -31,6 +31,12 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("src/upstream", &["crate::cache", "axum", "askama"]),
     ("src/views", &["CACHE_CONTROL", "cache-control", "sqlx", "crate::cache::backend", ".layer("]),
     ("src/templates", &["sqlx", "crate::cache", "crate::db"]),
+    (
+        "src/monitor",
+        &["crate::tasks", "crate::templates", "crate::views", "crate::config", "crate::app", "crate::db"],
+    ),
+    ("src/monitor", &["axum", "http::", "askama", "sqlx"]),
+    ("src/admin", &["crate::cache", "crate::monitor", "crate::templates", "askama", "sqlx"]),
     ("src/router", &["ServiceBuilder", "from_fn"]),
     ("src/", &["todo!(", "unimplemented!(", "#[ignore"]),
 ];
@@ -48,6 +54,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("backend::file", &["src/app.rs", "src/cache/backend/file"]),
     ("backend::locmem", &["src/app.rs"]),
     ("backend::memcache", &["src/app.rs", "src/cache/backend/memcache"]),
+    ("prometheus_client", &["src/monitor/metrics.rs"]),
     ("reqwest", &["src/upstream.rs", "src/config/api.rs"]),
     ("anyhow", &["src/cli", "src/main.rs"]),
     (".layer(", &["src/middleware.rs", "src/router.rs"]),

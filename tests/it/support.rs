@@ -7,6 +7,7 @@ pub mod browser;
 pub mod line;
 pub mod memcached;
 pub mod mistaken;
+pub mod openmetrics;
 pub mod page;
 pub mod postgres;
 pub mod process;
