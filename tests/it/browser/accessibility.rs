@@ -33,6 +33,9 @@ async fn axe_finds_no_violation_on_any_page_in_light_and_dark() {
         browser.assert_accessible("refused").await;
         browser.screenshot(&format!("refused{suffix}.png")).await;
 
+        browser.go(&app, "/cache").await;
+        browser.assert_accessible("cache").await;
+        browser.screenshot(&format!("cache{suffix}.png")).await;
         let complaints = browser.complaints().await;
         assert!(complaints.iter().all(|text| text.contains("status of 4")), "{complaints:?}");
     }
