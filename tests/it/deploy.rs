@@ -83,6 +83,7 @@ fn the_spec_runs_commands_and_asks_paths_that_exist() {
         "kind: PRE_DEPLOY",
         "http_path: /healthz",
         "dockerfile_path: Dockerfile",
+        "- key: LOG_FORMAT\n    scope: RUN_TIME\n    value: json",
     ] {
         assert!(spec.contains(line), "{line}");
     }
