@@ -95,12 +95,16 @@ pub struct Server {
     pub latency: Option<Latency>,
 }
 
+/// From the outside in, and then what is beside them. Others come first.
+const LAYERS: [&str; 6] = ["local", "views", "fragments", "query", "sessions", "cache"];
+
 impl Monitor {
     /// Looks at everything. Asks each server for its numbers, for as long as any operation may take.
     pub async fn report(&self) -> Report {
         let shared = &self.0;
         let servers = shared.cache.raw().stats().await;
-        let layers = shared.cache.stats();
+        let mut layers = shared.cache.stats();
+        layers.sort_by_key(|stats| LAYERS.iter().position(|layer| *layer == stats.layer));
         let reads = layers.iter().find(|stats| stats.layer == "query").map_or(0, |stats| stats.builds);
         let history = lock(&shared.history);
         let layer = |stats: LayerStats| {

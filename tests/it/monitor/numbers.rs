@@ -30,7 +30,8 @@ async fn each_layer_tells_what_it_did() {
         "{gate}"
     );
     assert_eq!((&gate["versions"], &gate["builds_per_version"]), (&1.into(), &1.0.into()));
-    assert_eq!(told["layers"][0]["layer"], "views");
+    let layers: Vec<_> = told["layers"].as_array().unwrap().iter().map(|layer| &layer["layer"]).collect();
+    assert_eq!(layers, ["local", "views", "query"], "from the outside in");
 
     app.add("Milk").await;
     app.get("/").await;
