@@ -31,7 +31,7 @@ async fn each_layer_tells_what_it_did() {
     );
     assert_eq!((&gate["versions"], &gate["builds_per_version"]), (&1.into(), &1.0.into()));
     let layers: Vec<_> = told["layers"].as_array().unwrap().iter().map(|layer| &layer["layer"]).collect();
-    assert_eq!(layers, ["local", "views", "query"], "from the outside in");
+    assert_eq!(layers, ["local", "views", "fragments", "query"], "from the outside in");
 
     app.add("Milk").await;
     app.get("/").await;
