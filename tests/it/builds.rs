@@ -70,10 +70,11 @@ impl HeldBuild {
     }
 }
 
+/// How often the list was read.
 fn builds(apps: Vec<App>) -> usize {
     let outputs: Vec<_> = apps.into_iter().map(|app| app.terminate().1).collect();
-    let counts =
-        outputs.iter().flat_map(|output| output.split(", ").filter_map(|part| part.strip_suffix(" builds")));
+    let lines = outputs.iter().flat_map(|output| output.lines().filter(|line| line.contains(", query: ")));
+    let counts = lines.flat_map(|line| line.split(", ").filter_map(|part| part.strip_suffix(" builds")));
     counts.map(|count| count.parse::<usize>().unwrap()).sum()
 }
 

@@ -261,8 +261,14 @@ async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {
 #[test]
 fn the_log_can_be_json_line_by_line() {
     let settings = Settings::new().with("LOG_FORMAT", "json").with("MEMCACHIER_SERVERS", "127.0.0.1:1");
-    let output = settings.run(&["check"]);
-    let lines = text(&output.stderr);
-    let log: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!((&log["level"], &log["memcached.server"]), (&"WARN".into(), &"127.0.0.1:1".into()), "{lines}");
+    let app = settings.serve();
+    let warning = |line: &&str| line.contains("\"WARN\"");
+    wait_until("the server is left out", || app.output().lines().any(|line| warning(&line)));
+    let output = app.output();
+    for line in output.lines() {
+        let log: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(log["message"].is_string(), "{line}");
+    }
+    let log: serde_json::Value = serde_json::from_str(output.lines().find(warning).unwrap()).unwrap();
+    assert_eq!(log["memcached.server"], "127.0.0.1:1", "{output}");
 }
