@@ -122,13 +122,19 @@ impl Visitor {
         })
     }
 
-    /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none.
+    /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none. Where
+    /// it cannot be known whether they are out, they are shown: twice is better than never.
     pub async fn take(&self, messages: Messages) -> Messages {
         match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(db::Error::Timeout.into())) {
             Ok(()) => messages,
-            Err(error) => {
+            Err(error @ (session::Error::Contended | session::Error::Gone)) => {
                 self.show_none(&error);
                 Messages::default()
+            }
+            Err(error) => {
+                self.visit.give_up();
+                tracing::debug!("messages may be shown again: {error}");
+                messages
             }
         }
     }
