@@ -7,12 +7,14 @@
 
 mod checker;
 mod cluster;
+mod crowd;
 mod explanations;
 mod faults;
 mod load;
 mod mistakes;
 mod report;
 mod simulation;
+mod soak;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -44,6 +46,9 @@ const CLIENTS: u64 = 12;
 /// How long nothing goes wrong at first, at least.
 const SHORTEST_CALM: Duration = Duration::from_secs(1);
 
+/// How long a fault lasts at most, but now and then.
+const USUAL: Duration = Duration::from_millis(500);
+
 /// The strategies that the program knows.
 fn strategies() -> impl Iterator<Item = &'static str> {
     STRATEGIES.into_iter().filter(|name| *name == UNCACHED || name.parse::<Strategy>().is_ok())
@@ -73,7 +78,7 @@ impl Form {
         Self {
             strategies,
             time: Duration::from_secs(seconds.unwrap_or_default()),
-            lengths: Lengths { usual: Duration::from_millis(500), longest },
+            lengths: Lengths { pause: USUAL / 2, usual: USUAL, longest },
             side_by_side: if seconds.is_some() { 1 } else { 2 },
             seed: number("CONSISTENCY_SEED").unwrap_or_else(|| fastrand::u64(..)),
         }

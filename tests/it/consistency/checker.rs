@@ -173,6 +173,12 @@ impl Page {
         Self::new(rows, 1, total, usize::MAX)
     }
 
+    /// Leaves out the tasks that are not ours.
+    pub fn of_ours(mut self) -> Self {
+        self.rows.retain(|row| row.name.is_some());
+        self
+    }
+
     fn is_in_order(&self) -> bool {
         self.is_whole && self.rows.windows(2).all(|pair| pair[0].id < pair[1].id)
     }

@@ -30,6 +30,11 @@ pub struct Instance {
 
 impl Cluster {
     pub async fn start(strategy: &str) -> Self {
+        Self::start_with(strategy, &[]).await
+    }
+
+    /// With further variables.
+    pub async fn start_with(strategy: &str, variables: &[(&str, &str)]) -> Self {
         let database = Postgres::shared().database().await;
         let servers: Vec<_> = (0..SERVERS).map(|_| Memcached::start_with_sasl()).collect();
         let mut to_memcached = vec![];
@@ -48,6 +53,8 @@ impl Cluster {
                 .with("MEMCACHIER_USERNAME", process)
                 .with("MEMCACHIER_PASSWORD", PASSWORD)
                 .with("RUST_LOG", "warn");
+            let settings =
+                variables.iter().fold(settings, |settings, (name, value)| settings.with(name, value));
             let is_strategy = strategy != UNCACHED;
             let settings = if is_strategy { settings.with("CACHE_STRATEGY", strategy) } else { settings };
             instances.push(Instance::start(settings, to_database, to_memcached));
@@ -83,6 +90,11 @@ impl Instance {
 
     pub fn signal(&self, name: &str) {
         self.app.lock().unwrap().as_ref().unwrap().signal(name);
+    }
+
+    /// How much memory the process holds, in KiB.
+    pub fn resident(&self) -> u64 {
+        self.app.lock().unwrap().as_ref().unwrap().resident()
     }
 
     /// Kills the process, without a word to anybody, and starts it again.

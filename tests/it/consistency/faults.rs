@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -80,9 +81,19 @@ impl fmt::Display for Fault {
 /// How long faults last.
 #[derive(Clone, Copy, Debug)]
 pub struct Lengths {
+    /// Between two of them, at most.
+    pub pause: Duration,
     pub usual: Duration,
     /// Now and then, so that time limits are reached.
     pub longest: Duration,
+}
+
+/// A time in which a process cannot do what it is asked, by no fault of its own.
+#[derive(Clone, Copy)]
+pub struct Outage {
+    pub instance: usize,
+    pub begin: Instant,
+    pub end: Instant,
 }
 
 /// Makes some faults happen, each as often as the others, in an order that the seed decides.
@@ -90,13 +101,30 @@ pub struct Schedule<'a> {
     cluster: &'a Cluster,
     faults: [Fault; 7],
     lengths: Lengths,
+    /// Which processes may be killed.
+    mortals: Range<usize>,
+    /// Those so far. No fault of memcached is one.
+    pub outages: Vec<Outage>,
     rng: fastrand::Rng,
     counts: BTreeMap<Fault, usize>,
 }
 
 impl<'a> Schedule<'a> {
     pub fn new(cluster: &'a Cluster, faults: [Fault; 7], lengths: Lengths, seed: u64) -> Self {
-        Self { cluster, faults, lengths, rng: fastrand::Rng::with_seed(seed), counts: BTreeMap::new() }
+        Self {
+            cluster,
+            faults,
+            lengths,
+            mortals: 0..cluster.instances.len(),
+            outages: vec![],
+            rng: fastrand::Rng::with_seed(seed),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Kills none but these processes.
+    pub fn killing(self, mortals: Range<usize>) -> Self {
+        Self { mortals, ..self }
     }
 
     /// Goes on until the instant, and until every fault has happened. None outlasts this.
@@ -108,7 +136,7 @@ impl<'a> Schedule<'a> {
                 if Instant::now() >= until && self.counts.len() == self.faults.len() {
                     return;
                 }
-                sleep(self.lengths.usual.mul_f64(self.rng.f64() / 2.));
+                sleep(self.lengths.pause.mul_f64(self.rng.f64()));
                 self.happen(fault);
                 *self.counts.entry(fault).or_default() += 1;
             }
@@ -121,8 +149,26 @@ impl<'a> Schedule<'a> {
     }
 
     fn happen(&mut self, fault: Fault) {
-        let instance = &self.cluster.instances[self.rng.usize(..self.cluster.instances.len())];
         let length = self.length();
+        let instances = match fault {
+            Fault::DatabaseLineHolds
+            | Fault::DatabaseLineDrops
+            | Fault::DatabaseLineDelays
+            | Fault::DatabaseLineCut => self.one_or_all(),
+            Fault::ProcessStops => vec![self.rng.usize(..self.cluster.instances.len())],
+            Fault::ProcessKilled | Fault::ProcessKilledAtCommit => vec![self.rng.usize(self.mortals.clone())],
+            _ => vec![],
+        };
+        let begin = Instant::now();
+        self.befall(fault, length, &instances);
+        let end = Instant::now();
+        self.outages.extend(instances.into_iter().map(|instance| Outage { instance, begin, end }));
+    }
+
+    fn befall(&mut self, fault: Fault, length: Duration, instances: &[usize]) {
+        let instances: Vec<_> = instances.iter().map(|index| &self.cluster.instances[*index]).collect();
+        let database_lines =
+            || instances.iter().map(|instance| instance.to_database.clone()).collect::<Vec<_>>();
         match fault {
             Fault::CacheLineHolds => change(&self.cache_lines(), Weather::Hold, length),
             Fault::CacheLineDrops => change(&self.cache_lines(), Weather::Drop, length),
@@ -131,19 +177,17 @@ impl<'a> Schedule<'a> {
             Fault::CacheServerStops | Fault::CacheServerRestarts | Fault::CacheServerFlushed => {
                 self.befall_server(fault, length);
             }
-            Fault::DatabaseLineHolds => change(&self.database_lines(), Weather::Hold, length),
-            Fault::DatabaseLineDrops => change(&self.database_lines(), Weather::Drop, length),
-            Fault::DatabaseLineDelays => {
-                change(&self.database_lines(), Weather::Delay(LONGEST_DELAY), length);
-            }
-            Fault::DatabaseLineCut => change(&self.database_lines(), Weather::Cut, length),
+            Fault::DatabaseLineHolds => change(&database_lines(), Weather::Hold, length),
+            Fault::DatabaseLineDrops => change(&database_lines(), Weather::Drop, length),
+            Fault::DatabaseLineDelays => change(&database_lines(), Weather::Delay(LONGEST_DELAY), length),
+            Fault::DatabaseLineCut => change(&database_lines(), Weather::Cut, length),
             Fault::ProcessStops => {
-                instance.signal("STOP");
+                instances.iter().for_each(|instance| instance.signal("STOP"));
                 sleep(length);
-                instance.signal("CONT");
+                instances.iter().for_each(|instance| instance.signal("CONT"));
             }
-            Fault::ProcessKilled => instance.restart(),
-            Fault::ProcessKilledAtCommit => kill_at_commit(instance),
+            Fault::ProcessKilled => instances.into_iter().for_each(Instance::restart),
+            Fault::ProcessKilledAtCommit => instances.into_iter().for_each(kill_at_commit),
         }
     }
 
@@ -181,11 +225,10 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// One process's, or all.
-    fn database_lines(&mut self) -> Vec<Line> {
-        let lines: Vec<_> =
-            self.cluster.instances.iter().map(|instance| instance.to_database.clone()).collect();
-        if self.rng.u8(..3) == 0 { lines } else { vec![lines[self.rng.usize(..lines.len())].clone()] }
+    /// One process, or all.
+    fn one_or_all(&mut self) -> Vec<usize> {
+        let all = 0..self.cluster.instances.len();
+        if self.rng.u8(..3) == 0 { all.collect() } else { vec![self.rng.usize(all)] }
     }
 }
 

@@ -11,7 +11,7 @@ use super::cluster::Cluster;
 use crate::support::http;
 
 /// How long a client waits for an answer: longer than the program takes for one, whatever happens.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Longest pause between two requests, so that the machine is left something.
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
@@ -32,14 +32,24 @@ pub struct Load<'a> {
     http: reqwest::Client,
     names: AtomicU32,
     reads_database: bool,
+    has_guests: bool,
 }
 
 /// What clients saw.
 #[derive(Default)]
 pub struct Log {
     pub history: History,
-    /// Reads that got no page.
-    pub failed_reads: Vec<Span>,
+    pub failures: Vec<Failure>,
+}
+
+/// A request that was not answered as it should have been.
+pub struct Failure {
+    /// Of which process.
+    pub instance: usize,
+    pub span: Span,
+    pub request: &'static str,
+    /// A status, or why there is none.
+    pub answer: String,
 }
 
 struct Client<'a> {
@@ -52,11 +62,27 @@ struct Client<'a> {
 impl<'a> Load<'a> {
     /// Clients read pages, or instead of them the database itself.
     pub fn new(cluster: &'a Cluster, reads_database: bool) -> Self {
-        Self { cluster, clock: Instant::now(), http: http(), names: AtomicU32::new(0), reads_database }
+        Self {
+            cluster,
+            clock: Instant::now(),
+            http: http(),
+            names: AtomicU32::new(0),
+            reads_database,
+            has_guests: false,
+        }
+    }
+
+    /// Others add and remove tasks as well, of which nothing is asserted here.
+    pub fn with_guests(self) -> Self {
+        Self { has_guests: true, ..self }
     }
 
     pub fn now(&self) -> Moment {
-        u64::try_from(self.clock.elapsed().as_nanos()).unwrap()
+        self.moment(Instant::now())
+    }
+
+    pub fn moment(&self, instant: Instant) -> Moment {
+        u64::try_from((instant - self.clock).as_nanos()).unwrap()
     }
 
     /// Runs a client until it is over.
@@ -77,7 +103,7 @@ impl<'a> Load<'a> {
         for instance in 0..self.cluster.instances.len() {
             for path in PATHS {
                 while !client.read(instance, path).await {
-                    assert!(client.log.failed_reads.len() < 100, "{path:?} of {instance} stays lost");
+                    assert!(client.log.failures.len() < 100, "{path:?} of {instance} stays lost");
                     sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -99,7 +125,12 @@ impl Log {
         self.history.adds.extend(other.history.adds);
         self.history.removes.extend(other.history.removes);
         self.history.reads.extend(other.history.reads);
-        self.failed_reads.extend(other.failed_reads);
+        self.failures.extend(other.failures);
+    }
+
+    /// How many reads got no page.
+    pub fn failed_reads(&self) -> usize {
+        self.failures.iter().filter(|failure| failure.request.starts_with("GET")).count()
     }
 }
 
@@ -134,15 +165,19 @@ impl Client<'_> {
         match answer {
             Ok((status, body)) if status == 200 => {
                 let page = parse(&body, number).unwrap_or_else(|| panic!("no list page: {body}"));
-                self.seen = Arc::new(page);
+                self.seen = Arc::new(if self.load.has_guests { page.of_ours() } else { page });
                 self.log.history.reads.push(Read { span, page: self.seen.clone() });
                 true
             }
-            _ => {
-                self.log.failed_reads.push(span);
-                false
-            }
+            Ok((status, _)) => self.fail(instance, span, "GET /", status.to_string()),
+            Err(error) => self.fail(instance, span, "GET /", format!("{error:?}")),
         }
+    }
+
+    /// Returns whether it was answered well.
+    fn fail(&mut self, instance: usize, span: Span, request: &'static str, answer: String) -> bool {
+        self.log.failures.push(Failure { instance, span, request, answer });
+        false
     }
 
     /// Keeps the list at about its length.
@@ -159,26 +194,34 @@ impl Client<'_> {
 
     async fn add(&mut self, instance: usize) {
         let name = self.load.names.fetch_add(1, Ordering::Relaxed);
-        let (span, outcome) = self.post(instance, "add", ("name", format!("Task {name}"))).await;
+        let (span, outcome) = self.post(instance, "POST /add", ("name", format!("Task {name}"))).await;
         self.log.history.adds.push(Add { name, span, outcome });
     }
 
     async fn remove(&mut self, instance: usize, id: Id) {
-        let (span, outcome) = self.post(instance, "remove", ("id", id.to_string())).await;
+        let (span, outcome) = self.post(instance, "POST /remove", ("id", id.to_string())).await;
         self.log.history.removes.push(Remove { id, span, outcome });
     }
 
-    async fn post(&self, instance: usize, path: &str, field: (&str, String)) -> (Span, Outcome) {
+    async fn post(
+        &mut self,
+        instance: usize,
+        request: &'static str,
+        field: (&str, String),
+    ) -> (Span, Outcome) {
         let begin = self.load.now();
-        let url = format!("{}{path}", self.load.cluster.instances[instance].url);
+        let url = format!("{}{}", self.load.cluster.instances[instance].url, &request["POST /".len()..]);
         let answer = self.load.http.post(url).form(&[field]).timeout(PATIENCE).send().await;
         let span = Span { begin, end: self.load.now() };
-        let outcome = match answer {
-            Ok(response) if response.status() == 303 => Outcome::Acknowledged,
+        let outcome = match &answer {
+            Ok(response) if response.status() == 303 => return (span, Outcome::Acknowledged),
             Ok(response) if response.status().is_client_error() => Outcome::Failed,
             Err(error) if error.is_connect() => Outcome::Failed,
             _ => Outcome::Unknown,
         };
+        let answer =
+            answer.map_or_else(|error| format!("{error:?}"), |response| response.status().to_string());
+        self.fail(instance, span, request, answer);
         (span, outcome)
     }
 }

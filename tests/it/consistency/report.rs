@@ -65,7 +65,7 @@ impl Report {
             reads: history.reads.len(),
             stale: findings.iter().map(|finding| finding.read).collect::<BTreeSet<_>>().len(),
             wrong: kinds.into_iter().map(|fault| (fault, reads_with(fault))).collect(),
-            failed_reads: log.failed_reads.len(),
+            failed_reads: log.failed_reads(),
             adds: adds.clone().filter(is_done).count(),
             removes: removes.clone().filter(is_done).count(),
             failed_writes: failed().count(),

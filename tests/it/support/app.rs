@@ -198,4 +198,9 @@ impl App {
     pub fn signal(&self, name: &str) {
         self.process.signal(name);
     }
+
+    /// How much memory it holds, in KiB.
+    pub fn resident(&self) -> u64 {
+        self.process.resident()
+    }
 }

@@ -46,6 +46,13 @@ impl Process {
         states.all(|state| state.is_ok_and(|state| state.contains(") T ")))
     }
 
+    /// How much memory it holds, in KiB.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("the child can be waited for")
     }
