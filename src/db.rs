@@ -4,6 +4,7 @@ mod ahead;
 mod lease;
 mod migrations;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
@@ -11,6 +12,7 @@ use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOp
 use sqlx::{
     Connection, Encode, Executor, FromRow, IntoArguments, PgConnection, Pool, SqliteConnection, Type,
 };
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use self::ahead::Ahead;
@@ -38,6 +40,7 @@ const CONNECTIONS: u32 = 8;
 pub struct Database {
     pool: AnyPool,
     ahead: Ahead,
+    versions: Arc<Mutex<()>>,
     slow_query: Duration,
 }
 
@@ -109,7 +112,7 @@ impl Database {
                 (AnyPool::Postgres(pool.connect_lazy_with(options.clone())), Ahead::postgres(options))
             }
         };
-        Self { pool, ahead, slow_query: config.slow_query }
+        Self { pool, ahead, versions: Arc::default(), slow_query: config.slow_query }
     }
 
     /// Returns how slow the list query pretends to be.
@@ -151,7 +154,9 @@ impl Database {
         timeout(TIMEOUT, connect).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
     }
 
-    /// Returns what the database calls itself, and so whether it can be reached.
+    /// Returns what the database calls itself, and so whether it can be reached: also while all connections of the pool
+    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none. One is asked for at a time, so that others who
+    /// go ahead wait for one at most.
     ///
     /// # Errors
     ///
@@ -161,7 +166,11 @@ impl Database {
             "select 'SQLite ' || sqlite_version()",
             "select 'Postgres ' || current_setting('server_version')",
         );
-        self.fetch_one(sql, &[]).await.map(|(version,): (String,)| version)
+        let version = async {
+            let _turn = self.versions.lock().await;
+            self.fetch_ahead(sql).await.map(|(version,): (String,)| version)
+        };
+        timeout(TIMEOUT, version).await.map_err(|_| Error::Timeout)?
     }
 
     /// Returns the one of two that is meant for this database, such as a statement that only one of them knows.

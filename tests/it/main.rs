@@ -25,6 +25,7 @@ mod memcached;
 mod messages;
 mod model;
 mod monitor;
+mod outages;
 mod pages;
 mod safety;
 mod sessions;

@@ -19,6 +19,7 @@ pub struct Postgres {
     _directory: TempDir,
     data: PathBuf,
     port: u16,
+    arguments: Vec<String>,
 }
 
 /// A database that is one test's own.
@@ -35,6 +36,12 @@ impl Postgres {
     }
 
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().copied().map(String::from).collect();
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let data = directory.path().join("data");
@@ -42,8 +49,8 @@ impl Postgres {
         initdb.arg("-D").arg(&data).args(["-U", "tasks", "--auth=trust", "--no-sync", "-E", "UTF8"]);
         assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = run(&data, port, directory.path());
-        Self { process, _directory: directory, data, port }
+        let process = run(&data, port, directory.path(), &arguments);
+        Self { process, _directory: directory, data, port, arguments }
     }
 
     /// Makes an empty database.
@@ -83,10 +90,16 @@ impl Postgres {
         self.process.wait();
     }
 
+    /// Stops it as an upgrade does: what runs is ended, and told so.
+    pub fn shut_down(&mut self) {
+        self.process.signal("INT");
+        self.process.wait();
+    }
+
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.data.join("postmaster.pid"));
         let directory = self.data.parent().unwrap().to_owned();
-        self.process = run(&self.data, self.port, &directory);
+        self.process = run(&self.data, self.port, &directory, &self.arguments);
     }
 }
 
@@ -123,6 +136,22 @@ impl TestDatabase {
         connection
     }
 
+    /// Counts the connections of apps.
+    pub async fn connections(&self) -> usize {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        let sql = "select count(*) from pg_stat_activity \
+                   where datname = current_database() and application_name = 'tasklist'";
+        let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+        count.try_into().unwrap()
+    }
+
+    /// Ends all connections but its own, and waits until they are gone.
+    pub async fn end_connections(&self) {
+        let sql = "select pg_terminate_backend(pid, 5000) from pg_stat_activity \
+                   where datname = current_database() and pid <> pg_backend_pid()";
+        self.execute(sql).await;
+    }
+
     /// Reads the tasks, ordered by id.
     pub async fn tasks(&self) -> Vec<(i64, String)> {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
@@ -155,7 +184,7 @@ impl TestDatabase {
     }
 }
 
-fn run(data: &Path, port: u16, directory: &Path) -> Process {
+fn run(data: &Path, port: u16, directory: &Path, arguments: &[String]) -> Process {
     let mut command = unprivileged("postgres");
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
     let settings = [
@@ -165,7 +194,7 @@ fn run(data: &Path, port: u16, directory: &Path) -> Process {
         "max_connections=300",
         "shared_buffers=32MB",
     ];
-    command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+    command.args(settings.iter().flat_map(|setting| ["-c", setting])).args(arguments);
     let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory);
     let isready = find("pg_isready", &[], "postgresql");
     wait_until("Postgres listens", || {

@@ -1,0 +1,49 @@
+//! A bad night: what the program depends on fails, all of it for a while, and the program goes on by itself.
+
+mod pool;
+mod postgres;
+
+use crate::support::app::App;
+use crate::support::page::Page;
+
+/// What no visitor is told where `DEBUG` is off.
+const SECRETS: [&str; 6] = ["sqlx", "select ", "insert into", "list_state", "code:", "os error"];
+
+/// Asserts a page that tells nothing of what is inside, and when to try again.
+#[track_caller]
+fn assert_unavailable(page: &Page) {
+    page.assert_error(503, "Back in a moment");
+    assert_eq!(page.header("retry-after"), Some("5"));
+    assert_discreet(page);
+}
+
+#[track_caller]
+fn assert_discreet(page: &Page) {
+    let body = page.body.to_lowercase();
+    assert!(!SECRETS.iter().any(|secret| body.contains(secret)), "{}", page.body);
+}
+
+/// Asserts that each of so many failures has a line of its own in the log, and nothing has panicked.
+#[track_caller]
+fn assert_logged(app: &App, failures: usize) {
+    let output = app.output();
+    let lines = output.lines().filter(|line| line.contains("ERROR"));
+    assert_eq!(lines.count(), failures, "{output}");
+    assert!(!output.contains("panicked"), "{output}");
+}
+
+/// Adds tasks at the same time and returns the answers' statuses.
+async fn add_at_once(app: &App, names: impl Iterator<Item = String>) -> Vec<u16> {
+    let add = |name: String| tokio::spawn(app.request("POST", "/add").form(&[("name", name)]).send());
+    let adds: Vec<_> = names.map(add).collect();
+    let mut statuses = vec![];
+    for added in adds {
+        statuses.push(added.await.unwrap().unwrap().status().as_u16());
+    }
+    statuses
+}
+
+fn names(word: &str, count: usize) -> impl Iterator<Item = String> + use<> {
+    let word = word.to_owned();
+    (0..count).map(move |number| format!("{word} {number}"))
+}

@@ -1,0 +1,75 @@
+//! No connection is to be had: all wait for a lock, or the server has none left.
+
+use sqlx::{Connection, PgConnection};
+
+use super::{add_at_once, assert_unavailable, names};
+use crate::support::app::{App, Settings};
+use crate::support::postgres::{Postgres, TestDatabase};
+
+const CONNECTIONS: usize = 8;
+
+fn serve(database: &TestDatabase) -> App {
+    Settings::new().with("DATABASE_URL", &database.url).with("DEBUG", "False").serve()
+}
+
+/// Takes all connections that the server has left.
+async fn take_all(database: &TestDatabase) -> Vec<PgConnection> {
+    let mut others = vec![];
+    while let Ok(connection) = PgConnection::connect(&database.url).await {
+        others.push(connection);
+    }
+    others
+}
+
+async fn leave(others: Vec<PgConnection>) {
+    for other in others {
+        other.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_all_connections_wait_cached_pages_and_probes_are_answered() {
+    let database = Postgres::shared().database().await;
+    let app = serve(&database);
+    app.add("Cached").await.assert_lists(["Cached"]);
+    let lock = database.lock_tasks().await;
+    // Twice as many as there are connections.
+    let adds = add_at_once(&app, names("waits", 2 * CONNECTIONS));
+    let meanwhile = async {
+        database.wait_for_waiting(CONNECTIONS as i64).await;
+        for _ in 0..10 {
+            app.get("/").await.assert_lists(["Cached"]);
+        }
+        assert_eq!(app.get("/healthz").await.status, 200);
+        assert_eq!(app.get("/readyz").await.status, 200);
+        database.wait_for_waiting(CONNECTIONS as i64).await;
+    };
+    let (statuses, ()) = tokio::join!(adds, meanwhile);
+    assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
+    drop(lock);
+    app.add("After").await.assert_lists(["Cached", "After"]);
+    assert_eq!(add_at_once(&app, names("more", 2 * CONNECTIONS)).await, [303; 2 * CONNECTIONS]);
+    assert_eq!(app.get("/").await.tasks().len(), 2 + 2 * CONNECTIONS);
+}
+
+#[tokio::test]
+async fn a_server_whose_connections_others_have_taken_is_a_503_until_they_leave() {
+    let postgres = Postgres::start_with(&["-c", "max_connections=14"]);
+    let database = postgres.database().await;
+    let app = serve(&database);
+    app.add("Safe").await.assert_lists(["Safe"]);
+    let others = take_all(&database).await;
+    for _ in 0..3 {
+        app.get("/").await.assert_lists(["Safe"]);
+    }
+    leave(others).await;
+
+    database.end_connections().await;
+    let others = take_all(&database).await;
+    assert_unavailable(&app.get("/").await);
+    assert_unavailable(&app.post("/add", &[("name", "refused")]).await);
+    assert_eq!(app.get("/healthz").await.status, 200);
+    leave(others).await;
+    app.add("After").await.assert_lists(["Safe", "After"]);
+    assert_eq!(add_at_once(&app, names("more", CONNECTIONS)).await, [303; CONNECTIONS]);
+}
