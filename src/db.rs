@@ -3,6 +3,7 @@
 mod ahead;
 mod lease;
 mod migrations;
+mod place;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use self::ahead::Ahead;
 use self::lease::Lease;
+use self::place::Place;
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
 
 /// How long an operation may take, waiting for a connection included: with the cache's timeout before it, a lost
@@ -40,6 +42,7 @@ const CONNECTIONS: u32 = 8;
 pub struct Database {
     pool: AnyPool,
     ahead: Ahead,
+    place: Place,
     versions: Arc<Mutex<()>>,
     slow_query: Duration,
 }
@@ -62,6 +65,18 @@ pub enum Error {
     /// It answered with an error.
     #[error("database refused")]
     Refused(#[source] sqlx::Error),
+    /// Its disk is full. It can be read, and a write has not happened.
+    #[error("database has no room left on its disk")]
+    NoRoom(#[source] sqlx::Error),
+    /// Its file may only be read, and a write has not happened.
+    #[error("database can only be read; may this user write to its file and directory?")]
+    ReadOnly(#[source] sqlx::Error),
+    /// Its file is not the one that was opened. Nothing was asked of either.
+    #[error(
+        "database file {0} was removed or replaced while it was in use; put it back as it was, \
+         or stop, put the right file there without -wal and -shm of another, and start again"
+    )]
+    Moved(String),
     /// A migration cannot be applied.
     #[error("migrations cannot be applied")]
     Migrate(#[source] sqlx::migrate::MigrateError),
@@ -96,12 +111,13 @@ impl Database {
     /// Prepares a pool; connects when it is first used.
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
-        let (pool, ahead) = match &config.url {
+        let (pool, ahead, place) = match &config.url {
             DatabaseUrl::Sqlite(options) => {
+                let place = Place::of_file(options.get_filename());
                 let options = sqlite_options(options);
                 let pool =
                     SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
-                (AnyPool::Sqlite(pool.connect_lazy_with(options.clone())), Ahead::sqlite(options))
+                (AnyPool::Sqlite(pool.connect_lazy_with(options.clone())), Ahead::sqlite(options), place)
             }
             DatabaseUrl::Postgres(options) => {
                 let options = options.clone().application_name("tasklist");
@@ -109,10 +125,11 @@ impl Database {
                 let pool = pool.after_connect(|connection, _| {
                     Box::pin(async { connection.execute(STATEMENT_TIMEOUT).await.map(drop) })
                 });
-                (AnyPool::Postgres(pool.connect_lazy_with(options.clone())), Ahead::postgres(options))
+                let pool = AnyPool::Postgres(pool.connect_lazy_with(options.clone()));
+                (pool, Ahead::postgres(options), Place::elsewhere())
             }
         };
-        Self { pool, ahead, versions: Arc::default(), slow_query: config.slow_query }
+        Self { pool, ahead, place, versions: Arc::default(), slow_query: config.slow_query }
     }
 
     /// Returns how slow the list query pretends to be.
@@ -186,19 +203,22 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] and [`Error::Timeout`] pass with time; [`Error::Refused`] does not.
+    /// [`Error::Unavailable`] and [`Error::Timeout`] pass with time; the others do not.
     ///
     /// # Cancel safety
     ///
     /// A statement that is dropped before its end costs its connection; whether a write happened is open.
     pub async fn fetch_all<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Error> {
+        self.place.check()?;
         let rows = async {
             match &self.pool {
                 AnyPool::Sqlite(pool) => fetch_all(pool, sql, args).await,
                 AnyPool::Postgres(pool) => fetch_all(pool, sql, args).await,
             }
         };
-        timeout(TIMEOUT, rows).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
+        let rows = timeout(TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
+        self.place.note();
+        Ok(rows)
     }
 
     /// As [`fetch_all`](Self::fetch_all), for a statement with one row.
@@ -235,6 +255,7 @@ impl Database {
     ///
     /// As [`fetch_all`](Self::fetch_all).
     pub async fn fetch_ahead<T: Row>(&self, sql: &'static str) -> Result<T, Error> {
+        self.place.check()?;
         let rows = async {
             match &self.ahead {
                 Ahead::Sqlite(kept) => kept.fetch(sql).await,
@@ -242,6 +263,7 @@ impl Database {
             }
         };
         let rows: Vec<T> = timeout(ahead::TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
+        self.place.note();
         rows.into_iter().next().ok_or(Error::Refused(sqlx::Error::RowNotFound))
     }
 }
@@ -278,25 +300,71 @@ where
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+        let code = match &error {
+            sqlx::Error::Database(error) => error.code().unwrap_or_default(),
+            _ => "".into(),
+        };
+        match kind_of(&code) {
+            _ if is_transport(&error) => Self::Unavailable(error),
+            Kind::Passing => Self::Unavailable(error),
+            Kind::NoRoom => Self::NoRoom(error),
+            Kind::ReadOnly => Self::ReadOnly(error),
+            Kind::Other => Self::Refused(error),
+        }
     }
 }
 
-/// Returns whether the same statement can be expected to work later: no connection, or a server or a file that says
-/// that it is busy, starting or stopping (PostgreSQL, "Error Codes"; SQLite, "Result Codes").
-fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-            true
-        }
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention,
-            // 57014 statement timeout, 25006 read-only (a standby after failover).
-            let postgres = ["08", "53", "57P0", "57014", "25006"].iter().any(|class| code.starts_with(class));
-            // BUSY, LOCKED, FULL; the higher bits only say more about it.
-            let sqlite = code.parse().is_ok_and(|code: u16| matches!(code & 0xff, 5 | 6 | 13));
-            if code.len() == 5 { postgres } else { sqlite }
-        }),
-        _ => false,
+/// Returns whether there is no connection, or none any more.
+fn is_transport(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
+    )
+}
+
+/// What a database's own code says of an error.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// It is busy, starting or stopping: the same statement can be expected to work later.
+    Passing,
+    NoRoom,
+    ReadOnly,
+    Other,
+}
+
+/// Tells codes of Postgres (PostgreSQL, "Error Codes"), which have five letters and digits, and those of SQLite ("Result
+/// and Error Codes").
+fn kind_of(code: &str) -> Kind {
+    // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention, 57014 statement timeout,
+    // 25006 read-only (a standby after failover).
+    let passing = ["08", "53", "57P0", "57014", "25006"];
+    match (code.len(), code.parse::<u16>()) {
+        (5, _) if code == "53100" => Kind::NoRoom,
+        (5, _) if passing.iter().any(|class| code.starts_with(class)) => Kind::Passing,
+        (5, _) | (_, Err(_)) => Kind::Other,
+        // IOERR_SHMSIZE: a full disk has no room for what a new connection needs.
+        (_, Ok(4874)) => Kind::Passing,
+        // The higher bits only say more: BUSY, LOCKED; READONLY; FULL.
+        (_, Ok(code)) => match code & 0xff {
+            5 | 6 => Kind::Passing,
+            8 => Kind::ReadOnly,
+            13 => Kind::NoRoom,
+            _ => Kind::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_with_time_is_told_from_what_somebody_must_mend() {
+        let passing = ["08006", "53300", "57P01", "57P03", "57014", "25006", "5", "261", "517", "6", "4874"];
+        assert_eq!(passing.map(kind_of), [const { Kind::Passing }; 11]);
+        assert_eq!(["53100", "13"].map(kind_of), [Kind::NoRoom, Kind::NoRoom]);
+        assert_eq!(["8", "264", "776", "1544"].map(kind_of), [const { Kind::ReadOnly }; 4]);
+        // A code of Postgres is no number, though 22021 would be a BUSY.
+        assert_eq!(["22021", "23505", "42P01", "1", "10", "14", ""].map(kind_of), [const { Kind::Other }; 7]);
     }
 }

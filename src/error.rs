@@ -38,10 +38,22 @@ impl Error {
     /// Returns what a visitor is told, and what to do, where that is more than the status says.
     #[must_use]
     pub fn words(&self) -> Option<(&'static str, &'static str)> {
-        match self.cause.downcast_ref()? {
-            session::Error::Gone => Some((
+        if let Some(session::Error::Gone) = self.cause.downcast_ref() {
+            return Some((
                 "Your session has ended",
                 "It ended while this was being done. The change itself is made: look at the list.",
+            ));
+        }
+        match self.cause.downcast_ref()? {
+            db::Error::NoRoom(_) => Some((
+                "No room left",
+                "Your change was not made, since the disk is full. The list can still be read. Please try again later, \
+                 or tell those who run this site.",
+            )),
+            db::Error::ReadOnly(_) => Some((
+                "Nothing can be changed",
+                "Your change was not made, since the list can only be read now. Please try again later, or tell those \
+                 who run this site.",
             )),
             _ => None,
         }
@@ -66,9 +78,13 @@ impl IntoResponse for Error {
 
 impl From<db::Error> for Error {
     fn from(error: db::Error) -> Self {
-        let transient = error.is_transient();
-        let status =
-            if transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        let status = match error {
+            db::Error::Unavailable(_) | db::Error::Timeout | db::Error::Moved(_) | db::Error::ReadOnly(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            db::Error::NoRoom(_) => StatusCode::INSUFFICIENT_STORAGE,
+            db::Error::Refused(_) | db::Error::Migrate(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
         Self::new(status, error)
     }
 }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::config::cache::BackendConfig;
 use crate::config::database::DatabaseUrl;
 use crate::db::{self, Database};
+use crate::session::{self, DatabaseStore};
 
 /// What was tried, and how it went.
 #[derive(Clone)]
@@ -136,7 +137,10 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
     let version = db.version().await.map_err(unreadable)?;
     let pending = db.pending_migrations().await.map_err(unreadable)?;
     match (pending.is_empty(), development) {
-        (true, _) => Ok(format!("{version}, migrated")),
+        (true, _) => match DatabaseStore::new(db).try_writing().await {
+            Ok(()) => Ok(format!("{version}, migrated, can be written to")),
+            Err(error) => Err(unwritable(error)),
+        },
         (false, true) => Ok(format!("{version}, not migrated yet; `serve` does it")),
         (false, false) => Err(Problem {
             cause: format!("not migrated, {} missing", pending.join(", ")),
@@ -145,6 +149,18 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
     }
 }
 
-fn chain(error: db::Error) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+fn unwritable(error: session::Error) -> Problem {
+    let remedy = match error {
+        session::Error::Database(db::Error::NoRoom(_)) => {
+            "make room on the disk of the database; nothing else is to be done"
+        }
+        _ => {
+            "may the user of DATABASE_URL write to its tables, and with SQLite to the file and its directory?"
+        }
+    };
+    Problem { cause: chain(error), remedy }
+}
+
+fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
 }

@@ -1,6 +1,7 @@
 //! Sessions in a table of the app's database.
 
 use async_trait::async_trait;
+use tower_sessions::session::Id;
 
 use super::Error;
 use super::store::{Acceptable, Name, Replaced, Store, Stored, now};
@@ -17,6 +18,17 @@ impl DatabaseStore {
     #[must_use]
     pub fn new(db: &Database) -> Self {
         Self { db: db.clone() }
+    }
+
+    /// Stores a session of a hundred kilobytes that expired long ago, and removes it: whether anything can be written.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn try_writing(&self) -> Result<(), Error> {
+        let name = Name::of(&Id(i128::from(fastrand::i64(..))));
+        self.add(&Stored { name: name.clone(), data: " ".repeat(100_000), expires_at: 0 }).await?;
+        self.delete(&name).await
     }
 
     /// Returns the session that is there.

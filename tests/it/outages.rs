@@ -1,7 +1,9 @@
 //! A bad night: what the program depends on fails, all of it for a while, and the program goes on by itself.
 
+mod disk;
 mod pool;
 mod postgres;
+mod sqlite;
 
 use crate::support::app::App;
 use crate::support::page::Page;

@@ -32,6 +32,8 @@ pub struct App {
 #[derive(Clone)]
 pub struct Settings {
     program: &'static Path,
+    /// A command that runs the program which follows it, if there is one.
+    by: Vec<String>,
     variables: Vec<(String, String)>,
     directory: Arc<TempDir>,
 }
@@ -40,6 +42,7 @@ impl Settings {
     pub fn new() -> Self {
         Self {
             program: Path::new(BINARY),
+            by: vec![],
             variables: vec![("PORT".into(), "0".into())],
             directory: Arc::new(tempfile::tempdir().unwrap()),
         }
@@ -64,13 +67,20 @@ impl Settings {
         Self { program: mistaken::program(), ..self }.with("TASKLIST_MISTAKE", mistake)
     }
 
+    /// Has the program run by another command, such as `nsenter`.
+    pub fn run_by(self, command: &[&str]) -> Self {
+        Self { by: command.iter().copied().map(String::from).collect(), ..self }
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.program);
-        command.args(arguments).current_dir(self.directory()).env_clear();
+        let program = self.program.to_str().unwrap();
+        let mut words = self.by.iter().map(String::as_str).chain([program]).chain(arguments.iter().copied());
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).current_dir(self.directory()).env_clear();
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -202,5 +212,10 @@ impl App {
     /// How much memory it holds, in KiB.
     pub fn resident(&self) -> u64 {
         self.process.resident()
+    }
+
+    /// Ends it in the middle of what it does.
+    pub fn kill(mut self) {
+        self.process.kill();
     }
 }

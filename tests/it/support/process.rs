@@ -29,6 +29,10 @@ impl Process {
         Self { child, watchdog }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }

@@ -177,9 +177,11 @@ pub(super) fn error(kind: ErrorKind) -> Error {
 fn to_kind(cause: db::Error) -> ErrorKind {
     match cause {
         db::Error::Timeout => ErrorKind::Timeout(OPERATION_TIMEOUT),
-        db::Error::Unavailable(source) | db::Error::Refused(source) => {
-            ErrorKind::Unreachable(source.to_string())
-        }
+        db::Error::Unavailable(source)
+        | db::Error::Refused(source)
+        | db::Error::NoRoom(source)
+        | db::Error::ReadOnly(source) => ErrorKind::Unreachable(source.to_string()),
         db::Error::Migrate(source) => ErrorKind::Unreachable(source.to_string()),
+        cause @ db::Error::Moved(_) => ErrorKind::Unreachable(cause.to_string()),
     }
 }
