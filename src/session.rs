@@ -42,7 +42,8 @@
 //!
 //! # Limits
 //!
-//! A session lives for two weeks after it was last changed, or read a day later. In [`WriteThrough`], a session that was
+//! A session lives for two weeks after it was last changed, or read a day later, by the clock of this machine: one that
+//! jumps ends it so much earlier or later, and when it is next read it gets its two weeks again. In [`WriteThrough`], a session that was
 //! deleted while the cache could not be told may still be read, by safe requests with its old cookie, where the cache has
 //! not been told since; so it is where somebody deletes the row by hand, or a cache goes back to what it had. Who cannot
 //! have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when the cache loses it, and what the cache could

@@ -16,7 +16,8 @@ use crate::cache::view::headers::patch_vary;
 use crate::cache::view::make_personal;
 use crate::{db, error};
 
-/// A session that is only read is saved when this much of its life is over.
+/// A session that is only read is saved when this much of its life is over; or when it would live longer than one does
+/// that is saved now, by more than this, since a clock was wrong.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long an answer waits for that.
@@ -64,7 +65,7 @@ pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next:
 }
 
 async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<(), Error> {
-    let is_old = visit.stored().is_some_and(|stored| stored.remaining() + RENEWED_AFTER < LIFETIME);
+    let is_old = visit.stored().is_some_and(|stored| stored.remaining().abs_diff(LIFETIME) > RENEWED_AFTER);
     let is_due = session.is_modified() || is_old;
     if status.is_server_error() || visit.is_given_up() || !is_due || session.is_empty().await {
         return Ok(());

@@ -158,7 +158,7 @@ impl Stored {
 
     /// Returns how long it has to live.
     pub(super) fn remaining(&self) -> Duration {
-        u64::try_from(self.expires_at - now()).map_or(Duration::ZERO, Duration::from_millis)
+        u64::try_from(self.expires_at.saturating_sub(now())).map_or(Duration::ZERO, Duration::from_millis)
     }
 
     /// Returns how long a cache may keep it.

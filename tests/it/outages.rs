@@ -1,5 +1,6 @@
 //! A bad night: what the program depends on fails, all of it for a while, and the program goes on by itself.
 
+mod clock;
 mod disk;
 mod pool;
 mod postgres;

@@ -4,6 +4,7 @@ pub mod app;
 pub mod axe;
 pub mod backends;
 pub mod browser;
+pub mod clock;
 pub mod disk;
 pub mod line;
 pub mod memcached;
