@@ -1,7 +1,9 @@
 //! A bad night: what the program depends on fails, all of it for a while, and the program goes on by itself.
 
+mod cache_file;
 mod clock;
 mod disk;
+mod memcached;
 mod pool;
 mod postgres;
 mod sqlite;
