@@ -12,7 +12,7 @@ use crate::cache::backend::locmem::Locmem;
 use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::cache::backend::memcached::Memcached;
 use crate::cache::view::ViewCache;
-use crate::cache::{Cache, CacheOptions};
+use crate::cache::{Cache, CacheOptions, Seal};
 use crate::config::cache::BackendConfig;
 use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
@@ -117,7 +117,10 @@ fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
 
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {
     let prefix = config.cache.key_prefix.clone();
-    let options = CacheOptions { prefix, patience: db.patience_with_others(), ..CacheOptions::default() };
+    let secret = config.session.secret.expose_secret();
+    let seal = if config.cache.signed { Seal::signed(secret.as_bytes()) } else { Seal::default() };
+    let options =
+        CacheOptions { prefix, seal, patience: db.patience_with_others(), ..CacheOptions::default() };
     Ok(match &config.cache.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),

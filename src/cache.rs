@@ -68,7 +68,9 @@
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
 //!   out of the key must never change.
 //! - **Whole answers** are kept by [`view`], a layer around views or routers, which is the only part that knows HTTP.
-//! - **Counters and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
+//! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
+//! - **A checksum finds damage and no malice.** Whoever can write to the servers can make a value, unless it is
+//!   [signed](Seal::signed); and even then bring an old one back.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
 //!
 //! # How to take it elsewhere
@@ -100,6 +102,7 @@ mod get_or_set;
 mod key;
 pub mod query;
 mod raw;
+mod seal;
 mod single_flight;
 mod stats;
 mod strategy;
@@ -118,6 +121,7 @@ use self::stats::Counters;
 
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 pub use self::raw::Raw;
+pub use self::seal::Seal;
 pub(crate) use self::stats::{Counter, Histogram};
 pub use self::stats::{Latency, LayerStats};
 pub use self::strategy::Strategy;
@@ -152,6 +156,8 @@ pub struct CacheOptions {
     pub default_ttl: Ttl,
     /// Values of so many bytes and more are compressed. 16 KiB by default.
     pub compress_from: usize,
+    /// How what the app itself has stored is known. By a checksum by default.
+    pub seal: Seal,
     /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
     /// default. Where callers have a time limit, let this be shorter by what a build takes.
     pub patience: Duration,
@@ -160,8 +166,8 @@ pub struct CacheOptions {
 impl Default for CacheOptions {
     fn default() -> Self {
         let default_ttl = Ttl::After(Duration::from_secs(300));
-        let patience = Duration::from_secs(10);
-        Self { prefix: KeyPrefix::default(), default_ttl, compress_from: 16 * 1024, patience }
+        let (prefix, seal) = Default::default();
+        Self { prefix, default_ttl, compress_from: 16 * 1024, seal, patience: Duration::from_secs(10) }
     }
 }
 
@@ -203,7 +209,7 @@ impl Cache {
     /// its keys are as they are, the others' have `v2:`, `v3:`, … before them.
     #[must_use]
     pub fn version(&self, version: u32) -> Self {
-        Self { prefix: self.shared.options.prefix.version(version), ..self.clone() }
+        Self { prefix: self.options().prefix.version(version), ..self.clone() }
     }
 
     /// Returns a view for tools: raw values, and errors.
@@ -215,7 +221,7 @@ impl Cache {
     /// Returns the lifetime of values that have none of their own.
     #[must_use]
     pub fn default_ttl(&self) -> Ttl {
-        self.shared.options.default_ttl
+        self.options().default_ttl
     }
 
     /// Returns the numbers of each layer that has done something, since the start of the process.
@@ -233,11 +239,15 @@ impl Cache {
 
     /// Returns how long another process's build is waited for.
     fn patience(&self) -> Duration {
-        self.shared.options.patience
+        self.options().patience
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {
         &self.shared.backend
+    }
+
+    fn options(&self) -> &CacheOptions {
+        &self.shared.options
     }
 
     fn counters(&self) -> &Counters {

@@ -57,7 +57,7 @@ pub(super) async fn take<T>(
     name: &str,
     lock: &str,
     deadline: Instant,
-    read: impl Fn(&Bytes) -> Option<T>,
+    read: impl Fn(&str, &Bytes) -> Option<T>,
 ) -> Turn<T> {
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(random_token());
@@ -75,7 +75,7 @@ pub(super) async fn take<T>(
             Ok(true) => {
                 // Whoever held it before may have stored the value since it was missed.
                 let found = backend.get(name).await.ok().flatten();
-                return match found.and_then(|envelope| Some((read(&envelope)?, envelope))) {
+                return match found.and_then(|envelope| Some((read(name, &envelope)?, envelope))) {
                     Some((value, envelope)) => {
                         ours.release().await;
                         Turn::Theirs(value, envelope)
@@ -99,7 +99,8 @@ pub(super) async fn take<T>(
             let (Some(Ok(envelope)), Some(Ok(holder))) = (found.next(), found.next()) else {
                 return Turn::Unknown;
             };
-            if let Some((value, envelope)) = envelope.and_then(|envelope| Some((read(&envelope)?, envelope)))
+            if let Some((value, envelope)) =
+                envelope.and_then(|envelope| Some((read(name, &envelope)?, envelope)))
             {
                 return Turn::Theirs(value, envelope);
             }

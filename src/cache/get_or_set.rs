@@ -9,9 +9,9 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::build_lock::{self, Lock};
-use super::single_flight::{Flight, Seat};
+use super::single_flight::{Built, Flight, Seat};
 use super::version::Versions;
-use super::{Cache, Key, Ttl, codec};
+use super::{Cache, Key, Ttl};
 use crate::mistake::Mistake;
 
 /// How long one waits at least for those before it in this process, who are known to be alive.
@@ -51,13 +51,14 @@ impl Cache {
         };
         let name = self.name(key);
         let seat = self.flights().join(&name);
-        match self.turn(&seat, key, key, self.patience(), |envelope| codec::decode(envelope)).await {
+        let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
+        match self.turn(&seat, key, key, self.patience(), read).await {
             Turn::Theirs(value) => Ok(value),
             Turn::Alone => build().await,
             Turn::Ours(permit) => {
                 let value = permit.during(build()).await?;
-                let envelope = self.keep(key, &value, ttl, seat.flight()).await;
-                permit.end(envelope).await;
+                let built = self.keep(key, &value, ttl, seat.flight()).await;
+                permit.end(built).await;
                 Ok(value)
             }
         }
@@ -99,9 +100,8 @@ impl Cache {
             let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
             let name = self.name(if is_mistaken { key } else { &versioned });
             let seat = self.flights().join(&name);
-            let turn =
-                self.turn(&seat, &versioned, &versioned, self.patience(), |envelope| codec::decode(envelope));
-            match turn.await {
+            let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
+            match self.turn(&seat, &versioned, &versioned, self.patience(), read).await {
                 Turn::Theirs(value) => return Ok(value),
                 // Whoever was waited for may have stored a newer version than the one asked for.
                 Turn::Ours(permit) if permit.has_waited && !has_waited => {
@@ -116,7 +116,7 @@ impl Cache {
                     if let Some(envelope) = envelope.clone() {
                         self.store(&key, envelope, ttl).await;
                     }
-                    permit.end(envelope).await;
+                    permit.end(envelope.map(|envelope| Built { name: self.name(&key), envelope })).await;
                     return Ok(value);
                 }
                 Turn::Alone => return build().await,
@@ -134,13 +134,13 @@ impl Cache {
         flight: &Key,
         key: &Key,
         patience: Duration,
-        read: impl Fn(&Bytes) -> Option<T>,
+        read: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Turn<'a, T> {
         let deadline = Instant::now() + patience;
         let Ok(mut built) = timeout(QUEUE.max(patience), seat.flight().built.lock()).await else {
             return Turn::Alone;
         };
-        if let Some(value) = built.as_ref().and_then(&read) {
+        if let Some(value) = built.as_ref().and_then(|built| read(&built.name, &built.envelope)) {
             self.counters().shared.add_one();
             return Turn::Theirs(value);
         }
@@ -148,7 +148,7 @@ impl Cache {
         match build_lock::take(self.backend(), &name, &lock, deadline, read).await {
             build_lock::Turn::Theirs(value, envelope) => {
                 self.counters().shared.add_one();
-                *built = Some(envelope);
+                *built = Some(Built { name, envelope });
                 Turn::Theirs(value)
             }
             build_lock::Turn::Ours { lock, has_waited } => {
@@ -160,7 +160,7 @@ impl Cache {
 
     /// Stores what was built, unless the key has been written to meanwhile or is while it is stored, and returns it in
     /// its envelope.
-    async fn keep<T: Serialize>(&self, key: &Key, value: &T, ttl: Ttl, flight: &Flight) -> Option<Bytes> {
+    async fn keep<T: Serialize>(&self, key: &Key, value: &T, ttl: Ttl, flight: &Flight) -> Option<Built> {
         let envelope = self.encode(key, value)?;
         if !flight.is_outdated() {
             self.store(key, envelope.clone(), ttl).await;
@@ -169,7 +169,7 @@ impl Cache {
                 self.remove(key).await;
             }
         }
-        Some(envelope)
+        Some(Built { name: self.name(key), envelope })
     }
 }
 
@@ -185,7 +185,7 @@ pub(super) enum Turn<'a, T> {
 
 /// The right to build. Dropped before its [`end`](Self::end), it passes to the next in line.
 pub(super) struct Permit<'a> {
-    built: MutexGuard<'a, Option<Bytes>>,
+    built: MutexGuard<'a, Option<Built>>,
     lock: Option<Lock>,
     /// Whether another process had it before, which has left nothing where it was looked for.
     pub(super) has_waited: bool,
@@ -200,9 +200,9 @@ impl Permit<'_> {
         }
     }
 
-    /// Hands the envelope to those who wait; without one, the next of them builds.
-    pub(super) async fn end(mut self, envelope: Option<Bytes>) {
-        *self.built = envelope;
+    /// Hands what was built to those who wait; without it, the next of them builds.
+    pub(super) async fn end(mut self, built: Option<Built>) {
+        *self.built = built;
         if let Some(lock) = self.lock {
             lock.release().await;
         }

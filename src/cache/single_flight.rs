@@ -11,11 +11,18 @@ use tokio::sync::Mutex as AsyncMutex;
 #[derive(Default)]
 pub(super) struct Flights(Mutex<HashMap<String, Arc<Flight>>>);
 
+/// What a build has come to: an envelope, and the name that it is sealed for, which may be that of a newer version than
+/// was asked for.
+pub(super) struct Built {
+    pub(super) name: String,
+    pub(super) envelope: Bytes,
+}
+
 /// One build, and all who wait for it.
 #[derive(Default)]
 pub(super) struct Flight {
-    /// Whoever holds this builds, one after the other until one succeeds, and leaves the envelope here.
-    pub(super) built: AsyncMutex<Option<Bytes>>,
+    /// Whoever holds this builds, one after the other until one succeeds, and leaves here what it came to.
+    pub(super) built: AsyncMutex<Option<Built>>,
     is_outdated: AtomicBool,
 }
 

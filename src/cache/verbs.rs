@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{Cache, Key, Ttl, backend, codec};
+use super::{Cache, Key, Ttl, backend};
 
 impl Cache {
     /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
@@ -19,26 +19,29 @@ impl Cache {
 
     /// As [`get`](Self::get), and tells a miss, which is `Some(None)`, from a cache that fails, which is `None`.
     pub async fn try_get<T: DeserializeOwned>(&self, key: &Key) -> Option<Option<T>> {
-        let found = self.timed(self.backend().get(&self.name(key))).await;
+        let name = self.name(key);
+        let found = self.timed(self.backend().get(&name)).await;
         let is_answer = found.is_ok();
-        let value = self.read(key, found, |envelope| codec::decode(envelope));
+        let value = self.read(key, found, |envelope| self.options().decode(&name, envelope));
         is_answer.then_some(value)
     }
 
     /// Returns the values of keys, in their order, in one round trip.
     pub async fn get_many<T: DeserializeOwned>(&self, keys: &[Key]) -> Vec<Option<T>> {
-        self.get_many_with(keys, |envelope| codec::decode(envelope)).await
+        self.get_many_with(keys, |name, envelope| self.options().decode(name, envelope)).await
     }
 
-    /// Returns the values of keys as [`get_many`](Self::get_many), read in a way of the caller's own.
+    /// Returns the values of keys as [`get_many`](Self::get_many), read in a way of the caller's own, who is told the name
+    /// under which each is stored.
     pub(super) async fn get_many_with<T>(
         &self,
         keys: &[Key],
-        decode: impl Fn(&Bytes) -> Option<T>,
+        decode: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Vec<Option<T>> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
         let found = self.timed(self.backend().get_many(&names)).await;
-        keys.iter().zip(found).map(|(key, found)| self.read(key, found, &decode)).collect()
+        let found = keys.iter().zip(&names).zip(found);
+        found.map(|((key, name), found)| self.read(key, found, |envelope| decode(name, envelope))).collect()
     }
 
     /// Returns whether a key has a value, null and empty ones included.
@@ -168,7 +171,8 @@ impl Cache {
 
     /// Returns a value in its envelope; none, after saying so, if it has no encoding.
     pub(super) fn encode<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Option<Bytes> {
-        codec::encode(value, self.shared.options.compress_from)
+        self.options()
+            .encode(&self.name(key), value)
             .inspect_err(|error| {
                 self.counters().refused.add_one();
                 tracing::error!(cache.key = %key, %error, "a value that cannot be encoded is left uncached");
@@ -207,7 +211,7 @@ impl Cache {
         &self,
         key: &Key,
         found: Result<Option<Bytes>, backend::Error>,
-        decode: impl Fn(&Bytes) -> Option<T>,
+        decode: impl FnOnce(&Bytes) -> Option<T>,
     ) -> Option<T> {
         let counters = self.counters();
         let found = self.forgive(key, found).flatten();

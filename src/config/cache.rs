@@ -26,6 +26,8 @@ pub struct CacheConfig {
     pub strategy: Strategy,
     /// `CACHE_LOCAL`: whether each process has copies of the current pages. Not with a backend that keeps nothing.
     pub local: bool,
+    /// `CACHE_SIGNED`: whether what is stored is signed with a key of `SECRET_KEY`'s. Off by default.
+    pub signed: bool,
 }
 
 /// Where values are kept.
@@ -49,14 +51,17 @@ impl CacheConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let prefix = variables.parse("CACHE_KEY_PREFIX", KeyPrefix::ACCEPTED, |value| value.parse().ok())?;
         let strategy = variables.parse("CACHE_STRATEGY", Strategy::ACCEPTED, |value| value.parse().ok())?;
-        let local = variables.parse("CACHE_LOCAL", "on or off", |value| match value {
-            "on" => Some(true),
-            "off" => Some(false),
-            _ => None,
-        })?;
+        let local = variables.parse("CACHE_LOCAL", "on or off", on_or_off)?;
+        let signed = variables.parse("CACHE_SIGNED", "on or off", on_or_off)?.unwrap_or(false);
+        if signed && variables.get("SECRET_KEY")?.is_none() {
+            let because = "CACHE_SIGNED is on, and what is signed with a key drawn at the start no other process reads; \
+                           set it, or CACHE_SIGNED=off";
+            return Err(missing("SECRET_KEY", because));
+        }
         let backend = BackendConfig::from_variables(variables)?;
         Ok(Self {
             local: local.unwrap_or(true) && !matches!(backend, BackendConfig::Dummy),
+            signed,
             backend,
             key_prefix: prefix.unwrap_or_default(),
             strategy: strategy.unwrap_or_default(),
@@ -141,6 +146,14 @@ fn directory_from_path(path: &str) -> Option<PathBuf> {
     let is_absolute = path.starts_with('/') && directory.file_name().is_some();
     let is_all = !path.contains(['?', '#', '\0']) && !path.contains("%00");
     (is_absolute && is_all).then_some(directory)
+}
+
+fn on_or_off(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -253,6 +266,19 @@ mod tests {
         assert!(error.starts_with("MEMCACHIER_PASSWORD is not set: half a set"), "{error}");
         let error = backend([("MEMCACHIER_USERNAME", "u"), ("MEMCACHIER_PASSWORD", "p")]).unwrap_err();
         assert!(error.starts_with("MEMCACHIER_SERVERS is not set"), "{error}");
+    }
+
+    #[test]
+    fn signing_needs_a_key_that_others_have_as_well() {
+        let signed = |variables| CacheConfig::from_variables(&variables).map(|config| config.signed);
+        let on = ("CACHE_SIGNED", "on");
+        assert!(!signed(Variables::from([("SECRET_KEY", "k")])).unwrap());
+        assert!(!signed(Variables::from([("CACHE_SIGNED", "off")])).unwrap());
+        assert!(signed(Variables::from([on, ("SECRET_KEY", "k")])).unwrap());
+        let error = signed(Variables::from([on, ("SECRET_KEY", " ")])).unwrap_err().to_string();
+        assert!(error.starts_with("SECRET_KEY is not set: CACHE_SIGNED is on"), "{error}");
+        let error = signed(Variables::from([("CACHE_SIGNED", "True")])).unwrap_err().to_string();
+        assert_eq!(error, r#"CACHE_SIGNED is "True"; accepted: on or off"#);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod many;
 mod nothing;
 mod outages;
 mod servers;
+mod signed;
 mod values;
 
 use std::time::Duration;
@@ -98,6 +99,10 @@ mod contract {
             of_those_who_count_at_once_nobody_is_lost
             what_is_set_while_it_is_counted_is_not_lost
             a_future_that_is_dropped_leaves_the_store_usable;
+        signed:
+            what_is_signed_is_read_by_those_with_the_secret
+            what_is_signed_is_a_miss_to_everybody_else
+            what_is_signed_counts_under_its_own_name_only;
     } }
 
     contract! { dummy: {

@@ -24,6 +24,7 @@ use super::store::{Found, Slot, Store};
 use super::verdict;
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
+use crate::cache::single_flight::Built;
 use crate::mistake::{self, Mistake};
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
@@ -173,7 +174,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     let name = cache.name(&flight);
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let seat = cache.flights().join(&name);
-                    let read = |envelope: &Bytes| slot.open(envelope, versioned.is_some());
+                    let store = self.store();
+                    let read =
+                        |name: &str, envelope: &Bytes| store.open(&slot, versioned.is_some(), name, envelope);
                     // Of which asking for the version may have taken its part.
                     let patience = self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed());
                     match cache.turn(&seat, &flight, &slot.key, patience, read).await {
@@ -193,8 +196,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                             permit.end(None).await;
                         }
                         Turn::Ours(permit) => {
-                            let (response, envelope) = permit.during(self.build(&slot)).await?;
-                            permit.end(Some(envelope)).await;
+                            let (response, built) = permit.during(self.build(&slot)).await?;
+                            permit.end(Some(built)).await;
                             return Ok(response);
                         }
                     }
@@ -219,7 +222,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     /// Runs the view, stores its answer if it may be, and returns it with what those who wait are told.
-    async fn build(self, slot: &Slot) -> Result<(Response, Bytes), S::Error> {
+    async fn build(self, slot: &Slot) -> Result<(Response, Built), S::Error> {
         let (layer, keys) = (self.layer, self.keys);
         let store = &layer.pages.store;
         let asked = self.parts.clone();
@@ -254,11 +257,11 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     store.keep_copy(base, &page);
                 }
                 let mut response = answer::respond(parts, &page, &asked);
-                let (envelope, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
+                let (built, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
                 let outcome =
                     if is_stored { Outcome::Stored(slot.fwd) } else { Outcome::Miss("cache-refused".into()) };
                 outcome.say(timing, &mut response);
-                Ok((response, envelope))
+                Ok((response, built))
             }
             Err((body, reason)) => {
                 let mut response = Response::from_parts(parts, body);

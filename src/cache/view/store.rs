@@ -11,7 +11,8 @@ use super::key::{self, PageKey, State, learn_cache_key};
 use super::local::Local;
 use super::outcome::Fwd;
 use crate::cache::key::random_token;
-use crate::cache::{Cache, Key, Ttl, codec};
+use crate::cache::single_flight::Built;
+use crate::cache::{Cache, CacheOptions, Key, Ttl};
 
 /// How long nobody waits for a page that could not be stored.
 const PASS: Ttl = Ttl::After(Duration::from_secs(2));
@@ -113,7 +114,7 @@ impl Store {
     /// shows in that there is none afterwards.
     async fn begin(&self, key: &Key) -> Option<String> {
         let token = random_token();
-        if self.cache.add_envelope(key, self.seal(&Entry::Generation(token.clone())), Ttl::Never).await {
+        if self.cache.add_envelope(key, self.seal(key, &Entry::Generation(token.clone())), Ttl::Never).await {
             return Some(token);
         }
         if let Some(token) = self.generation(key).await {
@@ -133,28 +134,28 @@ impl Store {
 
     /// Gives a path another generation.
     pub(super) async fn renew(&self, key: &Key, token: String) {
-        self.cache.store(key, self.seal(&Entry::Generation(token)), Ttl::Never).await;
+        self.cache.store(key, self.seal(key, &Entry::Generation(token)), Ttl::Never).await;
     }
 
-    /// Stores a page at `page`, or where its variants are if it varies; returns its envelope, and whether it was stored.
+    /// Stores a page at `page`, or where its variants are if it varies; returns it in its envelope, and whether it was
+    /// stored.
     pub(super) async fn keep(
         &self,
         page: &Key,
         content: Page,
         headers: &HeaderMap,
         ttl: Ttl,
-    ) -> (Bytes, bool) {
+    ) -> (Built, bool) {
         let (generation, vary_on) = (content.generation.clone(), content.vary_on.clone());
-        let envelope = self.seal(&Entry::Page(content));
-        if vary_on.is_empty() {
-            let stored = self.cache.store_many(&[(page.clone(), envelope.clone())], ttl).await;
-            return (envelope, stored);
-        }
         let key = learn_cache_key(page, &vary_on, headers);
-        self.learned.insert(page.clone(), vary_on.clone());
-        let pointer = self.seal(&Entry::Varies { generation, vary_on });
-        let stored = self.cache.store_many(&[(key, envelope.clone()), (page.clone(), pointer)], ttl).await;
-        (envelope, stored)
+        let envelope = self.seal(&key, &Entry::Page(content));
+        let built = Built { name: self.cache.name(&key), envelope: envelope.clone() };
+        let mut envelopes = vec![(key, envelope)];
+        if !vary_on.is_empty() {
+            self.learned.insert(page.clone(), vary_on.clone());
+            envelopes.push((page.clone(), self.seal(page, &Entry::Varies { generation, vary_on })));
+        }
+        (built, self.cache.store_many(&envelopes, ttl).await)
     }
 
     /// Keeps a page that is known by its version in this process as well.
@@ -166,20 +167,33 @@ impl Store {
 
     /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
     /// else is, if that will last.
-    pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Bytes {
-        let envelope = self.seal(&Entry::Pass { generation: slot.generation.clone() });
+    pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Built {
+        let envelope = self.seal(&slot.key, &Entry::Pass { generation: slot.generation.clone() });
         if is_lasting {
             self.cache.add_envelope(&slot.key, envelope.clone(), PASS).await;
         }
-        envelope
+        Built { name: self.cache.name(&slot.key), envelope }
     }
 
     async fn read(&self, keys: &[Key]) -> Vec<Option<Entry>> {
-        self.cache.get_many_with(keys, open).await
+        self.cache.get_many_with(keys, |name, envelope| open(self.cache.options(), name, envelope)).await
     }
 
-    fn seal(&self, entry: &Entry) -> Bytes {
-        codec::encode_bytes(&entry.encode(), self.cache.shared.options.compress_from)
+    fn seal(&self, key: &Key, entry: &Entry) -> Bytes {
+        self.cache.options().encode_bytes(&self.cache.name(key), &entry.encode())
+    }
+
+    /// Returns the entry that a build of this slot has come to, out of its envelope. A page kept by version may be of a
+    /// newer one: its view ran after all who wait for it had been told theirs.
+    pub(super) fn open(
+        &self,
+        slot: &Slot,
+        is_versioned: bool,
+        name: &str,
+        envelope: &Bytes,
+    ) -> Option<Entry> {
+        let entry = open(self.cache.options(), name, envelope);
+        entry.filter(|entry| is_versioned || entry.is_current(&slot.generation))
     }
 }
 
@@ -187,12 +201,6 @@ impl Slot {
     /// Returns the name that all who build this page share, and nobody of another generation.
     pub(super) fn build(&self) -> Key {
         key::build(&self.key, &self.generation)
-    }
-
-    /// Returns the entry that such a build has come to, out of its envelope. A page kept by version may be of a newer one:
-    /// its view ran after all who wait for it had been told theirs.
-    pub(super) fn open(&self, envelope: &Bytes, is_versioned: bool) -> Option<Entry> {
-        open(envelope).filter(|entry| is_versioned || entry.is_current(&self.generation))
     }
 }
 
@@ -204,8 +212,8 @@ fn found(entry: Option<Entry>, slot: Slot) -> Found {
     }
 }
 
-fn open(envelope: &Bytes) -> Option<Entry> {
-    Entry::decode(codec::decode_bytes(envelope)?)
+fn open(options: &CacheOptions, name: &str, envelope: &Bytes) -> Option<Entry> {
+    Entry::decode(options.decode_bytes(name, envelope)?)
 }
 
 #[cfg(test)]
@@ -213,16 +221,22 @@ mod tests {
     use axum::http::Response;
 
     use super::*;
+    use crate::cache::backend::locmem::Locmem;
 
     #[test]
     fn a_build_may_come_to_a_newer_version_but_to_no_other_generation() {
         let (parts, ()) = Response::new(()).into_parts();
         let mut page = Page::new(&parts, Bytes::new(), Ttl::Never);
         page.generation = "2".into();
-        let envelope = codec::encode_bytes(&Entry::Page(page).encode(), usize::MAX);
         let key = Key::new("page").unwrap();
+        let store = Store {
+            cache: Cache::new(Locmem::new(), CacheOptions::default()),
+            learned: Memory::new(1),
+            local: None,
+        };
+        let envelope = store.seal(&key, &Entry::Page(page));
         let slot = Slot { key, generation: "1".into(), fwd: Fwd::UriMiss };
-        assert!(slot.open(&envelope, true).is_some());
-        assert!(slot.open(&envelope, false).is_none());
+        assert!(store.open(&slot, true, "page", &envelope).is_some());
+        assert!(store.open(&slot, false, "page", &envelope).is_none());
     }
 }

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::cache::Ttl;
 use crate::cache::backend::{LARGEST_VALUE, end_of, unix_millis};
-use crate::cache::codec::checksum;
+use crate::cache::seal::checksum;
 
 /// Changes with the layout.
 const MAGIC: [u8; 4] = *b"tlc1";
