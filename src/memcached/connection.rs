@@ -38,6 +38,9 @@ const MOST_SLICES: usize = 64;
 /// Answers to one operation that are kept.
 const MOST_ANSWERS: usize = 100_000;
 
+/// Bytes of the values among them. One answer alone may be longer.
+const MOST_BYTES: usize = 128 * 1024 * 1024;
+
 /// What a caller wants done, and where it waits.
 pub(super) enum Work {
     /// One command with one answer.
@@ -60,6 +63,7 @@ struct Pending {
     /// Keys that may keep an old value if there is no answer.
     overwritten: Vec<Bytes>,
     collected: Vec<(usize, Response)>,
+    collected_bytes: usize,
     reply: Reply,
 }
 
@@ -176,6 +180,7 @@ impl Connection {
             deadline,
             overwritten,
             collected: Vec::new(),
+            collected_bytes: 0,
             reply,
         });
         if !self.timer_is_set {
@@ -210,6 +215,10 @@ impl Connection {
         if !is_end {
             if front.collected.len() == MOST_ANSWERS {
                 return unexpected("number of answers");
+            }
+            front.collected_bytes += response.value.len();
+            if front.collected_bytes > MOST_BYTES {
+                return unexpected("length of all answers");
             }
             if front.collected.is_empty() {
                 front.collected.reserve(front.last.wrapping_sub(front.first) as usize + 1);

@@ -11,6 +11,7 @@ use crate::support::eventually;
 use crate::support::rogue::{Answer, Question, Rogue, value_of};
 
 const GET: u8 = 0x00;
+const GET_QUIET: u8 = 0x09;
 
 #[tokio::test]
 async fn a_server_that_never_answers_costs_one_wait_and_is_used_again_once_it_does() {
@@ -184,6 +185,23 @@ async fn an_answer_nobody_asked_for_ends_the_connection() {
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
     assert_eq!(until_answered(&client, "other").await, Some(value_of(b"other")));
     assert!(rogue.connections() > 1);
+}
+
+#[tokio::test]
+async fn answers_that_are_too_long_together_end_the_connection() {
+    let huge = vec![b'x'; 60 * 1024 * 1024];
+    let rogue = Rogue::start(move |question| match question.opcode {
+        GET_QUIET if question.connection == 1 => Answer::Bytes(question.bytes(&[0; 4], b"", &huge)),
+        _ => question.well(),
+    })
+    .await;
+    let mut options = options(&[rogue.address.to_string()]);
+    options.operation_timeout = Duration::from_secs(8);
+    let client = Client::new(options);
+    for answer in client.get_many(&["a", "b", "c", "d"]).await {
+        assert_kind(answer, is_protocol);
+    }
+    assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
 }
 
 #[tokio::test]
