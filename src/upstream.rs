@@ -176,19 +176,20 @@ impl fmt::Debug for Upstream {
 }
 
 fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let from = attempt.previous().last().map_or("", Url::scheme);
     if attempt.previous().len() > REDIRECTS {
         attempt.error("too many redirects")
-    } else if !is_as_safe(from, attempt.url().scheme()) {
-        attempt.error("a redirect to a less safe address")
+    } else if !attempt.previous().last().is_some_and(|from| is_same_service(from, attempt.url())) {
+        attempt.error("a redirect to another service")
     } else {
         attempt.follow()
     }
 }
 
-/// Returns whether what was asked for over one scheme may be asked for over another.
-fn is_as_safe(from: &str, to: &str) -> bool {
-    matches!((from, to), (_, "https") | ("http", "http"))
+/// Returns whether a redirect stays where it comes from, or goes on there over HTTPS. Elsewhere may be what only the site
+/// can reach, and its visitors are shown the answer.
+fn is_same_service(from: &Url, to: &Url) -> bool {
+    let is_upgrade = (from.scheme(), to.scheme()) == ("http", "https") && from.host() == to.host();
+    from.origin() == to.origin() || (is_upgrade && from.port().is_none() && to.port().is_none())
 }
 
 /// Reads an answer piece by piece, up to the limit.
@@ -208,10 +209,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_leads_to_http_from_http_only() {
-        assert!(is_as_safe("http", "http") && is_as_safe("http", "https") && is_as_safe("https", "https"));
-        for (from, to) in [("https", "http"), ("http", "ftp"), ("https", "file")] {
-            assert!(!is_as_safe(from, to), "{from} to {to}");
+    fn a_redirect_stays_with_its_service() {
+        let is_followed =
+            |from: &str, to: &str| is_same_service(&from.parse().unwrap(), &to.parse().unwrap());
+        for (from, to) in [
+            ("http://a.example/", "http://a.example:80/b?c"),
+            ("https://a.example/", "https://A.example/b"),
+            ("http://a.example/", "https://a.example/b"),
+            ("http://a.example:8080/", "http://a.example:8080/b"),
+        ] {
+            assert!(is_followed(from, to), "{from} to {to}");
+        }
+        for (from, to) in [
+            ("https://a.example/", "http://a.example/"),
+            ("http://a.example/", "http://b.example/"),
+            ("http://a.example/", "https://b.example/"),
+            ("http://a.example/", "http://a.example:8080/"),
+            ("http://a.example:8080/", "https://a.example/"),
+            ("http://a.example/", "https://a.example:8443/"),
+            ("http://a.example/", "http://169.254.169.254/"),
+            ("http://a.example/", "ftp://a.example/"),
+            ("http://a.example/", "file:///etc/passwd"),
+        ] {
+            assert!(!is_followed(from, to), "{from} to {to}");
         }
     }
 }
