@@ -1,6 +1,7 @@
 //! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +38,12 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
     #[must_use]
     pub fn versioned(cache: &Cache, key: Key, versions: Versions<E>, label: fn(&T) -> String) -> Self {
         Self { cache: cache.counted_as("query"), key, freshness: Freshness::Versioned { versions, label } }
+    }
+
+    /// Returns the same query for somebody who waits for another process's run of it no longer than this.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { cache: self.cache.with_patience(patience), ..self.clone() }
     }
 
     /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
@@ -115,7 +122,12 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
             let new = random_token();
             let is_ours = self.cache.add(&name, &new, Ttl::Never).await;
             // Whoever was first has it right.
-            token = if is_ours { Some(new) } else { self.cache.get(&name).await };
+            token = if is_ours { Some(new.clone()) } else { self.cache.get(&name).await };
+            if token.is_none() {
+                // What is there may be unreadable, left by a build with another format, and would be so for ever.
+                self.cache.set(&name, &new, Ttl::Never).await;
+                token = self.cache.get(&name).await;
+            }
         }
         token.and_then(|token| Key::new(format!("{}.{token}", self.key)).ok())
     }
