@@ -137,6 +137,7 @@ pub struct Cache {
     shared: Arc<Shared>,
     prefix: KeyPrefix,
     counters: Arc<Counters>,
+    patience: Duration,
 }
 
 /// What all handles over one backend share.
@@ -182,6 +183,7 @@ impl Cache {
         let counters = Arc::<Counters>::default();
         Self {
             prefix: options.prefix.clone(),
+            patience: options.patience,
             shared: Arc::new(Shared {
                 backend,
                 options,
@@ -212,6 +214,12 @@ impl Cache {
         Self { prefix: self.options().prefix.version(version), ..self.clone() }
     }
 
+    /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited already.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
     /// Returns a view for tools: raw values, and errors.
     #[must_use]
     pub fn raw(&self) -> Raw<'_> {
@@ -239,7 +247,7 @@ impl Cache {
 
     /// Returns how long another process's build is waited for.
     fn patience(&self) -> Duration {
-        self.options().patience
+        self.patience
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

@@ -90,8 +90,10 @@ impl Listing {
     pub async fn page(&self, arrival: Instant, number: usize) -> Result<Stamped<Page>, Error> {
         // Whoever waits for another's query must not wait for a query of their own as well.
         let deadline = arrival + self.db.patience();
-        let db = self.db.clone();
-        let list = self.query.get_or_set(async move || Ok(tasks::all_stamped(&db).await?));
+        // For the page another process may have been waited for as well, and nobody waits for both.
+        let patience = self.db.patience_with_others().saturating_sub(arrival.elapsed());
+        let (db, query) = (self.db.clone(), self.query.with_patience(patience));
+        let list = query.get_or_set(async move || Ok(tasks::all_stamped(&db).await?));
         let Stamped { stamp, value } = in_time(deadline, list).await?;
         match value {
             TaskList::Whole(tasks) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
