@@ -28,6 +28,7 @@ mod monitor;
 mod outages;
 mod pages;
 mod safety;
+mod security;
 mod sessions;
 mod stamps;
 mod structure;

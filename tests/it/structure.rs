@@ -64,7 +64,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const LONGEST_FILE: usize = 400;
 
 /// All files below a folder of the package, by their path in it.
-fn files(folder: &str) -> Vec<String> {
+pub fn files(folder: &str) -> Vec<String> {
     let mut found = vec![];
     let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
@@ -87,7 +87,7 @@ pub fn read(path: &str) -> String {
 }
 
 /// A file's code: without comments, and without its tests.
-fn code(path: &str) -> String {
+pub fn code(path: &str) -> String {
     let text = read(path);
     let text = text.split("#[cfg(test)]").next().unwrap();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")

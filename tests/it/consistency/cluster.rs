@@ -92,9 +92,9 @@ impl Instance {
         self.app.lock().unwrap().as_ref().unwrap().signal(name);
     }
 
-    /// How much memory the process holds, in KiB.
-    pub fn resident(&self) -> u64 {
-        self.app.lock().unwrap().as_ref().unwrap().resident()
+    /// How much memory the process holds, in bytes.
+    pub fn memory(&self) -> usize {
+        self.app.lock().unwrap().as_ref().unwrap().memory()
     }
 
     /// Kills the process, without a word to anybody, and starts it again.

@@ -31,8 +31,10 @@ const RECOVERY: Duration = Duration::from_secs(5);
 /// The process that is killed now and then; the others live on, so that their memory tells something.
 const MORTAL: usize = 2;
 
-/// What a process may grow by in the second half of a night: a tenth, or so many KiB.
-const GROWTH: u64 = 8 * 1024;
+/// What a process may grow by in the second half of a night: a tenth, or so many bytes.
+const GROWTH: usize = 8 * MIB;
+
+const MIB: usize = 1024 * 1024;
 
 /// How long a night is, and how its faults follow each other.
 struct Night {
@@ -66,8 +68,8 @@ impl Night {
     }
 }
 
-/// What the living processes hold at one time, in KiB.
-type Memory = Vec<u64>;
+/// What the living processes hold at one time, in bytes.
+type Memory = Vec<usize>;
 
 /// What a night was like.
 struct Report {
@@ -144,9 +146,9 @@ struct Trouble {
 /// Leaves everything alone for a while, then lets everything go wrong, and looks at the memory at three times.
 fn make_trouble(cluster: &Cluster, night: &Night) -> Trouble {
     let begin = Instant::now();
-    let resident = || cluster.instances[..MORTAL].iter().map(Instance::resident).collect();
+    let held = || cluster.instances[..MORTAL].iter().map(Instance::memory).collect();
     thread::sleep(SHORTEST_CALM.max(night.time / 10));
-    let mut memory = vec![resident()];
+    let mut memory = vec![held()];
     let schedule = |faults, lengths| Schedule::new(cluster, faults, lengths, night.seed);
     let mut cache = schedule(Fault::OF_CACHE, night.of_cache);
     let mut rest = schedule(Fault::OF_THE_REST, night.of_the_rest).killing(MORTAL..MORTAL + 1);
@@ -156,7 +158,7 @@ fn make_trouble(cluster: &Cluster, night: &Night) -> Trouble {
             scope.spawn(|| cache.run(until));
             rest.run(until);
         });
-        memory.push(resident());
+        memory.push(held());
     }
     let outages = cache.outages.drain(..).chain(rest.outages.drain(..)).collect();
     let counts = [cache, rest].into_iter().flat_map(Schedule::counts);
@@ -206,7 +208,7 @@ impl Report {
             "| process | RSS at the start, MiB | in the middle | at the end |\n|---|--:|--:|--:|"
         );
         for process in 0..MORTAL {
-            let [start, middle, end] = self.memory.each_ref().map(|memory| memory[process] as f64 / 1024.);
+            let [start, middle, end] = self.memory.each_ref().map(|memory| memory[process] as f64 / MIB as f64);
             let _ = writeln!(text, "| {process} | {start:.1} | {middle:.1} | {end:.1} |");
         }
         let _ = writeln!(text, "faults: {}", self.faults.join(", "));

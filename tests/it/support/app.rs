@@ -205,13 +205,18 @@ impl App {
         (status, output)
     }
 
+    /// The most memory that it has had at once, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        self.process.peak_memory()
+    }
+
     pub fn signal(&self, name: &str) {
         self.process.signal(name);
     }
 
-    /// How much memory it holds, in KiB.
-    pub fn resident(&self) -> u64 {
-        self.process.resident()
+    /// How much memory it holds, in bytes.
+    pub fn memory(&self) -> usize {
+        self.process.memory()
     }
 
     /// Ends it in the middle of what it does.

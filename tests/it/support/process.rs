@@ -50,11 +50,20 @@ impl Process {
         states.all(|state| state.is_ok_and(|state| state.contains(") T ")))
     }
 
-    /// How much memory it holds, in KiB.
-    pub fn resident(&self) -> u64 {
+    /// How much memory it holds, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory_by("VmRSS:")
+    }
+
+    /// The most memory that it has held at once, in bytes.
+    pub fn peak_memory(&self) -> usize {
+        self.memory_by("VmHWM:")
+    }
+
+    fn memory_by(&self, line: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        let size = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        size.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     pub fn wait(&mut self) -> ExitStatus {
