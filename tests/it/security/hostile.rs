@@ -23,6 +23,8 @@ const EXISTS: u8 = 2;
 
 type Values = Vec<(String, Vec<u8>)>;
 
+type Tampering = fn(&[u8]) -> Vec<u8>;
+
 /// What is under the keys that contain `mark`, by key.
 fn values(memcached: &Memcached, mark: &str) -> Values {
     let mut keys: Vec<_> = memcached.keys().into_iter().filter(|key| key.contains(mark)).collect();
@@ -82,7 +84,7 @@ async fn whoever_writes_to_the_server_writes_pages_that_are_not_signed() {
 
 #[tokio::test]
 async fn nobody_changes_what_is_signed_with_any_strategy() {
-    let tamperings: [(&str, fn(&[u8]) -> Vec<u8>); 5] = [
+    let tamperings: [(&str, Tampering); 5] = [
         ("forged", |value| forged(value, TASK, SCRIPT)),
         ("altered", |value| altered(value, TASK, SCRIPT)),
         ("one bit", |value| [&value[..20], &[value[20] ^ 1], &value[21..]].concat()),
