@@ -120,14 +120,19 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
         let mut token: Option<String> = self.cache.get(&name).await;
         if token.is_none() {
             let new = random_token();
-            let is_ours = self.cache.add(&name, &new, Ttl::Never).await;
-            // Whoever was first has it right.
-            token = if is_ours { Some(new.clone()) } else { self.cache.get(&name).await };
-            if token.is_none() {
-                // What is there may be unreadable, left by a build with another format, and would be so for ever.
-                self.cache.set(&name, &new, Ttl::Never).await;
-                token = self.cache.get(&name).await;
-            }
+            token = if self.cache.add(&name, &new, Ttl::Never).await {
+                Some(new)
+            } else {
+                match self.cache.try_get(&name).await {
+                    // What is there was left by a build with another format, and would be unreadable for ever.
+                    Some(None) => {
+                        self.cache.set(&name, &new, Ttl::Never).await;
+                        self.cache.get(&name).await
+                    }
+                    // Whoever was first has it right.
+                    found => found.flatten(),
+                }
+            };
         }
         token.and_then(|token| Key::new(format!("{}.{token}", self.key)).ok())
     }
