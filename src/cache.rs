@@ -97,6 +97,7 @@
 pub mod backend;
 mod build_lock;
 mod codec;
+mod count;
 pub mod fragment;
 mod get_or_set;
 mod key;

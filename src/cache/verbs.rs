@@ -227,7 +227,7 @@ impl Cache {
         value
     }
 
-    async fn timed<T>(&self, operation: impl Future<Output = T>) -> T {
+    pub(super) async fn timed<T>(&self, operation: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let outcome = operation.await;
         self.counters().latency.add(started.elapsed());

@@ -13,6 +13,7 @@ mod builds;
 mod cache;
 mod cache_database;
 mod cache_file;
+mod clients;
 mod commands;
 mod conditional;
 mod consistency;
