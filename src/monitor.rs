@@ -1,6 +1,7 @@
 //! What is to be seen of the cache: what each layer has done, altogether and in the last half hour, how its servers are,
 //! and what was decided for the latest requests.
 
+mod edge;
 mod history;
 mod metrics;
 mod report;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
 use crate::cache::Cache;
@@ -21,6 +23,7 @@ use crate::cache::view::{Outcome, ViewCache};
 use crate::listing::Listing;
 use crate::session::Sessions;
 
+pub use self::edge::{Connections, Cut, Open, Refusal};
 pub use self::history::Point;
 pub use self::report::{GateReport, Layer, Report, Server};
 
@@ -44,6 +47,8 @@ struct Shared {
     history: Mutex<History>,
     decisions: Mutex<VecDeque<Decision>>,
     requests: Requests,
+    connections: Arc<Connections>,
+    refusals: Refusals,
 }
 
 /// What was decided for a request, and why.
@@ -78,6 +83,8 @@ impl Monitor {
             history: Mutex::default(),
             decisions: Mutex::default(),
             requests: Requests::default(),
+            connections: Arc::default(),
+            refusals: Refusals::default(),
         }))
     }
 
@@ -92,6 +99,28 @@ impl Monitor {
     /// Counts an answer, and what the view cache did for it, where there is one.
     pub fn count(&self, status: u16, outcome: Option<&Outcome>, took: Duration) {
         self.0.requests.count(status, outcome.map(Outcome::word), took);
+    }
+
+    /// Returns where connections are counted.
+    #[must_use]
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.0.connections)
+    }
+
+    /// Counts a request that was not let in.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.0.refusals.refused[refusal as usize].add_one();
+    }
+
+    /// Returns how many were not let in for this reason so far.
+    #[must_use]
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.0.refusals.refused[refusal as usize].get()
+    }
+
+    /// Counts a POST that was let in although the cache could not say how many there were before it.
+    pub fn pass_uncounted(&self) {
+        self.0.refusals.uncounted.add_one();
     }
 
     /// Keeps a decision among the latest, unless others are at it just now: nobody waits for this.

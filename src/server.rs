@@ -1,35 +1,99 @@
 //! Accepts connections and serves them, within limits.
+//!
+//! A client may be slow, silent, greedy or confused, and costs the others nothing but its place: a head has a time and a
+//! size, an idle connection a time, and so has an answer that its client does not read. hyper knows the first two; it
+//! waits for a reader for ever, so the stream below it gives up. (`TCP_USER_TIMEOUT` would let the kernel do so, on Linux
+//! only, and where no test can turn the clock.) Requests that a client sends ahead are answered one after the other, and
+//! read no further ahead than one head may be long.
 
-use std::pin::pin;
+mod descriptors;
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request};
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutWriter;
+use tower::Service;
 
-/// Connections served at once; others wait to be accepted.
+use crate::monitor::{Connections, Cut};
+
+/// Connections served at once, where there are file descriptors for so many.
 const CONNECTIONS: usize = 8_192;
 
-/// How long a connection may take to send a request's head, and so how long it may be idle before one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// So few that visitors may have to wait for each other: who runs the server is told.
+const FEW_CONNECTIONS: usize = 512;
+
+/// The longest head of a request, in bytes, and how much is read ahead of one.
+const LONGEST_HEAD: usize = 16 * 1024;
 
 /// What passes when none can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections served at once; others wait to be accepted.
+    pub connections: usize,
+    /// How long a connection may take to send a request's head, and so how long it may be idle before one.
+    pub head: Duration,
+    /// The same once three of four connections are taken. Such a connection has one request.
+    pub crowded_head: Duration,
+    /// How long an answer may wait for a client that reads nothing of it.
+    pub unread: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS,
+            head: Duration::from_secs(30),
+            crowded_head: Duration::from_secs(5),
+            unread: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// Lets the process open as many files as it may, of which it needs so many for other things than connections, and
+    /// returns its limits.
+    #[must_use]
+    pub fn for_process(reserved: u64) -> Self {
+        let files = descriptors::raise_limit();
+        let connections = descriptors::connections(files, reserved, CONNECTIONS);
+        if connections < FEW_CONNECTIONS {
+            tracing::warn!(connections, files, "few connections can be served at once; raise `ulimit -n`");
+        }
+        Self { connections, ..Self::default() }
+    }
+}
 
 /// Serves until `stop`, then lets requests under way end. Returns whether they all did within `drain`.
 pub async fn serve(
     listener: TcpListener,
     site: Router,
+    limits: Limits,
+    seen: Arc<Connections>,
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> bool {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = GracefulShutdown::new();
     let mut stop = pin!(stop);
     loop {
@@ -39,12 +103,18 @@ pub async fn serve(
         };
         tokio::select! {
             (permit, accepted) = accept => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connections.watch(connection(stream, site.clone()));
+                Ok((stream, peer)) => {
+                    // Answers are written whole, so waiting for more to send would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    let is_crowded = permits.available_permits() < limits.connections / 4;
+                    let site = Site { router: site.clone(), peer };
+                    let connection = connections.watch(connection(stream, site, &limits, is_crowded));
+                    let open = seen.open();
                     tokio::spawn(async move {
                         let _permit = permit;
                         if let Err(error) = connection.await {
                             tracing::debug!("connection ended: {error}");
+                            open.cut(reason(&error));
                         }
                     });
                 }
@@ -60,14 +130,133 @@ pub async fn serve(
     timeout(drain, connections.shutdown()).await.is_ok()
 }
 
-fn connection(
-    stream: TcpStream,
-    site: Router,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Answers are written whole, so waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
+type Io<S> = TokioIo<Pin<Box<TimeoutWriter<S>>>>;
+
+fn connection<S: AsyncRead + AsyncWrite>(
+    stream: S,
+    site: Site,
+    limits: &Limits,
+    is_crowded: bool,
+) -> http1::Connection<Io<S>, Site> {
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(limits.unread));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(site))
+        .header_read_timeout(if is_crowded { limits.crowded_head } else { limits.head })
+        .keep_alive(!is_crowded)
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), site)
+}
+
+/// Returns why a connection was cut, if it was its client's doing.
+fn reason(error: &hyper::Error) -> Option<Cut> {
+    let is_unread = || {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+    };
+    if error.is_parse() {
+        Some(Cut::Malformed)
+    } else if error.is_timeout() {
+        Some(Cut::Late)
+    } else if is_unread() {
+        Some(Cut::Unread)
+    } else {
+        None
+    }
+}
+
+/// The site, as one connection meets it.
+struct Site {
+    router: Router,
+    peer: SocketAddr,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Site {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        // Only these are counted by address, so only they pay for knowing it.
+        if request.method() == Method::POST {
+            request.extensions_mut().insert(ConnectInfo(self.peer));
+        }
+        self.router.clone().call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    type End = (Result<(), Option<Cut>>, Duration);
+
+    /// Serves one client, on a line that holds 1 KiB; says how that ends, and after how long.
+    fn connect(is_crowded: bool) -> (DuplexStream, JoinHandle<End>) {
+        let (client, stream) = duplex(1024);
+        let router = Router::new().route("/", get(|| async { vec![b'x'; 100_000] }));
+        let site = Site { router, peer: ([127, 0, 0, 1], 1).into() };
+        let connection = connection(stream, site, &Limits::default(), is_crowded);
+        let started = Instant::now();
+        let served = async move {
+            let end = timeout(3600 * SECOND, connection).await.expect("it ends");
+            (end.map_err(|error| reason(&error)), started.elapsed())
+        };
+        (client, tokio::spawn(served))
+    }
+
+    #[track_caller]
+    fn assert_cut(end: &End, cut: Cut, after: u64) {
+        assert_eq!((end.0, end.1.as_secs()), (Err(Some(cut)), after));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_by_the_byte_has_so_long_to_come() {
+        let (mut client, served) = connect(false);
+        let slowly = async move {
+            for byte in b"GET / HTTP/1.1\r\nhost: localhost\r\naccept: everything\r\n\r\n" {
+                client.write_all(&[*byte]).await.unwrap();
+                sleep(SECOND).await;
+            }
+        };
+        let slow = tokio::spawn(slowly);
+        assert_cut(&served.await.unwrap(), Cut::Late, 30);
+        assert!(slow.await.is_err(), "it is told that the connection is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_ends_and_where_there_are_many_sooner() {
+        for (is_crowded, after) in [(false, 30), (true, 5)] {
+            let (_client, served) = connect(is_crowded);
+            assert_cut(&served.await.unwrap(), Cut::Late, after);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_given_up() {
+        let (mut client, served) = connect(false);
+        client.write_all(&b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(10)).await.unwrap();
+        assert_cut(&served.await.unwrap(), Cut::Unread, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_slowly_is_not() {
+        let (mut client, served) = connect(false);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut length = 0;
+        while let Ok(read @ 1..) = client.read(&mut [0; 1024]).await {
+            length += read;
+            sleep(20 * SECOND).await;
+        }
+        assert!(length > 100_000);
+        let (end, took) = served.await.unwrap();
+        assert!(end.is_ok() && took > 1000 * SECOND, "{end:?} after {took:?}");
+    }
 }

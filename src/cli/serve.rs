@@ -18,7 +18,7 @@ use crate::config::log::LogFormat;
 use crate::db::Database;
 use crate::error::Error;
 use crate::router::router;
-use crate::server;
+use crate::server::{self, Limits};
 use crate::session::Sessions;
 
 /// How long the database may take to come up.
@@ -40,7 +40,8 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
     announce(config, &state, listener.local_addr()?, &version).await;
-    serve(listener, state).await;
+    let limits = Limits::for_process(reserved_descriptors(&config.cache.backend));
+    serve(listener, state, limits).await;
     Ok(())
 }
 
@@ -137,7 +138,18 @@ fn clickable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn serve(listener: TcpListener, state: AppState) {
+/// Returns how many files the process may need to have open beside its clients' connections: for the log, the runtime and
+/// the listener about 10; for the database 9 connections, of three files each with SQLite; 16 for a cache in files; the
+/// service behind `/apicalls`; and for each cache server 8 connections and one that is on its way out.
+fn reserved_descriptors(cache: &BackendConfig) -> u64 {
+    let servers = match cache {
+        BackendConfig::Memcached(options) | BackendConfig::MemcacheCrate(options) => options.servers.len(),
+        _ => 0,
+    };
+    64 + 9 * servers as u64
+}
+
+async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
     let (cache, changes) = (state.cache.clone(), state.changes.clone());
     let clearing = tokio::spawn(clear_sessions(state.sessions.clone()));
     let watching = tokio::spawn(state.monitor.clone().watch());
@@ -145,7 +157,8 @@ async fn serve(listener: TcpListener, state: AppState) {
         stop_signal().await;
         tracing::info!("stopping: no new connections, requests under way are ended");
     };
-    if !server::serve(listener, router(state), stop, DRAIN).await {
+    let seen = state.monitor.connections();
+    if !server::serve(listener, router(state), limits, seen, stop, DRAIN).await {
         tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs());
     }
     clearing.abort();

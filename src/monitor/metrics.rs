@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::edge::{ConnectionStats, RefusalStats};
 use super::requests::RequestStats;
 use super::{Layer, Monitor, Report, Server};
 use crate::cache::Latency;
@@ -18,7 +19,12 @@ use crate::cache::Latency;
 impl Monitor {
     /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may take.
     pub async fn metrics(&self) -> String {
-        let scrape = Scrape { report: self.report().await, requests: self.0.requests.snapshot() };
+        let scrape = Scrape {
+            report: self.report().await,
+            requests: self.0.requests.snapshot(),
+            connections: self.0.connections.snapshot(),
+            refusals: self.0.refusals.snapshot(),
+        };
         let started = self.0.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let mut registry = Registry::default();
         let help = "When the process was started, in seconds since 1970";
@@ -36,6 +42,8 @@ impl Monitor {
 struct Scrape {
     report: Report,
     requests: RequestStats,
+    connections: ConnectionStats,
+    refusals: RefusalStats,
 }
 
 /// A number: its name, what it means, its unit, what it is; and how to get it of a `T`, where it is known.
@@ -110,8 +118,9 @@ const SERVERS: [Number<Server>; 12] = [
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { report, requests } = self;
+        let Self { report, requests, .. } = self;
         encode_requests(requests, &mut encoder)?;
+        self.encode_edge(&mut encoder)?;
         let layers: Vec<_> = report.layers.iter().map(|layer| (layer.stats.layer, layer)).collect();
         encode_numbers(&LAYERS, "layer", &layers, &mut encoder)?;
         let latencies = layers.iter().map(|(name, layer)| (*name, &layer.stats.latency));
@@ -132,6 +141,24 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn encode_edge(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { connections, refusals, .. } = self;
+        let help =
+            "Requests refused: too many in work, too many bodies in memory, too many POSTs of one address";
+        encode_labelled("http_requests_refused", help, "cause", &refusals.refused, encoder)?;
+        let help = "Connections cut: no request, none in time, answer not read";
+        encode_labelled("http_connections_cut", help, "cause", &connections.cut, encoder)?;
+        for (name, help, count, kind) in [
+            ("http_connections", "Connections accepted", connections.accepted, Counter),
+            ("http_connections_open", "Connections that are open", connections.open, Gauge),
+            ("posts_uncounted", "POSTs let in that the cache could not count", refusals.uncounted, Counter),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            encode_number(count, kind, &mut family)?;
+        }
+        Ok(())
+    }
+
     fn encode_gate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some(gate) = &self.report.gate else { return Ok(()) };
         for (name, help, count) in [
@@ -148,15 +175,9 @@ impl Scrape {
 }
 
 fn encode_requests(requests: &RequestStats, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let by_class = ("http_requests", "Requests answered", "status", &requests.by_class[..]);
+    encode_labelled("http_requests", "Requests answered", "status", &requests.by_class, encoder)?;
     let help = "Requests for cached pages, by what the cache did";
-    let by_outcome = ("page_outcomes", help, "outcome", &requests.by_outcome[..]);
-    for (name, help, label, counts) in [by_class, by_outcome] {
-        let mut family = encoder.encode_descriptor(name, help, None, Counter)?;
-        for (value, count) in counts {
-            encode_number(*count, Counter, &mut family.encode_family(&[(label, *value)])?)?;
-        }
-    }
+    encode_labelled("page_outcomes", help, "outcome", &requests.by_outcome, encoder)?;
     let family = encoder.encode_descriptor(
         "http_request_duration",
         "How long the answers took",
@@ -164,6 +185,21 @@ fn encode_requests(requests: &RequestStats, encoder: &mut DescriptorEncoder<'_>)
         Histogram,
     )?;
     encode_latency(&requests.latency, family)
+}
+
+/// A counter for each value of a label.
+fn encode_labelled(
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: &[(&str, u64)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, Counter)?;
+    for (value, count) in counts {
+        encode_number(*count, Counter, &mut family.encode_family(&[(label, *value)])?)?;
+    }
+    Ok(())
 }
 
 /// A family of each number, with one sample for each that has it.

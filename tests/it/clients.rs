@@ -1,3 +1,117 @@
 //! Clients that are slow, silent, greedy, confused or many: the others are served, and the process stays as it is.
+//!
+//! Limits of half a minute are tested where the clock can be turned, in `src/server.rs`.
 
 mod counts;
+mod idle;
+mod pipelined;
+mod slow;
+mod unread;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::app::App;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+const MIB: usize = 1024 * 1024;
+
+/// Long enough for a busy machine, and far below every limit that would end the wait for another reason.
+const SOON: Duration = Duration::from_secs(8);
+
+/// A client that sends what it likes.
+struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// An answer, read to its end and no further.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Client {
+    async fn connect(app: &App) -> Self {
+        Self { stream: TcpStream::connect(app.address()).await.unwrap(), read: vec![] }
+    }
+
+    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends a request and returns its answer.
+    async fn ask(&mut self, request: &str) -> Answer {
+        self.send(request).await;
+        self.answer().await
+    }
+
+    /// Reads the next answer.
+    async fn answer(&mut self) -> Answer {
+        let read = async {
+            loop {
+                if let Some(answer) = self.take() {
+                    return answer;
+                }
+                let length = self.stream.read_buf(&mut self.read).await.unwrap();
+                assert!(length > 0, "closed after {:?}", String::from_utf8_lossy(&self.read));
+            }
+        };
+        timeout(SOON, read).await.expect("there is an answer")
+    }
+
+    fn take(&mut self) -> Option<Answer> {
+        let end = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(self.read[..end].to_vec()).unwrap();
+        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        let body = self.read.get(end..end + length)?;
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        self.read.drain(..end + length);
+        Some(Answer { status: head[9..12].parse().unwrap(), head, body })
+    }
+
+    /// Reads until the server closes, as it must, and returns the rest.
+    async fn rest(mut self) -> String {
+        let read = async {
+            // A connection that is reset is as good as closed.
+            while let Ok(1..) = self.stream.read_buf(&mut self.read).await {}
+        };
+        timeout(SOON, read).await.expect("the server closes");
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// A POST as the list's form sends it.
+fn post(name: &str) -> String {
+    format!("{}name={name}", post_head(5 + name.len()))
+}
+
+fn post_head(length: usize) -> String {
+    format!(
+        "POST /add HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {length}\r\n\r\n"
+    )
+}
+
+/// One of the numbers in `/metrics`, by its series as it is written there.
+async fn metric(app: &App, series: &str) -> u64 {
+    let page = app.get("/metrics").await;
+    let found = page.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or_else(|| panic!("no {series} in {}", page.body))
+}

@@ -58,7 +58,7 @@ async fn names_have_base_units_and_labels_few_values() {
         assert!(family.unit.is_some() || !is_time_or_size, "{name} has no unit");
         assert!(family.unit.as_deref().is_none_or(|unit| ["seconds", "bytes"].contains(&unit)), "{name}");
         let labels: BTreeSet<_> = family.labels.iter().map(String::as_str).collect();
-        let known = BTreeSet::from(["layer", "server", "status", "outcome", "le", "version"]);
+        let known = BTreeSet::from(["layer", "server", "status", "outcome", "cause", "le", "version"]);
         assert!(labels.is_subset(&known), "{name}: {labels:?}");
     }
     for number in 0..30 {

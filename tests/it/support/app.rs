@@ -72,6 +72,11 @@ impl Settings {
         Self { by: command.iter().copied().map(String::from).collect(), ..self }
     }
 
+    /// Lets the program have so many files open.
+    pub fn with_files(self, files: u32) -> Self {
+        self.run_by(&["/bin/sh", "-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
