@@ -1,10 +1,12 @@
 //! Every layer of the site, from the outside in, with the reason for its place.
 
 mod access_log;
+mod admission;
 mod allowed_hosts;
 mod body_limit;
 mod conditional;
 mod error_pages;
+mod room;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 
+use self::admission::Admission;
 use crate::app::AppState;
 use crate::cache::view::{Outcome, watch_order};
 use crate::session;
@@ -64,7 +67,8 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             .layer(from_fn_with_state(hosts, allowed_hosts::check))
             // Before the body is read.
             .layer(CsrfLayer::new())
-            .layer(from_fn(body_limit::check))
+            // Reads the body and makes room, in this order, in one layer: each costs every request something.
+            .layer(from_fn_with_state(Admission::new(state), admission::check))
             // Inside all that can refuse a request, which then needs no session.
             .layer(from_fn_with_state(state.sessions.clone(), session::carry))
             // The innermost: pages are tagged as they are rendered. Cached pages have been.

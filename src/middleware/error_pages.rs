@@ -66,6 +66,9 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::METHOD_NOT_ALLOWED => {
             ("Method not allowed", "This address answers to other requests than this.")
         }
+        StatusCode::REQUEST_TIMEOUT => {
+            ("Too slow", "What you sent did not arrive in time. Please try again on a better connection.")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => ("Too much text", "This is more than a task's name can hold."),
         StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE => (
             "Form not understood",

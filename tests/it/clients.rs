@@ -1,9 +1,12 @@
 //! Clients that are slow, silent, greedy, confused or many: the others are served, and the process stays as it is.
 //!
-//! Limits of half a minute are tested where the clock can be turned, in `src/server.rs`.
+//! Limits of half a minute are tested where the clock can be turned, in `src/server.rs` and `src/middleware`.
 
+mod bodies;
 mod counts;
+mod crowd;
 mod idle;
+mod malformed;
 mod pipelined;
 mod slow;
 mod unread;

@@ -1,0 +1,41 @@
+//! Bodies by the thousand.
+
+use super::{Client, GET, MIB, metric, post, post_head};
+use crate::support::app::App;
+use crate::support::eventually;
+
+const LENGTH: usize = 64 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
+    rlimit::increase_nofile_limit(8_192).unwrap();
+    let app = App::start();
+    let memory = app.memory();
+    let body = format!("name={}", "x".repeat(LENGTH - 5));
+    let mut slow = vec![];
+    for _ in 0..1_500 {
+        let mut client = Client::connect(&app).await;
+        client.send(post_head(LENGTH)).await;
+        client.send(&body[..LENGTH - 1]).await;
+        slow.push(client);
+    }
+    assert!(app.memory() < memory + 120 * MIB, "{memory} became {}", app.memory());
+    let mut client = Client::connect(&app).await;
+    assert_eq!(client.ask(GET).await.status, 200, "who sends nothing is served");
+    let mut answers = [0, 0];
+    for client in &mut slow {
+        client.send("x").await;
+        let answer = client.answer().await;
+        let is_refused = answer.status == 503;
+        assert!(is_refused || answer.status == 422, "{}", answer.head);
+        assert_eq!(answer.header("retry-after"), is_refused.then_some("5"));
+        answers[usize::from(is_refused)] += 1;
+    }
+    assert!(answers[0] > 100 && answers[1] > 100, "{answers:?}");
+    let refused = metric(&app, "tasklist_http_requests_refused_total{cause=\"bodies\"}").await;
+    assert_eq!(refused, answers[1], "each is counted");
+    eventually("there is room again", async || client.ask(&post("after")).await.status == 303).await;
+    let (_, output) = app.terminate();
+    let said = output.lines().filter(|line| line.contains("too many bodies in memory")).count();
+    assert!((1..=2).contains(&said) && !output.contains("ERROR"), "{said} lines");
+}

@@ -1,0 +1,71 @@
+//! More requests than can be worked on.
+
+use super::{Client, GET, metric, post};
+use crate::support::app::Settings;
+use crate::support::eventually;
+use crate::support::postgres::Postgres;
+
+const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwhile() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    app.add("Before").await.assert_lists(["Before"]);
+    let lock = database.lock_tasks().await;
+    let mut clients = vec![];
+    for number in 0..300 {
+        let mut client = Client::connect(&app).await;
+        client.send(post(&format!("task-{number}"))).await;
+        clients.push(client);
+    }
+    eventually("some are refused", async || metric(&app, REFUSED).await > 0).await;
+    let mut visitor = Client::connect(&app).await;
+    for _ in 0..20 {
+        let page = visitor.ask(GET).await;
+        assert_eq!((page.status, page.body.contains(">Before<")), (200, true), "{}", page.head);
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(app.get(path).await.status / 100, 2, "{path}");
+    }
+    drop(lock);
+    let mut added = 0;
+    for client in &mut clients {
+        let answer = client.answer().await;
+        match answer.status {
+            303 => added += 1,
+            503 => assert_eq!(answer.header("retry-after"), Some("5")),
+            _ => panic!("{}", answer.head),
+        }
+    }
+    assert_eq!(database.tasks().await.len(), 1 + added, "what is refused is not done");
+    let refused = metric(&app, REFUSED).await;
+    assert!((1..=300 - 128).contains(&refused), "{refused} refused");
+    app.add("After").await;
+    let (_, output) = app.terminate();
+    let said = output.lines().filter(|line| line.contains("too many requests in work")).count();
+    assert!((1..=3).contains(&said), "{said} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
+    let database = Postgres::shared().database().await;
+    let app = Settings::new().with("DATABASE_URL", &database.url).serve();
+    app.add("Before").await;
+    let lock = database.lock_tasks().await;
+    let mut clients = vec![];
+    for number in 0..140 {
+        let mut client = Client::connect(&app).await;
+        client.send(post(&format!("task-{number}"))).await;
+        clients.push(client);
+    }
+    eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
+    drop(clients);
+    eventually("they have left", async || metric(&app, "tasklist_http_connections_open").await < 5).await;
+    let refused = metric(&app, REFUSED).await;
+    app.post("/add", &[("name", "x")]).await.assert_error(503, "Back in a moment");
+    assert_eq!(metric(&app, REFUSED).await, refused + 1, "there is none yet");
+    assert_eq!(app.get("/").await.status, 200);
+    drop(lock);
+    eventually("there is room again", async || app.post("/add", &[("name", "x")]).await.status == 303).await;
+}
