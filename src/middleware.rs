@@ -4,8 +4,10 @@ mod access_log;
 mod admission;
 mod allowed_hosts;
 mod body_limit;
+mod client_address;
 mod conditional;
 mod error_pages;
+mod post_limit;
 mod room;
 
 use std::time::Duration;
@@ -65,9 +67,9 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
             // Before anything that trusts the host: the CSRF check compares the origin with it.
             .layer(from_fn_with_state(hosts, allowed_hosts::check))
-            // Before the body is read.
+            // Before a POST is counted and its body read.
             .layer(CsrfLayer::new())
-            // Reads the body and makes room, in this order, in one layer: each costs every request something.
+            // Counts, reads and makes room, in this order, in one layer: each costs every request something.
             .layer(from_fn_with_state(Admission::new(state), admission::check))
             // Inside all that can refuse a request, which then needs no session.
             .layer(from_fn_with_state(state.sessions.clone(), session::carry))

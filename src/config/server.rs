@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 
 use secrecy::SecretString;
 
@@ -18,6 +19,11 @@ pub struct ServerConfig {
     pub debug: bool,
     /// `ADMIN_PASSWORD`: who knows it sees `/cache` and `/metrics` where `debug` is off. Unset by default.
     pub admin_password: Option<SecretString>,
+    /// `POST_LIMIT`: how many POSTs a minute are taken from one address. Unset, or `off`: any number.
+    pub post_limit: Option<NonZeroU32>,
+    /// `TRUSTED_HOPS`: how many routers in front append to `X-Forwarded-For`. None by default: then nobody's header is
+    /// believed.
+    pub trusted_hops: usize,
 }
 
 impl ServerConfig {
@@ -31,13 +37,25 @@ impl ServerConfig {
              [::1], or * for any",
             AllowedHosts::parse,
         )?;
+        let post_limit = variables.parse("POST_LIMIT", "a number from 1 on, or off", parse_limit)?;
+        let hops = variables.parse("TRUSTED_HOPS", "a number from 0 to 16", parse_hops)?;
         Ok(Self {
             address: SocketAddr::new(host.unwrap_or(fallback.into()), port.unwrap_or(8000)),
             allowed_hosts: hosts.unwrap_or_default(),
             debug: variables.flag("DEBUG")?.unwrap_or(development),
             admin_password: variables.get("ADMIN_PASSWORD")?.map(Into::into),
+            post_limit: post_limit.flatten(),
+            trusted_hops: hops.unwrap_or(0),
         })
     }
+}
+
+fn parse_limit(value: &str) -> Option<Option<NonZeroU32>> {
+    if value.eq_ignore_ascii_case("off") { Some(None) } else { value.parse().ok().map(Some) }
+}
+
+fn parse_hops(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|hops| *hops <= 16)
 }
 
 fn parse_host(value: &str) -> Option<IpAddr> {
@@ -155,10 +173,25 @@ mod tests {
     }
 
     #[test]
+    fn posts_are_limited_where_a_number_says_so() {
+        let limit = |value| server([("POST_LIMIT", value)]).unwrap().post_limit.map(NonZeroU32::get);
+        assert_eq!(server([]).unwrap().post_limit, None);
+        assert_eq!(["off", "OFF", "1", "30"].map(limit), [None, None, Some(1), Some(30)]);
+        assert_eq!(server([]).unwrap().trusted_hops, 0);
+        assert_eq!(server([("TRUSTED_HOPS", "2")]).unwrap().trusted_hops, 2);
+    }
+
+    #[test]
     fn wrong_values_say_what_is_accepted() {
-        for (name, value) in
-            [("PORT", "70000"), ("HOST", "nowhere!"), ("ALLOWED_HOSTS", "https://example.com")]
-        {
+        for (name, value) in [
+            ("PORT", "70000"),
+            ("HOST", "nowhere!"),
+            ("ALLOWED_HOSTS", "https://example.com"),
+            ("POST_LIMIT", "0"),
+            ("POST_LIMIT", "many"),
+            ("TRUSTED_HOPS", "-1"),
+            ("TRUSTED_HOPS", "17"),
+        ] {
             let error = server([(name, value)]).unwrap_err();
             assert!(error.starts_with(&format!("{name} is {value:?}; accepted: ")), "{error}");
         }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::body_limit::{BodyLimit, Unread};
+use super::post_limit::PostLimit;
 use super::room::{Place, Room};
 use crate::app::AppState;
 use crate::error::Error;
@@ -47,6 +48,7 @@ pub(super) struct Admission {
     /// Changes that go on although their visitors have left.
     under_way: TaskTracker,
     bodies: BodyLimit,
+    posts: PostLimit,
     monitor: Monitor,
     started: Instant,
     /// In which second from the start, of which the first is 1, it was last said that some are refused; 0 is never.
@@ -61,6 +63,7 @@ impl Admission {
             others: Room::new(OTHERS),
             under_way: state.changes.clone(),
             bodies: BodyLimit::default(),
+            posts: PostLimit::new(&state.server, &state.cache, &state.monitor),
             monitor: state.monitor.clone(),
             started: Instant::now(),
             said: AtomicU64::new(0),
@@ -98,6 +101,11 @@ impl Admission {
 }
 
 pub(super) async fn check(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
+    if let Some(key) = admission.posts.key(&request)
+        && admission.posts.is_used_up(&key).await
+    {
+        return admission.posts.refuse();
+    }
     if request.body().is_end_stream() {
         return admission.admit(request, next).await;
     }

@@ -74,6 +74,10 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
             "Form not understood",
             "This was not sent by the form of the list. Open the list and try again there.",
         ),
+        StatusCode::TOO_MANY_REQUESTS => (
+            "Too many changes",
+            "More were sent from your address than are taken in a minute. Please wait that long.",
+        ),
         StatusCode::SERVICE_UNAVAILABLE => {
             ("Back in a moment", "The list cannot be reached right now. Please try again in a few seconds.")
         }

@@ -8,6 +8,7 @@ mod crowd;
 mod idle;
 mod malformed;
 mod pipelined;
+mod posts;
 mod slow;
 mod unread;
 
