@@ -177,7 +177,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As any statement.
+    /// As [`fetch_ahead`](Self::fetch_ahead).
     pub async fn version(&self) -> Result<String, Error> {
         let sql = self.choose(
             "select 'SQLite ' || sqlite_version()",
