@@ -208,7 +208,8 @@ impl Report {
             "| process | RSS at the start, MiB | in the middle | at the end |\n|---|--:|--:|--:|"
         );
         for process in 0..MORTAL {
-            let [start, middle, end] = self.memory.each_ref().map(|memory| memory[process] as f64 / MIB as f64);
+            let [start, middle, end] =
+                self.memory.each_ref().map(|memory| memory[process] as f64 / MIB as f64);
             let _ = writeln!(text, "| {process} | {start:.1} | {middle:.1} | {end:.1} |");
         }
         let _ = writeln!(text, "faults: {}", self.faults.join(", "));

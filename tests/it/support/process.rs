@@ -37,13 +37,6 @@ impl Process {
         &mut self.child
     }
 
-    /// How much memory it has, in bytes.
-    pub fn memory(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        resident.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
-    }
-
     /// Sends a signal, such as `STOP` and `CONT`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
