@@ -21,10 +21,10 @@ use crate::telemetry;
 /// A task list that shows how to cache a web application well.
 ///
 /// What it runs on is set by environment variables or in a file `.env` in the current directory: HOST, PORT,
-/// DATABASE_URL, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, SECRET_KEY, MEMCACHIER_SERVERS, MEMCACHIER_USERNAME,
-/// MEMCACHIER_PASSWORD, MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, CACHE_LOCAL, CACHE_SIGNED,
-/// SESSION_ENGINE, SLOW_QUERY, API_URL, POST_LIMIT, TRUSTED_HOPS, ADMIN_PASSWORD, RUST_LOG, LOG_FORMAT. A wrong value is
-/// answered with what is accepted.
+/// DATABASE_URL, DATABASE_CA_CERT, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, SECRET_KEY, MEMCACHIER_SERVERS,
+/// MEMCACHIER_USERNAME, MEMCACHIER_PASSWORD, MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, CACHE_LOCAL,
+/// CACHE_SIGNED, SESSION_ENGINE, SLOW_QUERY, API_URL, POST_LIMIT, TRUSTED_HOPS, ADMIN_PASSWORD, RUST_LOG, LOG_FORMAT. A
+/// wrong value is answered with what is accepted.
 ///
 /// Exit codes: 0, it is done; 1, it failed, or what was asked for did not happen; 2, it was asked for wrongly.
 #[derive(Debug, Parser)]

@@ -5,6 +5,7 @@ mod lease;
 mod migrations;
 mod place;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use sqlx::{
 };
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use tokio_rustls::rustls::Error as TlsError;
 
 use self::ahead::Ahead;
 use self::lease::Lease;
@@ -87,6 +89,12 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+
+    /// Returns whether the server showed a certificate that is not trusted.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        matches!(self, Self::Refused(sqlx::Error::Io(error)) if is_untrusted(error))
     }
 }
 
@@ -316,10 +324,16 @@ impl From<sqlx::Error> for Error {
 
 /// Returns whether there is no connection, or none any more.
 fn is_transport(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
-    )
+    match error {
+        sqlx::Error::Io(error) => !is_untrusted(error),
+        sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        _ => false,
+    }
+}
+
+fn is_untrusted(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
+    matches!(cause, Some(TlsError::InvalidCertificate(_)))
 }
 
 /// What a database's own code says of an error.

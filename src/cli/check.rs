@@ -117,13 +117,20 @@ async fn database(db: &Database, config: &Config) -> Finding {
     }
     let outcome = match db.knock().await {
         Ok(()) => inspect(db, config.development).await,
-        Err(error) => Err(Problem { cause: chain(error), remedy: reach_remedy(&config.database.url) }),
+        Err(error) => {
+            let remedy = reach_remedy(&config.database.url, &error);
+            Err(Problem { cause: chain(error), remedy })
+        }
     };
     Finding { what, outcome, took: Some(started.elapsed()) }
 }
 
-fn reach_remedy(url: &DatabaseUrl) -> &'static str {
+pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str {
     match url {
+        _ if error.is_untrusted() => {
+            "is DATABASE_CA_CERT the authority that signed this server's certificate, and is the host in DATABASE_URL \
+             one of the certificate's names? With sslmode=verify-ca in DATABASE_URL the name is not asked"
+        }
         DatabaseUrl::Sqlite(_) => "does the directory of DATABASE_URL exist, and may this user write to it?",
         DatabaseUrl::Postgres(_) => {
             "is the server of DATABASE_URL up, are user, password and database name right?"

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use super::check::reach_remedy;
 use super::say;
 use crate::config::Config;
 use crate::db::Database;
@@ -10,7 +11,15 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let url = &config.database.url;
     let db = Database::new(&config.database);
     let failed = || format!("failed to migrate {url}; `tasklist check` says more");
-    for name in &db.migrate().await.with_context(failed)? {
+    let migrated = db.migrate().await;
+    // The pool hides why there is no connection.
+    if migrated.as_ref().is_err_and(|error| error.is_transient() || error.is_untrusted())
+        && let Err(cause) = db.knock().await
+    {
+        let remedy = reach_remedy(url, &cause);
+        return Err(cause).with_context(|| format!("failed to reach {url}; {remedy}"));
+    }
+    for name in &migrated.with_context(failed)? {
         say(&format!("applied {name}"));
     }
     say(&format!("{url}: up to date"));

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::check::reach_remedy;
 use super::say;
 use crate::app::AppState;
 use crate::cache::Strategy;
@@ -65,8 +66,8 @@ async fn wait_for(db: &Database, config: &Config) -> Result<String> {
         if Instant::now() >= deadline || !error.is_transient() {
             let cause = db.knock().await.err().unwrap_or(error);
             let url = &config.database.url;
-            return Err(cause)
-                .with_context(|| format!("failed to reach {url}; check DATABASE_URL and the server"));
+            let remedy = reach_remedy(url, &cause);
+            return Err(cause).with_context(|| format!("failed to reach {url}; {remedy}"));
         }
         sleep(Duration::from_millis(250)).await;
     }

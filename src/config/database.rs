@@ -4,18 +4,28 @@ use std::fmt;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::SqliteConnectOptions;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use super::env::{self, Variables, missing, wrong_secret};
+use super::env::{self, Variables, missing, wrong, wrong_secret};
 
 /// The longest `SLOW_QUERY`: within the time a request may take.
 const SLOWEST_QUERY: Duration = Duration::from_secs(20);
+
+const ACCEPTED_CA: &str = "a certificate in PEM, which begins with -----BEGIN CERTIFICATE-----, \
+                           or the path of a file with one or more of them";
 
 /// The database, and how slow its list query pretends to be.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
     /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only.
+    ///
+    /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has signed
+    /// its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if the server
+    /// can, and trusts whom it meets.
     pub url: DatabaseUrl,
     /// `SLOW_QUERY`: how long the list query sleeps, as the tutorial's does. Nothing by default.
     pub slow_query: Duration,
@@ -41,6 +51,10 @@ impl DatabaseConfig {
                 return Err(missing("DATABASE_URL", because));
             }
         };
+        let url = match variables.get("DATABASE_CA_CERT")? {
+            Some(authority) => url.trusting(read_authority(authority)?),
+            None => url,
+        };
         let slow_query =
             variables.parse("SLOW_QUERY", "a duration from 0s to 20s, such as 2s or 500ms", |value| {
                 humantime::parse_duration(value).ok().filter(|duration| *duration <= SLOWEST_QUERY)
@@ -54,6 +68,17 @@ impl DatabaseUrl {
     #[must_use]
     pub fn is_missing_file(&self) -> bool {
         matches!(self, Self::Sqlite(options) if !options.get_filename().exists())
+    }
+
+    /// Lets nobody be the server but who shows a certificate of this authority. That it is for the host of the URL is not
+    /// asked where the URL says `sslmode=verify-ca`.
+    fn trusting(self, authority: Vec<u8>) -> Self {
+        let Self::Postgres(options) = self else { return self };
+        let mode = match options.get_ssl_mode() {
+            PgSslMode::VerifyCa => PgSslMode::VerifyCa,
+            _ => PgSslMode::VerifyFull,
+        };
+        Self::Postgres(options.ssl_mode(mode).ssl_root_cert_from_pem(authority))
     }
 
     fn parse(url: &str) -> Result<Self, env::Error> {
@@ -73,6 +98,24 @@ fn parse_sqlite(url: &str, path: &str) -> Result<DatabaseUrl, env::Error> {
         return Err(wrong_secret("DATABASE_URL", "a SQLite file that lasts, such as sqlite://db.sqlite3"));
     }
     url.parse().map(DatabaseUrl::Sqlite).map_err(|_| unusable())
+}
+
+/// Returns certificates as PEM, all of which can be used.
+fn read_authority(value: &str) -> Result<Vec<u8>, env::Error> {
+    let refuse = |found: &str| wrong("DATABASE_CA_CERT", found, ACCEPTED_CA);
+    let (pem, shown) = if value.contains("-----BEGIN") {
+        // Where a variable is one line, its line ends are written out.
+        (value.replace("\\n", "\n").into_bytes(), "-----BEGIN…")
+    } else {
+        let text = std::fs::read(value).map_err(|error| refuse(&format!("{value}: {error}")))?;
+        (text, value)
+    };
+    let mut store = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let is_usable = certificates.is_ok_and(|certificates| {
+        !certificates.is_empty() && certificates.into_iter().all(|certificate| store.add(certificate).is_ok())
+    });
+    if is_usable { Ok(pem) } else { Err(refuse(shown)) }
 }
 
 fn unusable() -> env::Error {
@@ -145,6 +188,40 @@ mod tests {
             "sqlite://f?mode=memory",
         ] {
             assert!(database([("DATABASE_URL", url)], true).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_a_certificate_or_a_file_with_one() {
+        let own = rcgen::generate_simple_self_signed(["db.example.com".into()]).unwrap().cert.pem();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        std::fs::write(&file, format!("{own}{own}")).unwrap();
+        let one_line = own.replace('\n', "\\n");
+        for (mode, expected) in [
+            ("", PgSslMode::VerifyFull),
+            ("?sslmode=require", PgSslMode::VerifyFull),
+            ("?sslmode=disable", PgSslMode::VerifyFull),
+            ("?sslmode=verify-ca", PgSslMode::VerifyCa),
+        ] {
+            for value in [own.as_str(), &one_line, file.to_str().unwrap()] {
+                let url = format!("postgres://u@h/d{mode}");
+                let config = database([("DATABASE_URL", &url), ("DATABASE_CA_CERT", value)], false).unwrap();
+                let DatabaseUrl::Postgres(options) = config.url else { panic!("{url}") };
+                assert!(matches!((options.get_ssl_mode(), expected), (a, b) if a as u8 == b as u8), "{mode}");
+            }
+        }
+        let nothing = directory.path().join("nothing.pem");
+        std::fs::write(&nothing, "").unwrap();
+        let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----";
+        for value in [broken, key, "${db.CA_CERT}", nothing.to_str().unwrap(), "/nowhere/ca.pem"] {
+            let error = database([("DATABASE_CA_CERT", value)], true).unwrap_err();
+            assert!(
+                error.starts_with("DATABASE_CA_CERT is \"") && error.contains("accepted: a certificate"),
+                "{error}"
+            );
+            assert!(!error.contains("MIIB"), "{error}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The files that platforms read: what they name exists, and they hold no secret.
 
+mod tls;
+
 use std::collections::BTreeSet;
 
 use crate::structure::{read, variables};

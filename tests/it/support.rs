@@ -1,6 +1,7 @@
 //! Servers of the tests' own, on free ports, in directories that go when they do.
 
 pub mod app;
+pub mod authority;
 pub mod axe;
 pub mod backends;
 pub mod browser;
@@ -30,9 +31,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 /// A client for servers of this machine: it follows no redirect, and trusts nobody where it comes to TLS.
 pub fn http() -> reqwest::Client {
+    http_trusting(RootCertStore::empty())
+}
+
+/// As [`http`], for servers with a certificate of these authorities.
+pub fn http_trusting(authorities: RootCertStore) -> reqwest::Client {
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into());
     let tls = tls.with_safe_default_protocol_versions().unwrap();
-    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let tls = tls.with_root_certificates(authorities).with_no_client_auth();
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
     client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }

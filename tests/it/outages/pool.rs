@@ -54,7 +54,7 @@ async fn while_all_connections_wait_cached_pages_and_probes_are_answered() {
 
 #[tokio::test]
 async fn a_server_whose_connections_others_have_taken_is_a_503_until_they_leave() {
-    let postgres = Postgres::start_with(&["-c", "max_connections=14"]);
+    let postgres = Postgres::start_with(&["max_connections=14"]);
     let database = postgres.database().await;
     let app = serve(&database);
     app.add("Safe").await.assert_lists(["Safe"]);

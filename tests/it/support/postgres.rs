@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ pub struct Postgres {
     _directory: TempDir,
     data: PathBuf,
     port: u16,
-    arguments: Vec<String>,
+    settings: Vec<String>,
 }
 
 /// A database that is one test's own.
@@ -39,18 +39,39 @@ impl Postgres {
         Self::start_with(&[])
     }
 
-    /// With further arguments.
-    pub fn start_with(arguments: &[&str]) -> Self {
-        let arguments: Vec<_> = arguments.iter().copied().map(String::from).collect();
+    /// With further settings, such as `max_connections=10`.
+    pub fn start_with(settings: &[&str]) -> Self {
+        Self::launch(settings, |_| {})
+    }
+
+    /// Refuses whoever does not speak TLS, as hosted ones do. Certificate and key are in PEM.
+    pub fn start_with_tls(certificate: &str, key: &str) -> Self {
+        Self::launch(&["ssl=on"], |data| {
+            let owner = fs::metadata(data).unwrap();
+            let write = |name: &str, text: &str| {
+                let path = data.join(name);
+                fs::write(&path, text).unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+                chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+            };
+            write("server.crt", certificate);
+            write("server.key", key);
+            write("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n");
+        })
+    }
+
+    fn launch(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let settings: Vec<_> = settings.iter().copied().map(String::from).collect();
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
         let data = directory.path().join("data");
         let mut initdb = unprivileged("initdb");
         initdb.arg("-D").arg(&data).args(["-U", "tasks", "--auth=trust", "--no-sync", "-E", "UTF8"]);
         assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
+        prepare(&data);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = run(&data, port, directory.path(), &arguments);
-        Self { process, _directory: directory, data, port, arguments }
+        let process = run(&data, port, &settings, directory.path());
+        Self { process, _directory: directory, data, port, settings }
     }
 
     /// Makes an empty database.
@@ -99,11 +120,16 @@ impl Postgres {
     pub fn restart(&mut self) {
         let _ = fs::remove_file(self.data.join("postmaster.pid"));
         let directory = self.data.parent().unwrap().to_owned();
-        self.process = run(&self.data, self.port, &directory, &self.arguments);
+        self.process = run(&self.data, self.port, &self.settings, &directory);
     }
 }
 
 impl TestDatabase {
+    /// The URL with the server under another name, and with options.
+    pub fn url_with(&self, host: &str, options: &str) -> String {
+        self.url.replace("127.0.0.1", host) + options
+    }
+
     /// The server's `host:port`.
     pub fn address(&self) -> String {
         self.server.to_string()
@@ -184,7 +210,7 @@ impl TestDatabase {
     }
 }
 
-fn run(data: &Path, port: u16, directory: &Path, arguments: &[String]) -> Process {
+fn run(data: &Path, port: u16, more: &[String], directory: &Path) -> Process {
     let mut command = unprivileged("postgres");
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
     let settings = [
@@ -194,7 +220,8 @@ fn run(data: &Path, port: u16, directory: &Path, arguments: &[String]) -> Proces
         "max_connections=300",
         "shared_buffers=32MB",
     ];
-    command.args(settings.iter().flat_map(|setting| ["-c", setting])).args(arguments);
+    let more = more.iter().map(String::as_str);
+    command.args(settings.into_iter().chain(more).flat_map(|setting| ["-c", setting]));
     let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory);
     let isready = find("pg_isready", &[], "postgresql");
     wait_until("Postgres listens", || {
