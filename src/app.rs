@@ -2,6 +2,7 @@
 
 use axum::extract::FromRef;
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Guard;
@@ -39,6 +40,8 @@ pub struct AppState {
     pub upstream: Upstream,
     /// Changes under way, which are ended before the process does.
     pub changes: TaskTracker,
+    /// Cancelled when the process has been told to stop.
+    pub stopping: CancellationToken,
     /// Hosts and debug.
     pub server: ServerConfig,
     /// Who may look into the cache.
@@ -73,6 +76,7 @@ impl AppState {
             sessions,
             upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             cache,
             server: config.server.clone(),
         })

@@ -13,10 +13,11 @@ mod room;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Extensions, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -87,6 +88,7 @@ pub(crate) fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState>
     all.layer(
         ServiceBuilder::new()
             .layer(from_fn_with_state(state.monitor.clone(), access_log::write))
+            .layer(from_fn_with_state(state.stopping.clone(), end_connection))
             // Inside the log, whose lines name the request; outside all that sets a header that matters here.
             .layer(watch_order())
             .layer(from_fn(security_headers)),
@@ -102,6 +104,19 @@ async fn security_headers(request: Request, next: Next) -> axum::response::Respo
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     if https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
+    }
+    response
+}
+
+/// Lets a router in front take its next request elsewhere, once this process stops.
+async fn end_connection(
+    State(stopping): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> axum::response::Response {
+    let mut response = next.run(request).await;
+    if stopping.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -24,15 +24,16 @@ use axum::routing::future::RouteFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutWriter;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::monitor::{Connections, Cut};
+use crate::monitor::{Connections, Cut, Open};
 
 /// Connections served at once, where there are file descriptors for so many.
 const CONNECTIONS: usize = 8_192;
@@ -43,6 +44,9 @@ const FEW_CONNECTIONS: usize = 512;
 /// The longest head of a request, in bytes, and how much is read ahead of one.
 const LONGEST_HEAD: usize = 16 * 1024;
 
+/// How long one that has just been made may still say its first word once we stop: it was accepted, and so is its request.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
 /// What passes when none can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +55,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Connections served at once; others wait to be accepted.
     pub connections: usize,
-    /// How long a connection may take to send a request's head, and so how long it may be idle before one.
+    /// How long a connection may take to send a request's head, and so how long it may be idle before one. By default
+    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up.
     pub head: Duration,
     /// The same once three of four connections are taken. Such a connection has one request.
     pub crowded_head: Duration,
@@ -63,7 +68,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS,
-            head: Duration::from_secs(30),
+            head: Duration::from_secs(95),
             crowded_head: Duration::from_secs(5),
             unread: Duration::from_secs(30),
         }
@@ -82,52 +87,114 @@ impl Limits {
         }
         Self { connections, ..Self::default() }
     }
+
+    fn head(&self, is_crowded: bool) -> Duration {
+        if is_crowded { self.crowded_head } else { self.head }
+    }
 }
 
-/// Serves until `stop`, then lets requests under way end. Returns whether they all did within `drain`.
+/// Serves until `stop`, then lets requests under way end. Returns whether they all did within the time that `stop` says.
 pub async fn serve(
     listener: TcpListener,
     site: Router,
     limits: Limits,
     seen: Arc<Connections>,
-    stop: impl Future<Output = ()>,
-    drain: Duration,
+    stop: impl Future<Output = Duration>,
 ) -> bool {
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let connections = GracefulShutdown::new();
+    let (connections, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let serve = |stream, peer, permit| {
+        let is_crowded = permits.available_permits() < limits.connections / 4;
+        let site = Site { router: site.clone(), peer };
+        let connection = converse(stream, site, limits.clone(), is_crowded, seen.open(), stopping.clone());
+        connections.spawn(async move {
+            let _permit = permit;
+            connection.await;
+        });
+    };
     let mut stop = pin!(stop);
-    loop {
+    let drain = loop {
         let accept = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
             (permit, listener.accept().await)
         };
         tokio::select! {
             (permit, accepted) = accept => match accepted {
-                Ok((stream, peer)) => {
-                    // Answers are written whole, so waiting for more to send would only delay them.
-                    let _ = stream.set_nodelay(true);
-                    let is_crowded = permits.available_permits() < limits.connections / 4;
-                    let site = Site { router: site.clone(), peer };
-                    let connection = connections.watch(connection(stream, site, &limits, is_crowded));
-                    let open = seen.open();
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        if let Err(error) = connection.await {
-                            tracing::debug!("connection ended: {error}");
-                            open.cut(reason(&error));
-                        }
-                    });
-                }
+                Ok((stream, peer)) => serve(stream, peer, Some(permit)),
                 Err(error) => {
                     tracing::warn!("no connection can be accepted: {error}");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            () = &mut stop => break,
+            drain = &mut stop => break drain,
+        }
+    };
+    for (stream, peer) in close(listener) {
+        serve(stream, peer, None);
+    }
+    stopping.cancel();
+    connections.close();
+    timeout(drain, connections.wait()).await.is_ok()
+}
+
+/// Closes the door behind those who wait before it. For them it is open: the kernel has taken their connection, and would
+/// cut it with the request that it may carry already. The last look and the closing are two calls with nothing between.
+fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut waiting = vec![];
+    let Ok(listener) = listener.into_std() else { return waiting };
+    loop {
+        match listener.accept().map(|(stream, peer)| (into_tokio(stream), peer)) {
+            Ok((Ok(stream), peer)) => waiting.push((stream, peer)),
+            Ok((Err(_), _)) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return waiting,
         }
     }
-    drop(listener);
-    timeout(drain, connections.shutdown()).await.is_ok()
+}
+
+fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
+/// Serves a connection until its end, or until the request under way is answered once we stop.
+async fn converse(
+    stream: TcpStream,
+    site: Site,
+    limits: Limits,
+    is_crowded: bool,
+    open: Open,
+    stopping: CancellationToken,
+) {
+    // Answers are written whole, so waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let is_given_up = async {
+        stopping.cancelled().await;
+        sleep(FIRST_WORD).await;
+    };
+    // hyper hangs up on whoever has said nothing yet when it is told to stop. A look, since a stream may seem readable
+    // and not be.
+    let mut first = [0];
+    tokio::select! {
+        _ = stream.peek(&mut first) => {}
+        () = is_given_up => return,
+        () = sleep(limits.head(is_crowded)) => return open.cut(Some(Cut::Late)),
+    }
+    let mut connection = pin!(connection(stream, site, &limits, is_crowded));
+    let result = tokio::select! {
+        // First, so that it hears what has come before it is told.
+        biased;
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!("connection ended: {error}");
+        open.cut(reason(&error));
+    }
 }
 
 type Io<S> = TokioIo<Pin<Box<TimeoutWriter<S>>>>;
@@ -142,7 +209,7 @@ fn connection<S: AsyncRead + AsyncWrite>(
     stream.set_timeout(Some(limits.unread));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(if is_crowded { limits.crowded_head } else { limits.head })
+        .header_read_timeout(limits.head(is_crowded))
         .keep_alive(!is_crowded)
         .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(Box::pin(stream)), site)
@@ -221,19 +288,20 @@ mod tests {
     async fn a_head_that_comes_by_the_byte_has_so_long_to_come() {
         let (mut client, served) = connect(false);
         let slowly = async move {
-            for byte in b"GET / HTTP/1.1\r\nhost: localhost\r\naccept: everything\r\n\r\n" {
-                client.write_all(&[*byte]).await.unwrap();
+            let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n", "everything".repeat(10));
+            for byte in head.bytes() {
+                client.write_all(&[byte]).await.unwrap();
                 sleep(SECOND).await;
             }
         };
         let slow = tokio::spawn(slowly);
-        assert_cut(&served.await.unwrap(), Cut::Late, 30);
+        assert_cut(&served.await.unwrap(), Cut::Late, 95);
         assert!(slow.await.is_err(), "it is told that the connection is gone");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_ends_and_where_there_are_many_sooner() {
-        for (is_crowded, after) in [(false, 30), (true, 5)] {
+        for (is_crowded, after) in [(false, 95), (true, 5)] {
             let (_client, served) = connect(is_crowded);
             assert_cut(&served.await.unwrap(), Cut::Late, after);
         }

@@ -25,10 +25,16 @@ use crate::session::Sessions;
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
 
-/// How long requests may take to end after a signal, and then changes whose visitors have left. Platforms kill after
-/// 10 s and more.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long new requests are still served after a TERM: whoever sends them has not heard of it yet. Each answer says that
+/// it is the last on its connection.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long requests may take to end then, and changes whose visitors have left. Heroku kills after 30 s.
+const DRAIN: Duration = Duration::from_secs(24);
 const DRAIN_CHANGES: Duration = Duration::from_secs(1);
+
+/// The same after a Ctrl-C, from somebody who waits.
+const DRAIN_INTERRUPTED: Duration = Duration::from_secs(8);
 
 /// How often expired sessions are removed, and how many thousands at a time.
 const CLEARING: Duration = Duration::from_secs(60 * 60);
@@ -151,16 +157,22 @@ fn reserved_descriptors(cache: &BackendConfig) -> u64 {
 }
 
 async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
-    let (cache, changes) = (state.cache.clone(), state.changes.clone());
+    let (cache, changes, stopping) = (state.cache.clone(), state.changes.clone(), state.stopping.clone());
     let clearing = tokio::spawn(clear_sessions(state.sessions.clone()));
     let watching = tokio::spawn(state.monitor.clone().watch());
     let stop = async {
-        stop_signal().await;
-        tracing::info!("stopping: no new connections, requests under way are ended");
+        let is_interrupted = stop_signal().await;
+        tracing::info!("stopping: requests under way are ended");
+        stopping.cancel();
+        if is_interrupted {
+            return DRAIN_INTERRUPTED;
+        }
+        sleep(LINGER).await;
+        DRAIN
     };
     let seen = state.monitor.connections();
-    if !server::serve(listener, router(state), limits, seen, stop, DRAIN).await {
-        tracing::warn!("requests that did not end within {} s are cut", DRAIN.as_secs());
+    if !server::serve(listener, router(state), limits, seen, stop).await {
+        tracing::warn!("requests that did not end in time are cut");
     }
     clearing.abort();
     watching.abort();
@@ -188,11 +200,12 @@ async fn clear_sessions(sessions: Sessions) {
     }
 }
 
-async fn stop_signal() {
+/// Waits for a signal to stop, and returns whether it came from a terminal.
+async fn stop_signal() -> bool {
     let [mut terminate, mut interrupt] = [SignalKind::terminate(), SignalKind::interrupt()]
         .map(|kind| signal(kind).expect("the process may install signal handlers"));
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => true,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::config::ServerConfig;
@@ -14,13 +15,17 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Answers 200 if the database can be reached, else 503. A dead cache is told, and is no failure: pages are served
+/// Answers 200 if the database can be reached and the process has not been told to stop, else 503. A dead cache is told, and is no failure: pages are served
 /// without it. Versions, addresses and user names are for developers only.
 pub async fn readyz(
     State(db): State<Database>,
     State(cache): State<Cache>,
     State(server): State<ServerConfig>,
+    State(stopping): State<CancellationToken>,
 ) -> (StatusCode, String) {
+    if stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
+    }
     let (database, checks) = tokio::join!(db.version(), cache.check());
     let status = if database.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let is_cache_well = checks.iter().all(|check| check.outcome.is_ok());

@@ -1,5 +1,6 @@
 //! The files that platforms read: what they name exists, and they hold no secret.
 
+mod rolling;
 mod tls;
 
 use std::collections::BTreeSet;

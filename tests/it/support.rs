@@ -10,6 +10,7 @@ pub mod disk;
 pub mod line;
 pub mod memcached;
 pub mod mistaken;
+pub mod nginx;
 pub mod openmetrics;
 pub mod page;
 pub mod postgres;

@@ -1,0 +1,95 @@
+//! nginx with the site that is documented, on ports and with a certificate of a test's own.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+use super::authority::Authority;
+use super::process::{Process, find};
+use super::wait_until;
+use crate::structure::read;
+
+pub struct Nginx {
+    process: Process,
+    _directory: TempDir,
+    authority: Authority,
+    port: u16,
+}
+
+impl Nginx {
+    /// Serves what the processes on these ports serve, with changes made to the documented site.
+    pub fn start(ports: [u16; 2], change: impl FnOnce(String) -> String) -> Self {
+        let (directory, authority, port) =
+            (tempfile::tempdir().unwrap(), Authority::new("ours"), free_port());
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let (certificate, key) = authority.certify("localhost");
+        fs::write(path("certificate.pem"), certificate).unwrap();
+        fs::write(path("key.pem"), key).unwrap();
+
+        let mut site = change(read("deploy/nginx.conf"));
+        for (documented, ours) in [
+            ("127.0.0.1:8001", format!("127.0.0.1:{}", ports[0])),
+            ("127.0.0.1:8002", format!("127.0.0.1:{}", ports[1])),
+            ("listen 80;", format!("listen 127.0.0.1:{};", free_port())),
+            ("listen 443 ssl;", format!("listen 127.0.0.1:{port} ssl;")),
+            ("/etc/letsencrypt/live/tasks.example.com/fullchain.pem", path("certificate.pem")),
+            ("/etc/letsencrypt/live/tasks.example.com/privkey.pem", path("key.pem")),
+            ("tasks.example.com", "localhost".into()),
+        ] {
+            assert!(site.contains(documented), "{documented}");
+            site = site.replace(documented, &ours);
+        }
+        fs::write(path("site"), site).unwrap();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|what| format!("{what}_temp_path {};\n", path(what)))
+            .concat();
+        // Only root may ask for a user, and else its workers might not read what root has written.
+        let user = if fs::metadata("/proc/self").unwrap().uid() == 0 { "user root;\n" } else { "" };
+        let whole = format!(
+            "daemon off;\n{user}worker_processes 2;\npid {};\nerror_log {};\nevents {{}}\n\
+             http {{\naccess_log off;\n{temporary}include {};\n}}\n",
+            path("pid"),
+            path("errors"),
+            path("site"),
+        );
+        fs::write(path("nginx.conf"), whole).unwrap();
+        let mut command = Command::new(find("nginx", &["/usr/sbin"], "nginx-light"));
+        command.args(["-e", &path("errors"), "-c", &path("nginx.conf")]);
+        let process =
+            Process::start(command.stdout(Stdio::null()).stderr(Stdio::inherit()), directory.path());
+        wait_until("nginx listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { process, _directory: directory, authority, port }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
+    }
+
+    /// A client that trusts it and keeps its connections.
+    pub fn client(&self) -> reqwest::Client {
+        super::http_trusting(self.authority.roots())
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Asked, it ends its workers; killed, it would leave them behind.
+        self.process.signal("TERM");
+        self.process.wait();
+    }
+}
+
+/// Returns a port that stays free while nobody listens: below those that the kernel gives to whoever asks for any.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
+    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    candidates
+        .take(1000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
+}
