@@ -16,7 +16,7 @@ use super::process::Process;
 use super::terminal::Terminal;
 use super::wait_until;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
 
 /// One server. Its environment is what the test gives it and nothing else.
 pub struct App {
@@ -47,6 +47,11 @@ impl Settings {
             directory: Arc::new(tempfile::tempdir().unwrap()),
         }
         .with("HOST", "127.0.0.1")
+    }
+
+    /// Without the variables that keep servers of tests apart: for what a platform sets and nothing else.
+    pub fn empty() -> Self {
+        Self { variables: vec![], ..Self::new() }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -122,9 +127,21 @@ impl Settings {
         self.command(arguments).stdout(output).output().unwrap()
     }
 
+    /// A line as a platform runs it: by a shell that becomes the program, and so gets its signals.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("/bin/bash");
+        command.args(["-c", line]).current_dir(self.directory()).env_clear();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
     /// Starts the server and waits until it serves.
     pub fn serve(&self) -> App {
-        let mut command = self.command(&["serve"]);
+        self.serve_by(self.command(&["serve"]))
+    }
+
+    /// As [`serve`](Self::serve), by a command of another form.
+    pub fn serve_by(&self, mut command: Command) -> App {
         let mut process =
             Process::start(command.stdout(Stdio::piped()).stderr(Stdio::inherit()), self.directory());
         let output = Arc::new(Mutex::new(String::new()));
@@ -227,5 +244,10 @@ impl App {
     /// Ends it in the middle of what it does.
     pub fn kill(mut self) {
         self.process.kill();
+    }
+
+    /// The number of the user that it runs as.
+    pub fn owner(&self) -> u32 {
+        self.process.owner()
     }
 }

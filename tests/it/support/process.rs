@@ -52,18 +52,27 @@ impl Process {
 
     /// How much memory it holds, in bytes.
     pub fn memory(&self) -> usize {
-        self.memory_by("VmRSS:")
+        self.bytes("VmRSS:")
     }
 
     /// The most memory that it has held at once, in bytes.
     pub fn peak_memory(&self) -> usize {
-        self.memory_by("VmHWM:")
+        self.bytes("VmHWM:")
     }
 
-    fn memory_by(&self, line: &str) -> usize {
+    /// The number of the user that it runs as.
+    pub fn owner(&self) -> u32 {
+        self.status("Uid:").split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    fn bytes(&self, field: &str) -> usize {
+        self.status(field).trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// What the system says of it.
+    fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let size = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
-        size.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+        status.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim().to_owned()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
