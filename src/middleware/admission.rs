@@ -33,8 +33,8 @@ use crate::error::Error;
 use crate::monitor::{Monitor, Refusal};
 
 /// Requests in work at once: for the list; for changes; for everything else.
-const READERS: usize = 1_024;
-const CHANGES: usize = 128;
+const READERS: usize = 4_096;
+const CHANGES: usize = 256;
 const OTHERS: usize = 256;
 
 /// A line in the log tells of all that are refused for want of room in so many seconds.

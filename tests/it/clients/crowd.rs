@@ -14,7 +14,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
     app.add("Before").await.assert_lists(["Before"]);
     let lock = database.lock_tasks().await;
     let mut clients = vec![];
-    for number in 0..300 {
+    for number in 0..600 {
         let mut client = Client::connect(&app).await;
         client.send(post(&format!("task-{number}"))).await;
         clients.push(client);
@@ -41,7 +41,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
     }
     assert_eq!(database.tasks().await.len(), 1 + added, "what is refused is not done");
     let refused = metric(&app, REFUSED).await;
-    assert!((1..=300 - 128).contains(&refused), "{refused} refused");
+    assert!((1..=600 - 256).contains(&refused), "{refused} refused");
     app.add("After").await;
     let (_, output) = app.terminate();
     let said = output.lines().filter(|line| line.contains("too many requests in work")).count();
@@ -55,7 +55,7 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
     app.add("Before").await;
     let lock = database.lock_tasks().await;
     let mut clients = vec![];
-    for number in 0..140 {
+    for number in 0..280 {
         let mut client = Client::connect(&app).await;
         client.send(post(&format!("task-{number}"))).await;
         clients.push(client);
