@@ -288,7 +288,8 @@ mod tests {
     async fn a_head_that_comes_by_the_byte_has_so_long_to_come() {
         let (mut client, served) = connect(false);
         let slowly = async move {
-            let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n", "everything".repeat(10));
+            let head =
+                format!("GET / HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n", "everything".repeat(10));
             for byte in head.bytes() {
                 client.write_all(&[byte]).await.unwrap();
                 sleep(SECOND).await;
