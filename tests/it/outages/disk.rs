@@ -113,7 +113,7 @@ async fn a_directory_without_room_for_what_sqlite_needs_beside_the_file_is_told_
     let refused = settings.run(&["serve"]);
     let message = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{message}");
-    assert!(message.contains("check DATABASE_URL"), "{message}");
+    assert!(message.contains("may this user write to it?"), "{message}");
     let (is_well, said) = check(&settings);
     assert!(!is_well && said.contains("may this user write to it?"), "{said}");
 }
