@@ -216,7 +216,7 @@ async fn a_write_acknowledged_before_the_database_has_answered_is_caught() {
         world.add(1, 0).await;
         let lock = world.database().lock_tasks().await;
         let mut add = Some(world.begin_add(0, 1));
-        world.wait_for_lock().await;
+        world.database().wait_for_waiting(1).await;
         if world.is_mistaken() {
             add.take().unwrap().await.unwrap();
         }

@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
 use tasklist::tasks;
 
 use super::{Session, add, list, on_both_databases, stamp, v};
 use crate::support::backends::open_database;
-use crate::support::eventually;
 use crate::support::postgres::Postgres;
 
 const CHANGES: &[&str] = &[
@@ -117,25 +115,18 @@ async fn a_stamp_and_its_rows_are_seen_together() {
 
 #[tokio::test]
 async fn on_postgres_ids_are_in_the_order_of_the_commits() {
-    let url = Postgres::shared().database().await.url;
-    let db = open_database(&url);
+    let database = Postgres::shared().database().await;
+    let db = open_database(&database.url);
     db.migrate().await.unwrap();
-    let mut first = Session::open(&url).await;
+    let mut first = Session::open(&database.url).await;
     first.execute("begin; insert into tasks (name) values ('1')").await;
     let second = {
-        let (url, sql) = (url.clone(), "insert into tasks (name) values ('3')");
+        let (url, sql) = (database.url.clone(), "insert into tasks (name) values ('3')");
         tokio::spawn(async move { Session::open(&url).await.execute(sql).await })
     };
-    let Session::Postgres(mut watcher) = Session::open(&url).await else { unreachable!("a Postgres URL") };
-    eventually("the second writer waits", async || waiting(&mut watcher).await == 1).await;
+    database.wait_for_waiting(1).await;
     first.execute("insert into tasks (name) values ('2'); commit").await;
     second.await.unwrap();
     // Had the second drawn its id before it waited, it would stand between the first's.
     assert_eq!(list(&db).await.1, ["1", "2", "3"]);
-}
-
-/// How many sessions of this database wait for a lock.
-async fn waiting(watcher: &mut PgConnection) -> i64 {
-    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    sqlx::query_scalar(sql).fetch_one(watcher).await.unwrap()
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sqlx::{Connection, PgConnection};
 use tasklist::db::Error;
 use tasklist::tasks;
 use tokio::task::JoinSet;
@@ -11,7 +10,6 @@ use tokio::time::timeout;
 
 use super::{Session, add, stamp};
 use crate::support::backends::open_database;
-use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 
@@ -20,22 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_stamp_waits_for_no_other_query() {
-    let url = Postgres::shared().database().await.url;
-    let db = open_database(&url);
+    let database = Postgres::shared().database().await;
+    let db = open_database(&database.url);
     db.migrate().await.unwrap();
-    let mut lock = Session::open(&url).await;
+    let mut lock = Session::open(&database.url).await;
     lock.execute("begin; lock table tasks").await;
     let mut slow = JoinSet::new();
     for _ in 0..20 {
         let db = db.clone();
         slow.spawn(async move { tasks::all(&db).await });
     }
-    let mut watcher = PgConnection::connect(&url).await.unwrap();
-    eventually("all connections of the pool wait", async || {
-        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut watcher).await.unwrap() == 8
-    })
-    .await;
+    // All connections of the pool.
+    database.wait_for_waiting(8).await;
     stamp(&db).await;
     assert!(slow.try_join_next().is_none(), "they still wait");
 }

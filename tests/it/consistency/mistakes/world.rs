@@ -216,16 +216,6 @@ impl World {
         self.removed(without, Span { begin, end: self.now() });
     }
 
-    /// Waits until somebody waits for a lock in the database.
-    pub async fn wait_for_lock(&self) {
-        let mut watcher = PgConnection::connect(&self.database().url).await.unwrap();
-        let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        eventually("somebody waits for a lock", async || {
-            sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut watcher).await.unwrap() > 0
-        })
-        .await;
-    }
-
     fn history(&self) -> MutexGuard<'_, History> {
         self.0.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
