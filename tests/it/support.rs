@@ -24,7 +24,9 @@ pub mod upstream;
 pub mod visitor;
 
 use std::future::poll_fn;
+use std::net::TcpListener;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,17 @@ pub fn http_trusting(authorities: RootCertStore) -> reqwest::Client {
     let tls = tls.with_root_certificates(authorities).with_no_client_auth();
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
     client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// Returns a port that stays free while nobody listens: below those that the kernel gives to whoever asks for any.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
+    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    candidates
+        .take(1000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
 
 /// Asks until the answer is yes; panics with `what` if it never is.

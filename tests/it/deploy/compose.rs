@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{dockerfile, with_all, yaml};
 use crate::support::app::{BINARY, Settings};
+use crate::support::free_port;
 use crate::support::memcached::Memcached;
-use crate::support::nginx::free_port;
 use crate::support::postgres::Postgres;
 
 /// Puts in the values of `${NAME}`, `${NAME:-default}` and `${NAME:?message}`, as Compose does.

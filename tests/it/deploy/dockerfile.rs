@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::yaml;
 use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
-use crate::support::nginx::free_port;
+use crate::support::free_port;
 use crate::support::postgres::Postgres;
 
 const STAND_IN: &str = r#"#!/bin/sh

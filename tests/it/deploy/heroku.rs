@@ -3,8 +3,8 @@
 use super::{environment, json, with_all, yaml};
 use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
+use crate::support::free_port;
 use crate::support::memcached::Memcached;
-use crate::support::nginx::free_port;
 use crate::support::page::Page;
 use crate::support::postgres::{Postgres, TestDatabase};
 

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
 use crate::support::app::{App, Settings};
-use crate::support::nginx::{Nginx, free_port};
+use crate::support::nginx::Nginx;
 use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::wait_until;
+use crate::support::{free_port, wait_until};
 
 /// Rounds in which each process restarts once.
 const ROUNDS: usize = 2;

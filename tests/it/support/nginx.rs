@@ -1,16 +1,15 @@
 //! nginx with the site that is documented, on ports and with a certificate of a test's own.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
 use super::authority::Authority;
 use super::process::{Process, find};
-use super::wait_until;
+use super::{free_port, wait_until};
 use crate::structure::read;
 
 pub struct Nginx {
@@ -81,15 +80,4 @@ impl Drop for Nginx {
         self.process.signal("TERM");
         self.process.wait();
     }
-}
-
-/// Returns a port that stays free while nobody listens: below those that the kernel gives to whoever asks for any.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
-    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
-    candidates
-        .take(1000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a port is free")
 }
