@@ -1,9 +1,8 @@
 //! What visitors type and ask for is text, wherever it comes out again: in pages, in machines' answers, in keys.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 
+use super::raw;
 use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::page::Page;
@@ -79,16 +78,6 @@ async fn what_is_asked_for_is_text_in_errors_and_decisions() {
     let json = app.get("/cache.json").await;
     assert_eq!(json.header("content-type"), Some("application/json"));
     assert_eq!(json.header("x-content-type-options"), Some("nosniff"));
-}
-
-/// Sends a head as it is, and returns the answer; an empty one, if there is none.
-fn raw(app: &App, head: &[u8]) -> String {
-    let mut stream = TcpStream::connect(app.address()).unwrap();
-    let mut answer = vec![];
-    // Whoever is refused may be hung up on.
-    let _ = stream.write_all(&[head, b"connection: close\r\n\r\n"].concat());
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
