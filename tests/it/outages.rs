@@ -11,6 +11,9 @@ mod sqlite;
 use crate::support::app::App;
 use crate::support::page::Page;
 
+/// How many connections an app has for all that does not go ahead.
+const CONNECTIONS: usize = 8;
+
 /// What no visitor is told where `DEBUG` is off.
 const SECRETS: [&str; 6] = ["sqlx", "select ", "insert into", "list_state", "code:", "os error"];
 

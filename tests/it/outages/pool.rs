@@ -2,11 +2,9 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::{add_at_once, assert_unavailable, names};
+use super::{CONNECTIONS, add_at_once, assert_unavailable, names};
 use crate::support::app::{App, Settings};
 use crate::support::postgres::{Postgres, TestDatabase};
-
-const CONNECTIONS: usize = 8;
 
 fn serve(database: &TestDatabase) -> App {
     Settings::new().with("DATABASE_URL", &database.url).with("DEBUG", "False").serve()

@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::{add_at_once, assert_logged, assert_unavailable, names};
+use super::{CONNECTIONS, add_at_once, assert_logged, assert_unavailable, names};
 use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::postgres::{Postgres, TestDatabase};
-
-/// How many connections an app has for all that does not go ahead.
-const CONNECTIONS: usize = 8;
 
 /// An app that has opened all its connections, and caches nothing.
 async fn busy_app(database: &TestDatabase) -> App {
