@@ -5,7 +5,8 @@
 //! 15 s. Whoever waits takes a place and memory, so all of these are counted, and where there is no room nobody waits: the
 //! answer is a 503 with `Retry-After`, at once.
 //!
-//! **The invariant: whoever asks for the list has a room of their own, and in it waits for nothing that changes wait for.**
+//! **The invariant: whoever asks for the list, or for what its page loads, has a room of their own, and in it waits for
+//! nothing that changes wait for.**
 //! Changes, however slow, fill the room of changes. Visitors of other pages, however slow the service behind these, fill
 //! another. What the list's readers wait for is the gate, which asks the database on a connection of its own, and a build
 //! that all of them share. A sender who is slow takes no room at all before the body is there, only bytes, and of those what
@@ -32,7 +33,7 @@ use crate::app::AppState;
 use crate::error::Error;
 use crate::monitor::{Monitor, Refusal};
 
-/// Requests in work at once: for the list; for changes; for everything else.
+/// Requests in work at once: for the list and what its page loads; for changes; for everything else.
 const READERS: usize = 4_096;
 const CHANGES: usize = 256;
 const OTHERS: usize = 256;
@@ -76,7 +77,9 @@ impl Admission {
             let is_full = self.under_way.len() >= self.changes.size();
             return if is_full { None } else { self.changes.take(1) };
         }
-        if path == "/" { self.readers.take(1) } else { self.others.take(1) }
+        // Style sheet and script are in the binary and wait for nothing. Without them a list is half a page.
+        let is_for_list = path == "/" || path.starts_with("/static/");
+        if is_for_list { self.readers.take(1) } else { self.others.take(1) }
     }
 
     /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing that

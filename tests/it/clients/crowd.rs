@@ -2,8 +2,9 @@
 
 use super::{Client, GET, metric, post};
 use crate::support::app::Settings;
-use crate::support::eventually;
 use crate::support::postgres::Postgres;
+use crate::support::upstream::{Reply, Upstream};
+use crate::support::{eventually, wait_until};
 
 const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
 
@@ -69,4 +70,27 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
     assert_eq!(app.get("/").await.status, 200);
     drop(lock);
     eventually("there is room again", async || app.post("/add", &[("name", "x")]).await.status == 303).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn visitors_who_wait_for_a_service_leave_room_for_the_list_and_what_its_page_loads() {
+    let upstream = Upstream::start(|_, _| Reply::Nothing).await;
+    let app = Settings::new().with("API_URL", &upstream.url()).serve();
+    app.add("Before").await;
+    let mut clients = vec![];
+    for _ in 0..300 {
+        let mut client = Client::connect(&app).await;
+        client.send("GET /apicalls HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        clients.push(client);
+    }
+    // The numbers are behind the door that is full.
+    wait_until("there is no room", || app.output().contains("too many requests in work"));
+    let page = app.get("/").await;
+    page.assert_lists(["Before"]);
+    let loaded = [page.attributes("link", "href"), page.attributes("script", "src")].concat();
+    assert_eq!(loaded.len(), 3, "{loaded:?}");
+    for path in loaded {
+        assert_eq!(app.get(&path).await.status, 200, "{path}");
+    }
+    app.get("/cache").await.assert_error(503, "Back in a moment");
 }
