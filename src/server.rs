@@ -56,7 +56,8 @@ pub struct Limits {
     /// Connections served at once; others wait to be accepted.
     pub connections: usize,
     /// How long a connection may take to send a request's head, and so how long it may be idle before one. By default
-    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up.
+    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up. For
+    /// its first request a connection has that twice: until the first byte, and from then on.
     pub head: Duration,
     /// The same once three of four connections are taken. Such a connection has one request.
     pub crowded_head: Duration,
