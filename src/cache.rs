@@ -16,8 +16,8 @@
 //!   tools    Raw: bare bytes, and errors ──────────┘
 //! ```
 //!
-//! The handle puts a prefix before the key and an envelope around the value, lets one build for all, counts, and makes a
-//! miss of every error.
+//! The handle puts a prefix before the key and an envelope around the value, lets one build for all, counts, and makes
+//! a miss of every error.
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -51,8 +51,8 @@
 //!
 //! # Freshness
 //!
-//! How a write becomes visible is a [`Strategy`]. By default values are kept under the [`version`] of the data that they
-//! were made of, and the database says which is the current one: then nothing in the cache is ever wrong.
+//! How a write becomes visible is a [`Strategy`]. By default values are kept under the [`version`] of the data that
+//! they were made of, and the database says which is the current one: then nothing in the cache is ever wrong.
 //!
 //! # What people trip over
 //!
@@ -75,14 +75,14 @@
 //!
 //! # How to take it elsewhere
 //!
-//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend and `db` for the one in
-//! the database, and the digests of `build.rs` for fragments. Lines that name `Mistake` are for this crate's tests: leave
-//! them out.
+//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend and `db` for the one
+//! in the database, and the digests of `build.rs` for fragments. Lines that name `Mistake` are for this crate's tests:
+//! leave them out.
 //!
 //! # How to add a backend
 //!
-//! 1. Implement [`Backend`], whose documentation is the contract, in `backend/NAME.rs`. What others needed as well stands
-//!    at the end of `backend.rs` and in `backend/breaker.rs`.
+//! 1. Implement [`Backend`], whose documentation is the contract, in `backend/NAME.rs`. What others needed as well
+//!    stands at the end of `backend.rs` and in `backend/breaker.rs`.
 //! 2. Give it a variant of `BackendConfig` and a scheme of `CACHE_URL`, and make it in `app.rs`, which alone names it.
 //! 3. Name it in `tests/it/backends.rs`, which says how. All that the contract says is then tested on a real store.
 //! 4. Say in README.md what it is for, and in docs/ARCHITECTURE.md how much it holds.
@@ -90,9 +90,9 @@
 //! # Limits
 //!
 //! A name has 250 bytes: a longer key is hashed. A value has [`LARGEST_VALUE`](backend::LARGEST_VALUE) bytes in its
-//! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes 750 ms
-//! at most, and on memcached what the [options](crate::memcached::Options) say. There is no compare-and-swap, and
-//! nothing is ordered between processes.
+//! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes
+//! 750 ms at most, and on memcached what the [options](crate::memcached::Options) say. There is no compare-and-swap,
+//! and nothing is ordered between processes.
 
 pub mod backend;
 mod build_lock;
@@ -215,7 +215,8 @@ impl Cache {
         Self { prefix: self.options().prefix.version(version), ..self.clone() }
     }
 
-    /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited already.
+    /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited
+    /// already.
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, ..self.clone() }

@@ -147,8 +147,8 @@ impl Database {
     }
 
     /// Returns how long a visitor waits for what the database must be asked for, which is less than five seconds: one
-    /// operation, after a cache that hangs has been given up, or after others who asked before. A query that pretends to
-    /// be slow may be both theirs and the visitor's own.
+    /// operation, after a cache that hangs has been given up, or after others who asked before. A query that pretends
+    /// to be slow may be both theirs and the visitor's own.
     #[must_use]
     pub fn patience(&self) -> Duration {
         2 * self.slow_query + TIMEOUT + Duration::from_millis(900)
@@ -180,8 +180,8 @@ impl Database {
     }
 
     /// Returns what the database calls itself, and so whether it can be reached: also while all connections of the pool
-    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none. One is asked for at a time, so that others who
-    /// go ahead wait for one at most.
+    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none. One is asked for at a time, so that others
+    /// who go ahead wait for one at most.
     ///
     /// # Errors
     ///
@@ -251,9 +251,9 @@ impl Database {
         self.fetch_all(sql, args).await.map(|rows| rows.into_iter().next())
     }
 
-    /// Returns the first row that a small statement finds, on a connection kept for such: it waits for none but them, and
-    /// for two seconds at most. It is sent after the call, outside any transaction; it must only read, since it may run
-    /// twice.
+    /// Returns the first row that a small statement finds, on a connection kept for such: it waits for none but them,
+    /// and for two seconds at most. It is sent after the call, outside any transaction; it must only read, since it may
+    /// run twice.
     ///
     /// # Errors
     ///
@@ -346,8 +346,8 @@ enum Kind {
     Other,
 }
 
-/// Tells codes of Postgres (PostgreSQL, "Error Codes"), which have five letters and digits, and those of SQLite ("Result
-/// and Error Codes").
+/// Tells codes of Postgres (PostgreSQL, "Error Codes"), which have five letters and digits, and those of SQLite
+/// ("Result and Error Codes").
 fn kind_of(code: &str) -> Kind {
     // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention, 57014 statement timeout,
     // 25006 read-only (a standby after failover).

@@ -1,5 +1,5 @@
-//! What is to be seen of the cache: what each layer has done, altogether and in the last half hour, how its servers are,
-//! and what was decided for the latest requests.
+//! What is to be seen of the cache: what each layer has done, altogether and in the last half hour, how its servers
+//! are, and what was decided for the latest requests.
 
 mod edge;
 mod history;
@@ -132,8 +132,8 @@ impl Monitor {
         decisions.push_front(decision);
     }
 
-    /// Empties the cache, and lets go of this process's copies; other processes keep theirs. Returns whether all servers
-    /// are empty.
+    /// Empties the cache, and lets go of this process's copies; other processes keep theirs. Returns whether all
+    /// servers are empty.
     pub async fn clear(&self) -> bool {
         let is_clear = self.0.cache.clear().await;
         self.0.pages.drop_copies();

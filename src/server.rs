@@ -1,10 +1,10 @@
 //! Accepts connections and serves them, within limits.
 //!
-//! A client may be slow, silent, greedy or confused, and costs the others nothing but its place: a head has a time and a
-//! size, an idle connection a time, and so has an answer that its client does not read. hyper knows the first two; it
-//! waits for a reader for ever, so the stream below it gives up. (`TCP_USER_TIMEOUT` would let the kernel do so, on Linux
-//! only, and where no test can turn the clock.) Requests that a client sends ahead are answered one after the other, and
-//! read no further ahead than one head may be long.
+//! A client may be slow, silent, greedy or confused, and costs the others nothing but its place: a head has a time and
+//! a size, an idle connection a time, and so has an answer that its client does not read. hyper knows the first two; it
+//! waits for a reader for ever, so the stream below it gives up. (`TCP_USER_TIMEOUT` would let the kernel do so, on
+//! Linux only, and where no test can turn the clock.) Requests that a client sends ahead are answered one after the
+//! other, and read no further ahead than one head may be long.
 
 mod descriptors;
 
@@ -44,7 +44,8 @@ const FEW_CONNECTIONS: usize = 512;
 /// The longest head of a request, in bytes, and how much is read ahead of one.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// How long one that has just been made may still say its first word once we stop: it was accepted, and so is its request.
+/// How long one that has just been made may still say its first word once we stop: it was accepted, and so is its
+/// request.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// What passes when none can be accepted, for lack of file descriptors mostly.
@@ -56,8 +57,8 @@ pub struct Limits {
     /// Connections served at once; others wait to be accepted.
     pub connections: usize,
     /// How long a connection may take to send a request's head, and so how long it may be idle before one. By default
-    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up. For
-    /// its first request a connection has that twice: until the first byte, and from then on.
+    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up.
+    /// For its first request a connection has that twice: until the first byte, and from then on.
     pub head: Duration,
     /// The same once three of four connections are taken. Such a connection has one request.
     pub crowded_head: Duration,
@@ -94,7 +95,8 @@ impl Limits {
     }
 }
 
-/// Serves until `stop`, then lets requests under way end. Returns whether they all did within the time that `stop` says.
+/// Serves until `stop`, then lets requests under way end. Returns whether they all did within the time that `stop`
+/// says.
 pub async fn serve(
     listener: TcpListener,
     site: Router,
@@ -138,8 +140,9 @@ pub async fn serve(
     timeout(drain, connections.wait()).await.is_ok()
 }
 
-/// Closes the door behind those who wait before it. For them it is open: the kernel has taken their connection, and would
-/// cut it with the request that it may carry already. The last look and the closing are two calls with nothing between.
+/// Closes the door behind those who wait before it. For them it is open: the kernel has taken their connection, and
+/// would cut it with the request that it may carry already. The last look and the closing are two calls with nothing
+/// between.
 fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let mut waiting = vec![];
     let Ok(listener) = listener.into_std() else { return waiting };

@@ -2,10 +2,10 @@
 //!
 //! # What is here
 //!
-//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in the database and
-//! read through the cache ([`WriteThrough`], the default). Views work with the [`Session`] of `tower-sessions`, which
-//! [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those who want its
-//! own layer.
+//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in the database
+//! and read through the cache ([`WriteThrough`], the default). Views work with the [`Session`] of `tower-sessions`,
+//! which [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those
+//! who want its own layer.
 //!
 //! ```text
 //!   carry ─── cookie ──→ Visit ─┬─ CacheStore ──────→ Cache       gone when the cache is
@@ -23,12 +23,12 @@
 //! - **Written to the database first.** The cache is told afterwards, and whether it hears does not matter.
 //! - **A copy counts only if it is what this visitor has seen.** Where a set was lost, or an old copy came back, the
 //!   digests differ and the database is asked. No time to live is relied on.
-//! - **What changes something asks the database.** A request that is not safe (RFC 9110, section 9.2.1) passes by the cache
-//!   when it loads, so a session that was deleted elsewhere is gone for it, whatever the cache still holds.
+//! - **What changes something asks the database.** A request that is not safe (RFC 9110, section 9.2.1) passes by the
+//!   cache when it loads, so a session that was deleted elsewhere is gone for it, whatever the cache still holds.
 //! - **A save replaces what was loaded.** If that is no longer there, it is [`Error::Gone`]: nothing brings a deleted
 //!   session back. If it was changed meanwhile, this request's changes are put on top of the others, key by key.
-//! - **What has begun is ended.** A save or a deletion tells the cache what came of it also when nobody waits for it any
-//!   more, and takes the copy away where that is not known.
+//! - **What has begun is ended.** A save or a deletion tells the cache what came of it also when nobody waits for it
+//!   any more, and takes the copy away where that is not known.
 //!
 //! # What people trip over
 //!
@@ -36,22 +36,22 @@
 //! - **Save before you act** on what must not happen twice, as in showing a message: [`Session::save`] says whether the
 //!   session is still there and, after [`Visit::insist`], whether it is still as it was loaded.
 //! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.
-//! - **Two requests at the same time** that set the same key: the later one wins, unless it insists. In the cache alone,
-//!   which cannot compare, the later one wins altogether.
+//! - **Two requests at the same time** that set the same key: the later one wins, unless it insists. In the cache
+//!   alone, which cannot compare, the later one wins altogether.
 //! - **Ids are secrets,** so names in stores are digests of them.
 //!
 //! # Limits
 //!
 //! A session lives for two weeks after it was last changed, or read a day later, by the clock of this machine: one that
-//! jumps ends it so much earlier or later, and when it is next read it gets its two weeks again. In [`WriteThrough`], a session that was
-//! deleted while the cache could not be told may still be read, by safe requests with its old cookie, where the cache has
-//! not been told since; so it is where somebody deletes the row by hand, or a cache goes back to what it had. Who cannot
-//! have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when the cache loses it, and what the cache could
-//! not be told, of a change or a deletion, no other process knows.
+//! jumps ends it so much earlier or later, and when it is next read it gets its two weeks again. In [`WriteThrough`], a
+//! session that was deleted while the cache could not be told may still be read, by safe requests with its old cookie,
+//! where the cache has not been told since; so it is where somebody deletes the row by hand, or a cache goes back to
+//! what it had. Who cannot have that uses [`DatabaseStore`]. In [`CacheStore`] a session is gone when the cache loses
+//! it, and what the cache could not be told, of a change or a deletion, no other process knows.
 //!
 //! A browser that has two requests under way may get their answers in the wrong order. Then safe requests are shown the
-//! earlier state until the next that is not safe, if the cache misses the later change; and if one of them changed the id,
-//! the other, which found no session any more, may take the new cookie away.
+//! earlier state until the next that is not safe, if the cache misses the later change; and if one of them changed the
+//! id, the other, which found no session any more, may take the new cookie away.
 
 mod cache_store;
 mod cookie;

@@ -185,8 +185,8 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
 }
 
-/// Returns whether a redirect stays where it comes from, or goes on there over HTTPS. Elsewhere may be what only the site
-/// can reach, and its visitors are shown the answer.
+/// Returns whether a redirect stays where it comes from, or goes on there over HTTPS. Elsewhere may be what only the
+/// site can reach, and its visitors are shown the answer.
 fn is_same_service(from: &Url, to: &Url) -> bool {
     let is_upgrade = (from.scheme(), to.scheme()) == ("http", "https") && from.host() == to.host();
     from.origin() == to.origin() || (is_upgrade && from.port().is_none() && to.port().is_none())

@@ -44,8 +44,8 @@ impl CacheOptions {
         }
     }
 
-    /// Returns the value of an envelope, or `None` if it is not one that [`encode`](Self::encode) made of a `T` for this
-    /// name.
+    /// Returns the value of an envelope, or `None` if it is not one that [`encode`](Self::encode) made of a `T` for
+    /// this name.
     pub(super) fn decode<T: DeserializeOwned>(&self, name: &str, envelope: &[u8]) -> Option<T> {
         serde_json::from_slice(&self.open(name, envelope)?).ok()
     }

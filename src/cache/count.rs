@@ -13,12 +13,12 @@ impl Cache {
     /// Counts one more under a key, and returns how many there are now. The first begins the count, which is forgotten
     /// when `within` has passed since then, however many come meanwhile. `None` if the cache fails: nobody knows then.
     ///
-    /// The counter is bare, as [`Raw`](super::Raw) would store it, and its end is the backend's business: no clock is read
-    /// here. What may happen between its two operations, `incr` and, where there is no counter, `add`:
+    /// The counter is bare, as [`Raw`](super::Raw) would store it, and its end is the backend's business: no clock is
+    /// read here. What may happen between its two operations, `incr` and, where there is no counter, `add`:
     ///
     /// - *Two begin at once.* Both miss, one adds; the other is told that there is a counter now, and counts after it.
-    /// - *The counter ends in between,* or a server lets go of it: after `incr`, and it is begun anew; after an `add` that
-    ///   found it, and both are tried once more. If that happens again, nobody knows.
+    /// - *The counter ends in between,* or a server lets go of it: after `incr`, and it is begun anew; after an `add`
+    ///   that found it, and both are tried once more. If that happens again, nobody knows.
     /// - *An answer is lost.* It may have been counted, and counts as unknown. The next one is one more, or two.
     /// - *A server forgets everything.* All counts begin anew.
     ///

@@ -96,8 +96,8 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
         }
     }
 
-    /// Lets nobody read the answer any more (but does nothing where answers are left to expire, or are kept by version):
-    /// for a write of which it is not known whether it happened.
+    /// Lets nobody read the answer any more (but does nothing where answers are left to expire, or are kept by
+    /// version): for a write of which it is not known whether it happened.
     ///
     /// # Cancel safety
     ///

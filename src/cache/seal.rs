@@ -26,8 +26,8 @@ const SIGNATURE: usize = 32;
 ///   signed    head │ body │ signature
 /// ```
 ///
-/// Signed, each name has a key of its own, so that a server can neither make nor change a value, nor answer with that of
-/// another name. It can still lose values, and bring back an older one of the same name.
+/// Signed, each name has a key of its own, so that a server can neither make nor change a value, nor answer with that
+/// of another name. It can still lose values, and bring back an older one of the same name.
 #[derive(Clone, Debug, Default)]
 pub struct Seal(Option<hkdf::Prk>);
 

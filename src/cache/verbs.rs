@@ -1,5 +1,5 @@
-//! The verbs of [`Cache`], for typed values. None of them fails: an error is a miss, is counted, and is logged where the
-//! outage is noticed, once and not per operation.
+//! The verbs of [`Cache`], for typed values. None of them fails: an error is a miss, is counted, and is logged where
+//! the outage is noticed, once and not per operation.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,8 +31,8 @@ impl Cache {
         self.get_many_with(keys, |name, envelope| self.options().decode(name, envelope)).await
     }
 
-    /// Returns the values of keys as [`get_many`](Self::get_many), read in a way of the caller's own, who is told the name
-    /// under which each is stored.
+    /// Returns the values of keys as [`get_many`](Self::get_many), read in a way of the caller's own, who is told the
+    /// name under which each is stored.
     pub(super) async fn get_many_with<T>(
         &self,
         keys: &[Key],
@@ -136,7 +136,8 @@ impl Cache {
     /// Removes a key whose value has become old, and lets nobody wait any more for a build that may have read what it
     /// was made of before: whoever asks from now on builds anew. What such a build makes this process does not store.
     ///
-    /// Another process that is at such a build goes on with it: those who ask there get what it makes, and it is stored.
+    /// Another process that is at such a build goes on with it: those who ask there get what it makes, and it is
+    /// stored.
     pub async fn invalidate(&self, key: &Key) {
         // The lock first: between the two, others would wait for it.
         self.delete_many(&[key.lock(), key.clone()]).await;

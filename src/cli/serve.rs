@@ -25,8 +25,8 @@ use crate::session::Sessions;
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
 
-/// How long new requests are still served after a TERM: whoever sends them has not heard of it yet. Each answer says that
-/// it is the last on its connection.
+/// How long new requests are still served after a TERM: whoever sends them has not heard of it yet. Each answer says
+/// that it is the last on its connection.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How long requests may take to end then, and changes whose visitors have left. Heroku kills after 30 s.
@@ -145,9 +145,9 @@ fn clickable(address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Returns how many files the process may need to have open beside its clients' connections: for the log, the runtime and
-/// the listener about 10; for the database 9 connections, of three files each with SQLite; 16 for a cache in files; the
-/// service behind `/apicalls`; and for each cache server 8 connections and one that is on its way out.
+/// Returns how many files the process may need to have open beside its clients' connections: for the log, the runtime
+/// and the listener about 10; for the database 9 connections, of three files each with SQLite; 16 for a cache in files;
+/// the service behind `/apicalls`; and for each cache server 8 connections and one that is on its way out.
 fn reserved_descriptors(cache: &BackendConfig) -> u64 {
     let servers = match cache {
         BackendConfig::Memcached(options) | BackendConfig::MemcacheCrate(options) => options.servers.len(),

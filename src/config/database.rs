@@ -23,9 +23,9 @@ const ACCEPTED_CA: &str = "a certificate in PEM, which begins with -----BEGIN CE
 pub struct DatabaseConfig {
     /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only.
     ///
-    /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has signed
-    /// its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if the server
-    /// can, and trusts whom it meets.
+    /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has
+    /// signed its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if
+    /// the server can, and trusts whom it meets.
     pub url: DatabaseUrl,
     /// `SLOW_QUERY`: how long the list query sleeps, as the tutorial's does. Nothing by default.
     pub slow_query: Duration,
@@ -70,8 +70,8 @@ impl DatabaseUrl {
         matches!(self, Self::Sqlite(options) if !options.get_filename().exists())
     }
 
-    /// Lets nobody be the server but who shows a certificate of this authority. That it is for the host of the URL is not
-    /// asked where the URL says `sslmode=verify-ca`.
+    /// Lets nobody be the server but who shows a certificate of this authority. That it is for the host of the URL is
+    /// not asked where the URL says `sslmode=verify-ca`.
     fn trusting(self, authority: Vec<u8>) -> Self {
         let Self::Postgres(options) = self else { return self };
         let mode = match options.get_ssl_mode() {

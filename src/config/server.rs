@@ -15,7 +15,8 @@ pub struct ServerConfig {
     pub address: SocketAddr,
     /// `ALLOWED_HOSTS`, this machine's own names by default.
     pub allowed_hosts: AllowedHosts,
-    /// `DEBUG`, the value of `DEVELOPMENT_MODE` by default: details on error pages, and `/cache` and `/metrics` for everybody.
+    /// `DEBUG`, the value of `DEVELOPMENT_MODE` by default: details on error pages, and `/cache` and `/metrics` for
+    /// everybody.
     pub debug: bool,
     /// `ADMIN_PASSWORD`: who knows it sees `/cache` and `/metrics` where `debug` is off. Unset by default.
     pub admin_password: Option<SecretString>,

@@ -1,14 +1,15 @@
 //! Whose request it is, as far as that can be believed.
 //!
 //! Each router on the way appends to `X-Forwarded-For` the address it got the request from. With one trusted router the
-//! last entry is the client; with two the last is the first router, and the one before it the client; what stands further
-//! to the left a client may have sent itself. So the entry is counted from the right, over all lines of the header, and
-//! only as far as there are routers that are trusted.
+//! last entry is the client; with two the last is the first router, and the one before it the client; what stands
+//! further to the left a client may have sent itself. So the entry is counted from the right, over all lines of the
+//! header, and only as far as there are routers that are trusted.
 //!
-//! Where there is no such entry, or it is no address, the request counts for the address of its connection: that is the one
-//! thing no client can choose. Behind a router it is the router's, and many clients share its count, so that is said in the
-//! log. The header's other entries are no way out: a client that reaches the process around the routers could write them.
-//! (Nor can the number be found out: one that is too high lets a client choose its address. Hence it is 0 by default.)
+//! Where there is no such entry, or it is no address, the request counts for the address of its connection: that is the
+//! one thing no client can choose. Behind a router it is the router's, and many clients share its count, so that is
+//! said in the log. The header's other entries are no way out: a client that reaches the process around the routers
+//! could write them. (Nor can the number be found out: one that is too high lets a client choose its address. Hence it
+//! is 0 by default.)
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

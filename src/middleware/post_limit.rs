@@ -2,8 +2,8 @@
 //!
 //! The count begins with an address's first POST and is forgotten a minute later, whatever comes meanwhile
 //! ([`Cache::count`], which says what may happen in between). So an address may send twice as many within a minute that
-//! lies across two counts. Where the cache fails, everybody passes: a limit that turns visitors away because memcached is
-//! gone would do more harm than what it keeps off.
+//! lies across two counts. Where the cache fails, everybody passes: a limit that turns visitors away because memcached
+//! is gone would do more harm than what it keeps off.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;

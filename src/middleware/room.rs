@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Room for so many requests, or for so many bytes. Nobody waits for a place: there is one, or there is none. That makes it
-/// two additions to a number, where a semaphore has a queue and a lock to look after.
+/// Room for so many requests, or for so many bytes. Nobody waits for a place: there is one, or there is none. That
+/// makes it two additions to a number, where a semaphore has a queue and a lock to look after.
 #[derive(Debug)]
 pub(super) struct Room {
     size: usize,

@@ -1,5 +1,5 @@
-//! The same numbers for Prometheus, named by its guide: base units, `_total` behind what only grows, and labels of which
-//! there are few. Rates and shares are for whoever asks Prometheus.
+//! The same numbers for Prometheus, named by its guide: base units, `_total` behind what only grows, and labels of
+//! which there are few. Rates and shares are for whoever asks Prometheus.
 
 use std::fmt;
 use std::time::UNIX_EPOCH;
@@ -17,7 +17,8 @@ use super::{Layer, Monitor, Report, Server};
 use crate::cache::Latency;
 
 impl Monitor {
-    /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may take.
+    /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may
+    /// take.
     pub async fn metrics(&self) -> String {
         let scrape = Scrape {
             report: self.report().await,

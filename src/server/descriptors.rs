@@ -3,8 +3,8 @@
 /// Fewer than this make no server; better one that meets the limit now and then.
 const FEWEST: usize = 16;
 
-/// Raises the number of files that the process may open to what it is allowed to raise it to, and returns that. A shell's
-/// own limit, often 1,024, is meant for programs that wait for one file after the other.
+/// Raises the number of files that the process may open to what it is allowed to raise it to, and returns that. A
+/// shell's own limit, often 1,024, is meant for programs that wait for one file after the other.
 pub(super) fn raise_limit() -> u64 {
     rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or_else(|error| {
         tracing::warn!("the limit of open files stays as it is: {error}");

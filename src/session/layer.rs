@@ -23,11 +23,11 @@ const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an answer waits for that.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Puts a [`Session`] and its [`Visit`] among a request's extensions; saves the session afterwards if it was changed, and
-/// tells the browser what there is now. To be used with `axum::middleware::from_fn_with_state`.
+/// Puts a [`Session`] and its [`Visit`] among a request's extensions; saves the session afterwards if it was changed,
+/// and tells the browser what there is now. To be used with `axum::middleware::from_fn_with_state`.
 ///
-/// The layer of `tower-sessions` does the same with a cookie that holds the id alone, is `Secure` always or never, varies
-/// on nothing, and makes an empty 500 of a save that fails.
+/// The layer of `tower-sessions` does the same with a cookie that holds the id alone, is `Secure` always or never,
+/// varies on nothing, and makes an empty 500 of a save that fails.
 pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next: Next) -> Response {
     let ticket = sessions.signer.read(request.headers());
     let is_https = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");

@@ -15,8 +15,8 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Answers 200 if the database can be reached and the process has not been told to stop, else 503. A dead cache is told, and is no failure: pages are served
-/// without it. Versions, addresses and user names are for developers only.
+/// Answers 200 if the database can be reached and the process has not been told to stop, else 503. A dead cache is
+/// told, and is no failure: pages are served without it. Versions, addresses and user names are for developers only.
 pub async fn readyz(
     State(db): State<Database>,
     State(cache): State<Cache>,

@@ -1,5 +1,5 @@
-//! What docs/security.md promises: against a cache server in other hands, visitors who want others to be shown something
-//! else, and whoever reads what the program prints.
+//! What docs/security.md promises: against a cache server in other hands, visitors who want others to be shown
+//! something else, and whoever reads what the program prints.
 
 mod document;
 mod hostile;

@@ -9,8 +9,8 @@
 //! it had arrived, whichever is earlier. It *may be gone* from [`Task::removal_begins`]: when the first attempt to
 //! remove it began, unless that is known to have failed. It *is gone* for sure from [`Task::removed_by`] (an
 //! acknowledgement) or [`Task::missed_by`] (the end of a read that began when the task was there for sure and did not
-//! show it, though it may have been gone by the read's end). A write without an answer is *unknown*: it may have happened
-//! at any time since it began, may still happen, or never; pages tell.
+//! show it, though it may have been gone by the read's end). A write without an answer is *unknown*: it may have
+//! happened at any time since it began, may still happen, or never; pages tell.
 //!
 //! Each read is judged by itself, and may have several faults, one [`Fault`] for each:
 //!
@@ -22,9 +22,9 @@
 //! - [`Fault::Disorder`]: the ids do not ascend, or the rows are not as many as the page says.
 //! - [`Fault::Phantom`]: a task that nobody added, or not yet, or twice.
 //!
-//! A read with any of them is a *stale read*. For every single task this is complete: where no fault is found, there are
-//! points in time for its writes and reads that explain all that was seen; `explanations.rs` compares with a search for
-//! them.
+//! A read with any of them is a *stale read*. For every single task this is complete: where no fault is found, there
+//! are points in time for its writes and reads that explain all that was seen; `explanations.rs` compares with a search
+//! for them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;

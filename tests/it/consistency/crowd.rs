@@ -1,5 +1,5 @@
-//! Who comes along while the list is read and written: guests who have sessions, browsers that keep pages, monitors, and
-//! clients who do not behave.
+//! Who comes along while the list is read and written: guests who have sessions, browsers that keep pages, monitors,
+//! and clients who do not behave.
 
 use std::time::Duration;
 
@@ -62,7 +62,8 @@ impl<'a> Caller<'a> {
         Self { load, http: http(), rng: Rng::with_seed(seed), last, tale: Tale::default() }
     }
 
-    /// Sends a request, `GET /path` or `POST /path`, to some process. Returns the answer if it has one of these statuses.
+    /// Sends a request, `GET /path` or `POST /path`, to some process. Returns the answer if it has one of these
+    /// statuses.
     async fn send(
         &mut self,
         request: &'static str,

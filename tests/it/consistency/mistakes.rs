@@ -1,5 +1,5 @@
-//! The test of pages, tested: each mistake here is made on purpose, in a story in which it shows, and the checker must say
-//! of what visitors saw exactly what is wrong. Without the mistake the same story must end well.
+//! The test of pages, tested: each mistake here is made on purpose, in a story in which it shows, and the checker must
+//! say of what visitors saw exactly what is wrong. Without the mistake the same story must end well.
 //!
 //! Mistakes in our code are those of `src/mistake.rs`; others are made where they would be, in the database's triggers
 //! or the configuration. Mistakes inside the gate are in `tests/it/gate/interleavings.rs`, as orders in which its

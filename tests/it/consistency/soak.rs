@@ -1,9 +1,9 @@
-//! A long night: readers and writers, guests, browsers, monitors and those who do not behave, while everything goes wrong
-//! now and then. What it costs is told: failed requests, by the outages in which they were to be expected; old pages;
-//! memory.
+//! A long night: readers and writers, guests, browsers, monitors and those who do not behave, while everything goes
+//! wrong now and then. What it costs is told: failed requests, by the outages in which they were to be expected; old
+//! pages; memory.
 //!
-//! An outage is announced for the process whose line to the database is troubled, or which is stopped or killed, and for
-//! as long after it as time limits take to notice. Nothing that happens to memcached is an outage, and nothing that
+//! An outage is announced for the process whose line to the database is troubled, or which is stopped or killed, and
+//! for as long after it as time limits take to notice. Nothing that happens to memcached is an outage, and nothing that
 //! happens to another process. Here a night takes some ten seconds; `scripts/soak` makes it longer.
 
 use std::fmt::Write;

@@ -1,9 +1,9 @@
 //! The Dockerfile, replayed step by step: the first image in a scratch directory, the second in a root of its own over
 //! this machine's, which stands for the base image.
 //!
-//! A release takes minutes to compile. So a `cargo` of ours stands in for the real one: it lets that look at what it looks
-//! at before it compiles, and hands out the program that the tests have. With `DOCKERFILE_REPLAY=full` the real one runs,
-//! and leaves what it makes in `target/image`.
+//! A release takes minutes to compile. So a `cargo` of ours stands in for the real one: it lets that look at what it
+//! looks at before it compiles, and hands out the program that the tests have. With `DOCKERFILE_REPLAY=full` the real
+//! one runs, and leaves what it makes in `target/image`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

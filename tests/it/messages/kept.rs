@@ -1,5 +1,5 @@
-//! What was told to be shown is shown: through changes at the same time, pages that fail, and stores that are slow, silent
-//! or older.
+//! What was told to be shown is shown: through changes at the same time, pages that fail, and stores that are slow,
+//! silent or older.
 
 use super::settings;
 use crate::support::app::App;

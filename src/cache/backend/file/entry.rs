@@ -11,7 +11,8 @@ use crate::cache::seal::checksum;
 /// Changes with the layout.
 const MAGIC: [u8; 4] = *b"tlc1";
 
-/// Magic (4 bytes), CRC-32 of all that follows (4, big endian as the rest), expiry (8), lengths of key and value (4, 4).
+/// Magic (4 bytes), CRC-32 of all that follows (4, big endian as the rest), expiry (8), lengths of key and value
+/// (4, 4).
 pub(super) const HEADER: usize = 24;
 
 /// No file of ours is longer; so much is read of one that is.

@@ -162,8 +162,8 @@ impl World {
         reads
     }
 
-    /// Asks something else again and again: what has reached the process before the last of these questions has been heard
-    /// when that is answered.
+    /// Asks something else again and again: what has reached the process before the last of these questions has been
+    /// heard when that is answered.
     pub async fn probe(&self, process: usize) {
         for _ in 0..VISITORS {
             let probes =
