@@ -1,17 +1,18 @@
 //! Lets in as many requests as there is room for, and tells the others so at once.
 //!
-//! What may wait in here, and for how long: a change for one of the database's 8 connections, 3 s; whoever wants a page,
-//! for the current version, 2 s, and for a page that somebody builds, 2.5 s, or 11 s at `/apicalls`; a body for its sender,
-//! 15 s. Whoever waits takes a place and memory, so all of these are counted, and where there is no room nobody waits: the
-//! answer is a 503 with `Retry-After`, at once.
+//! What may wait in here, and for how long: a change for one of the database's 8 connections, 3 s; whoever wants a
+//! page, for the current version, 2 s, and for a page that somebody builds, 2.5 s, or 11 s at `/apicalls`; a body for
+//! its sender, 15 s. Whoever waits takes a place and memory, so all of these are counted, and where there is no room
+//! nobody waits: the answer is a 503 with `Retry-After`, at once. (Only the count of an address is waited for before
+//! that, 1 s. And a body for which there is no room is read to its end, or its sender would not see the answer.)
 //!
 //! **The invariant: whoever asks for the list, or for what its page loads, has a room of their own, and in it waits for
 //! nothing that changes wait for.**
-//! Changes, however slow, fill the room of changes. Visitors of other pages, however slow the service behind these, fill
-//! another. What the list's readers wait for is the gate, which asks the database on a connection of its own, and a build
-//! that all of them share. A sender who is slow takes no room at all before the body is there, only bytes, and of those what
-//! has come. So a page that is cached is served while everything else is stuck. (One that is not needs one of the 8
-//! connections; so does the session of a visitor who has one, unless the cache has it.)
+//! Changes, however slow, fill the room of changes. Visitors of other pages, however slow the service behind these,
+//! fill another. What the list's readers wait for is the gate, which asks the database on a connection of its own, and
+//! a build that all of them share. A sender who is slow takes no room at all before the body is there, only bytes, and
+//! of those what has come. So a page that is cached is served while everything else is stuck. (One that is not needs
+//! one of the 8 connections; so does the session of a visitor who has one, unless the cache has it.)
 //!
 //! The probes are outside of this layer and always answered.
 
@@ -82,8 +83,8 @@ impl Admission {
         if is_for_list { self.readers.take(1) } else { self.others.take(1) }
     }
 
-    /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing that
-    /// there is too much of.
+    /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing
+    /// that there is too much of.
     fn refuse(&self, refusal: Refusal) -> Response {
         self.monitor.refuse(refusal);
         let now = self.started.elapsed().as_secs() + 1;
