@@ -208,7 +208,7 @@ mod tests {
                 let url = format!("postgres://u@h/d{mode}");
                 let config = database([("DATABASE_URL", &url), ("DATABASE_CA_CERT", value)], false).unwrap();
                 let DatabaseUrl::Postgres(options) = config.url else { panic!("{url}") };
-                assert!(matches!((options.get_ssl_mode(), expected), (a, b) if a as u8 == b as u8), "{mode}");
+                assert_eq!(options.get_ssl_mode() as u8, expected as u8, "{mode}");
             }
         }
         let nothing = directory.path().join("nothing.pem");
