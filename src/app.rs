@@ -22,6 +22,7 @@ use crate::listing::Listing;
 use crate::monitor::Monitor;
 use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
 use crate::upstream::Upstream;
+use crate::views::health::Readiness;
 
 /// What views take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]
@@ -42,6 +43,8 @@ pub struct AppState {
     pub changes: TaskTracker,
     /// Cancelled when the process has been told to stop.
     pub stopping: CancellationToken,
+    /// What probes are told.
+    pub readiness: Readiness,
     /// Hosts and debug.
     pub server: ServerConfig,
     /// Who may look into the cache.
@@ -77,6 +80,7 @@ impl AppState {
             upstream: Upstream::new(&config.api),
             changes: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            readiness: Readiness::default(),
             cache,
             server: config.server.clone(),
         })

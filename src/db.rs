@@ -6,7 +6,6 @@ mod migrations;
 mod place;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
@@ -14,7 +13,6 @@ use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOp
 use sqlx::{
     Connection, Encode, Executor, FromRow, IntoArguments, PgConnection, Pool, SqliteConnection, Type,
 };
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::rustls::Error as TlsError;
 
@@ -45,7 +43,6 @@ pub struct Database {
     pool: AnyPool,
     ahead: Ahead,
     place: Place,
-    versions: Arc<Mutex<()>>,
     slow_query: Duration,
 }
 
@@ -137,7 +134,7 @@ impl Database {
                 (pool, Ahead::postgres(options), Place::elsewhere())
             }
         };
-        Self { pool, ahead, place, versions: Arc::default(), slow_query: config.slow_query }
+        Self { pool, ahead, place, slow_query: config.slow_query }
     }
 
     /// Returns how slow the list query pretends to be.
@@ -180,8 +177,7 @@ impl Database {
     }
 
     /// Returns what the database calls itself, and so whether it can be reached: also while all connections of the pool
-    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none. One is asked for at a time, so that others
-    /// who go ahead wait for one at most.
+    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none.
     ///
     /// # Errors
     ///
@@ -191,11 +187,7 @@ impl Database {
             "select 'SQLite ' || sqlite_version()",
             "select 'Postgres ' || current_setting('server_version')",
         );
-        let version = async {
-            let _turn = self.versions.lock().await;
-            self.fetch_ahead(sql).await.map(|(version,): (String,)| version)
-        };
-        timeout(TIMEOUT, version).await.map_err(|_| Error::Timeout)?
+        self.fetch_ahead(sql).await.map(|(version,): (String,)| version)
     }
 
     /// Returns the one of two that is meant for this database, such as a statement that only one of them knows.

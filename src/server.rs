@@ -132,7 +132,7 @@ pub async fn serve(
             drain = &mut stop => break drain,
         }
     };
-    for (stream, peer) in close(listener) {
+    for (stream, peer) in close(listener, limits.connections) {
         serve(stream, peer, None);
     }
     stopping.cancel();
@@ -142,19 +142,20 @@ pub async fn serve(
 
 /// Closes the door behind those who wait before it. For them it is open: the kernel has taken their connection, and
 /// would cut it with the request that it may carry already. The last look and the closing are two calls with nothing
-/// between.
-fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+/// between. Where more keep coming, so many are let in.
+fn close(listener: TcpListener, most: usize) -> Vec<(TcpStream, SocketAddr)> {
     let mut waiting = vec![];
     let Ok(listener) = listener.into_std() else { return waiting };
-    loop {
+    while waiting.len() < most {
         match listener.accept().map(|(stream, peer)| (into_tokio(stream), peer)) {
             Ok((Ok(stream), peer)) => waiting.push((stream, peer)),
             Ok((Err(_), _)) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => return waiting,
+            Err(_) => break,
         }
     }
+    waiting
 }
 
 fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {

@@ -6,10 +6,9 @@
 //! nobody waits: the answer is a 503 with `Retry-After`, at once. (Only the count of an address is waited for before
 //! that, 1 s. And a body for which there is no room is read to its end, or its sender would not see the answer.)
 //!
-//! **The invariant: whoever asks for the list, or for what its page loads, has a room of their own, and in it waits for
-//! nothing that changes wait for.**
-//! Changes, however slow, fill the room of changes. Visitors of other pages, however slow the service behind these,
-//! fill another. What the list's readers wait for is the gate, which asks the database on a connection of its own, and
+//! **The invariant: whoever reads waits for nothing that changes wait for, and for nobody outside.**
+//! Changes, however slow, fill the room of changes. Visitors of `/apicalls`, however slow the service behind it, fill
+//! another. What the list's readers wait for is the gate, which asks the database on a connection of its own, and
 //! a build that all of them share. A sender who is slow takes no room at all before the body is there, only bytes, and
 //! of those what has come. So a page that is cached is served while everything else is stuck. (One that is not needs
 //! one of the 8 connections; so does the session of a visitor who has one, unless the cache has it.)
@@ -34,10 +33,10 @@ use crate::app::AppState;
 use crate::error::Error;
 use crate::monitor::{Monitor, Refusal};
 
-/// Requests in work at once: for the list and what its page loads; for changes; for everything else.
+/// Requests in work at once: those that read; changes; and those that wait for the service behind `/apicalls`.
 const READERS: usize = 4_096;
 const CHANGES: usize = 256;
-const OTHERS: usize = 256;
+const CALLERS: usize = 256;
 
 /// A line in the log tells of all that are refused for want of room in so many seconds.
 const QUIET: u64 = 10;
@@ -46,7 +45,7 @@ const QUIET: u64 = 10;
 pub(super) struct Admission {
     readers: Room,
     changes: Room,
-    others: Room,
+    callers: Room,
     /// Changes that go on although their visitors have left.
     under_way: TaskTracker,
     bodies: BodyLimit,
@@ -62,7 +61,7 @@ impl Admission {
         Arc::new(Self {
             readers: Room::new(READERS),
             changes: Room::new(CHANGES),
-            others: Room::new(OTHERS),
+            callers: Room::new(CALLERS),
             under_way: state.changes.clone(),
             bodies: BodyLimit::default(),
             posts: PostLimit::new(&state.server, &state.cache, &state.monitor),
@@ -78,9 +77,7 @@ impl Admission {
             let is_full = self.under_way.len() >= self.changes.size();
             return if is_full { None } else { self.changes.take(1) };
         }
-        // Style sheet and script are in the binary and wait for nothing. Without them a list is half a page.
-        let is_for_list = path == "/" || path.starts_with("/static/");
-        if is_for_list { self.readers.take(1) } else { self.others.take(1) }
+        if path == "/apicalls" { self.callers.take(1) } else { self.readers.take(1) }
     }
 
     /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing

@@ -1,9 +1,12 @@
 //! What a hosting platform asks: is the process alive, can it serve?
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
@@ -15,6 +18,31 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// What was found when it was last looked, for all who ask at once: anybody may ask [`readyz`], as often as they like,
+/// and must not keep database and cache from their work by that. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<Option<(Instant, Answer)>>>);
+
+type Answer = (StatusCode, String);
+
+impl Readiness {
+    /// Returns what a look has found that began after this was called. One looks at a time; of those who wait
+    /// meanwhile, the next one looks for all.
+    async fn find(&self, look: impl Future<Output = Answer>) -> Answer {
+        let asked = Instant::now();
+        let mut latest = self.0.lock().await;
+        if let Some((begun, answer)) = &*latest
+            && *begun >= asked
+        {
+            return answer.clone();
+        }
+        let begun = Instant::now();
+        let answer = look.await;
+        *latest = Some((begun, answer.clone()));
+        answer
+    }
+}
+
 /// Answers 200 if the database can be reached and the process has not been told to stop, else 503. A dead cache is
 /// told, and is no failure: pages are served without it. Versions, addresses and user names are for developers only.
 pub async fn readyz(
@@ -22,16 +50,21 @@ pub async fn readyz(
     State(cache): State<Cache>,
     State(server): State<ServerConfig>,
     State(stopping): State<CancellationToken>,
+    State(readiness): State<Readiness>,
 ) -> (StatusCode, String) {
     if stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
     }
+    readiness.find(look(&db, &cache, server.debug)).await
+}
+
+async fn look(db: &Database, cache: &Cache, debug: bool) -> Answer {
     let (database, checks) = tokio::join!(db.version(), cache.check());
     let status = if database.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let is_cache_well = checks.iter().all(|check| check.outcome.is_ok());
     let word = |is_well: bool| if is_well { "ok" } else { "failed" };
     let mut report = format!("database: {}\ncache: {}\n", word(database.is_ok()), word(is_cache_well));
-    if server.debug {
+    if debug {
         // Writing to a string cannot fail.
         let _ = match database {
             Ok(version) => writeln!(report, "\n{version}"),
@@ -49,4 +82,44 @@ pub async fn readyz(
         }
     }
     (status, report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_meanwhile_shares_the_next_look() {
+        let (readiness, looks) = (Readiness::default(), AtomicUsize::new(0));
+        let ask = || {
+            readiness.find(async {
+                let number = looks.fetch_add(1, Ordering::Relaxed) + 1;
+                sleep(SECOND).await;
+                (StatusCode::OK, number.to_string())
+            })
+        };
+        let others = async {
+            sleep(SECOND / 2).await;
+            join_all((0..100).map(|_| ask())).await
+        };
+        let (first, others) = tokio::join!(ask(), others);
+        assert_eq!(first.1, "1");
+        assert!(others.iter().all(|(_, number)| number == "2"), "they asked after the first look began");
+        assert_eq!(ask().await.1, "3");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_leaves_the_look_to_the_next() {
+        let readiness = Readiness::default();
+        assert!(timeout(SECOND, readiness.find(std::future::pending())).await.is_err());
+        assert_eq!(readiness.find(async { (StatusCode::OK, "ok".into()) }).await.1, "ok");
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::{Client, GET, metric, post};
 use crate::support::app::Settings;
+use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::upstream::{Reply, Upstream};
-use crate::support::{eventually, wait_until};
 
 const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
 
@@ -73,7 +73,7 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn visitors_who_wait_for_a_service_leave_room_for_the_list_and_what_its_page_loads() {
+async fn visitors_who_wait_for_a_service_leave_room_for_everybody_else() {
     let upstream = Upstream::start(|_, _| Reply::Nothing).await;
     let app = Settings::new().with("API_URL", &upstream.url()).serve();
     app.add("Before").await;
@@ -83,8 +83,7 @@ async fn visitors_who_wait_for_a_service_leave_room_for_the_list_and_what_its_pa
         client.send("GET /apicalls HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
         clients.push(client);
     }
-    // The numbers are behind the door that is full.
-    wait_until("there is no room", || app.output().contains("too many requests in work"));
+    eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
     let page = app.get("/").await;
     page.assert_lists(["Before"]);
     let loaded = [page.attributes("link", "href"), page.attributes("script", "src")].concat();
@@ -92,5 +91,5 @@ async fn visitors_who_wait_for_a_service_leave_room_for_the_list_and_what_its_pa
     for path in loaded {
         assert_eq!(app.get(&path).await.status, 200, "{path}");
     }
-    app.get("/cache").await.assert_error(503, "Back in a moment");
+    app.get("/apicalls").await.assert_error(503, "Back in a moment");
 }

@@ -143,7 +143,8 @@ struct Trouble {
     faults: Vec<String>,
 }
 
-/// Leaves everything alone for a while, then lets everything go wrong, and looks at the memory at three times.
+/// Leaves everything alone for a while, lets memcached go wrong in every way, which is no outage of anybody, and then
+/// everything; and looks at the memory at three times.
 fn make_trouble(cluster: &Cluster, night: &Night) -> Trouble {
     let begin = Instant::now();
     let held = || cluster.instances[..MORTAL].iter().map(Instance::memory).collect();
@@ -151,6 +152,7 @@ fn make_trouble(cluster: &Cluster, night: &Night) -> Trouble {
     let mut memory = vec![held()];
     let schedule = |faults, lengths| Schedule::new(cluster, faults, lengths, night.seed);
     let mut cache = schedule(Fault::OF_CACHE, night.of_cache);
+    cache.run(Instant::now());
     let mut rest = schedule(Fault::OF_THE_REST, night.of_the_rest).killing(MORTAL..MORTAL + 1);
     for part in [2, 1] {
         let until = begin + night.time / part;
