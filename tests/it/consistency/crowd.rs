@@ -144,11 +144,11 @@ struct Guest<'a> {
 impl Guest<'_> {
     async fn stay(&mut self, name: &str) -> Option<()> {
         self.post("POST /add", &[("name", name)]).await?;
-        let id = self.look(name, true, "Added").await?;
+        let id = self.look(name, true, "Added").await??;
         self.post("POST /remove", &[("id", &id)]).await?;
-        self.look(name, false, "Removed").await;
+        self.look(name, false, "Removed").await?;
         self.post("POST /undo", &[]).await?;
-        let id = self.look(name, true, "Put").await?;
+        let id = self.look(name, true, "Put").await??;
         self.post("POST /remove", &[("id", &id)]).await?;
         Some(())
     }
@@ -179,26 +179,26 @@ impl Guest<'_> {
 
     /// Looks for the task and for what was said of it. The change was acknowledged, so it must be seen, wherever the
     /// guest looks. What was said must be told as well, unless the process that said it could not write it down; where
-    /// one cannot read it, another tells it later.
-    async fn look(&mut self, name: &str, is_there: bool, said: &str) -> Option<String> {
+    /// one cannot read it, another tells it later. Returns the task's id if it was told, since what was not written down
+    /// cannot be undone.
+    async fn look(&mut self, name: &str, is_there: bool, said: &str) -> Option<Option<String>> {
         let (change, message) = (self.caller.last, format!("{said} “{name}”"));
-        let mut id = None;
         for _ in 0..LOOKS {
             let cookie = self.cookie.clone();
             let page = self.caller.send("GET /", |request| with(cookie, request), &[200]).await?;
-            id = page.id_of(name);
+            let id = page.id_of(name);
             if id.is_some() != is_there {
                 self.caller.tale.broken.push(format!("after {message:?} the list was another"));
             }
             let is_told = page.body.contains(&message);
             self.keep(page.cookie);
             if is_told {
-                return id;
+                return Some(id);
             }
             sleep(PAUSE * 10).await;
         }
         self.caller.complain(change, format!("{message:?} was not told"));
-        id
+        None
     }
 
     fn keep(&mut self, cookie: Option<String>) {
