@@ -5,9 +5,10 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::check::reach_remedy;
 use super::say;
@@ -24,6 +25,9 @@ use crate::session::Sessions;
 
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
+
+/// How many may wait to be accepted: a crowd comes faster than it is let in.
+const BACKLOG: u32 = 4096;
 
 /// How long new requests are still served after a TERM: whoever sends them has not heard of it yet. Each answer says
 /// that it is the last on its connection.
@@ -42,14 +46,25 @@ const CLEARING_ROUNDS: usize = 100;
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let address = config.server.address;
-    let listener = TcpListener::bind(address).await.map_err(|error| explain_bind(address, error))?;
+    let socket = bind(address).map_err(|error| explain_bind(address, error))?;
     let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
+    // Not before: a router takes whoever listens for one that serves.
+    let listener = socket.listen(BACKLOG).map_err(|error| explain_bind(address, error))?;
     announce(config, &state, listener.local_addr()?, &version).await;
     let limits = Limits::for_process(reserved_descriptors(&config.cache.backend));
     serve(listener, state, limits).await;
     Ok(())
+}
+
+/// Takes the address, and lets nobody in yet.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Or the connections of the process before would keep it for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 fn explain_bind(address: SocketAddr, error: io::Error) -> anyhow::Error {
@@ -162,7 +177,7 @@ async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
     let watching = tokio::spawn(state.monitor.clone().watch());
     let stop = async {
         let is_interrupted = stop_signal().await;
-        tracing::info!("stopping: requests under way are ended");
+        tracing::info!("stopping: requests under way are ended; Ctrl-C cuts them");
         stopping.cancel();
         if is_interrupted {
             return DRAIN_INTERRUPTED;
@@ -171,7 +186,12 @@ async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
         DRAIN
     };
     let seen = state.monitor.connections();
-    if !server::serve(listener, router(state), limits, seen, stop).await {
+    let hurried = interrupted_again(stopping.clone());
+    let is_well = tokio::select! {
+        is_well = server::serve(listener, router(state), limits, seen, stop) => is_well,
+        () = hurried => false,
+    };
+    if !is_well {
         tracing::warn!("requests that did not end in time are cut");
     }
     clearing.abort();
@@ -208,4 +228,11 @@ async fn stop_signal() -> bool {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => true,
     }
+}
+
+/// Waits for somebody at a terminal who does not want to wait for the end.
+async fn interrupted_again(stopping: CancellationToken) {
+    stopping.cancelled().await;
+    let mut interrupt = signal(SignalKind::interrupt()).expect("the process may install signal handlers");
+    interrupt.recv().await;
 }

@@ -15,8 +15,8 @@ use super::env::{self, Variables, missing, wrong, wrong_secret};
 /// The longest `SLOW_QUERY`: within the time a request may take.
 const SLOWEST_QUERY: Duration = Duration::from_secs(20);
 
-const ACCEPTED_CA: &str = "a certificate in PEM, which begins with -----BEGIN CERTIFICATE-----, \
-                           or the path of a file with one or more of them";
+const ACCEPTED_CA: &str = "a certificate in PEM, lines and all, which begins with -----BEGIN CERTIFICATE-----, \
+                           or the path of a file with one or more of them, which begins with / or .";
 
 /// The database, and how slow its list query pretends to be.
 #[derive(Clone, Debug)]
@@ -103,12 +103,16 @@ fn parse_sqlite(url: &str, path: &str) -> Result<DatabaseUrl, env::Error> {
 /// Returns certificates as PEM, all of which can be used.
 fn read_authority(value: &str) -> Result<Vec<u8>, env::Error> {
     let refuse = |found: &str| wrong("DATABASE_CA_CERT", found, ACCEPTED_CA);
+    // A key that was put here by mistake is no path, and must not get into the log.
+    let is_path = value.starts_with(['/', '.']) && !value.contains(char::is_whitespace);
     let (pem, shown) = if value.contains("-----BEGIN") {
         // Where a variable is one line, its line ends are written out.
         (value.replace("\\n", "\n").into_bytes(), "-----BEGIN…")
-    } else {
+    } else if is_path {
         let text = std::fs::read(value).map_err(|error| refuse(&format!("{value}: {error}")))?;
         (text, value)
+    } else {
+        return Err(wrong_secret("DATABASE_CA_CERT", ACCEPTED_CA));
     };
     let mut store = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
@@ -215,7 +219,11 @@ mod tests {
         std::fs::write(&nothing, "").unwrap();
         let broken = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
         let key = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----";
-        for value in [broken, key, "${db.CA_CERT}", nothing.to_str().unwrap(), "/nowhere/ca.pem"] {
+        for value in ["${db.CA_CERT}", "MIIBkeywithoutitsfirstline", "MIIB\nMIIB"] {
+            let error = database([("DATABASE_CA_CERT", value)], true).unwrap_err();
+            assert!(error.starts_with("DATABASE_CA_CERT is wrong (its value is not shown here)"), "{error}");
+        }
+        for value in [broken, key, nothing.to_str().unwrap(), "/nowhere/ca.pem"] {
             let error = database([("DATABASE_CA_CERT", value)], true).unwrap_err();
             assert!(
                 error.starts_with("DATABASE_CA_CERT is \"") && error.contains("accepted: a certificate"),

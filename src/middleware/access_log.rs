@@ -4,15 +4,15 @@
 //! a visitor's own affair. Nor has it any header. What a visitor chooses is cut where it is long, and a path or method has
 //! no control characters, so that none looks like another line.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::field::display;
-use tracing::{Instrument, debug, error_span, info};
+use tracing::{Instrument, Span, debug, error_span, info};
 
 use crate::cache::view::Outcome;
 use crate::monitor::{Decision, Monitor, cut};
@@ -36,9 +36,12 @@ pub(super) async fn write(State(monitor): State<Monitor>, request: Request, next
     let (method, uri) = (request.method().clone(), request.uri().clone());
     // At the level of errors, so that whatever is logged of a request names it.
     let span = error_span!("request", id = id.to_str().unwrap_or_default());
+    let mut waiting =
+        Waiting { monitor: &monitor, span: &span, method: &method, uri: &uri, started, is_over: false };
     let mut response = next.run(request).instrument(span.clone()).await;
+    waiting.is_over = true;
     let (took, status) = (started.elapsed(), response.status());
-    let took_ms = (took.as_secs_f64() * 100_000.0).round() / 100.0;
+    let took_ms = milliseconds(took);
     let outcome = response.extensions().get::<Outcome>();
     span.in_scope(|| {
         let method = display(cut(method.as_str(), LONGEST_METHOD));
@@ -63,6 +66,44 @@ pub(super) async fn write(State(monitor): State<Monitor>, request: Request, next
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// A client who waits for an answer. If this is dropped before it is over, the client has left: what was asked for may
+/// have been done, so there is a line of it, with the status that nginx made up for that.
+struct Waiting<'a> {
+    monitor: &'a Monitor,
+    span: &'a Span,
+    method: &'a Method,
+    uri: &'a Uri,
+    started: Instant,
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        const CLIENT_LEFT: u16 = 499;
+        if self.is_over {
+            return;
+        }
+        let took = self.started.elapsed();
+        self.span.in_scope(|| {
+            let method = display(cut(self.method.as_str(), LONGEST_METHOD));
+            let path = cut(self.uri.path(), LONGEST_PATH);
+            info!(
+                method,
+                path = &*path,
+                status = CLIENT_LEFT,
+                took_ms = milliseconds(took),
+                "left unanswered"
+            );
+        });
+        self.monitor.count(CLIENT_LEFT, None, took);
+    }
+}
+
+/// Returns a duration to a hundredth of a millisecond.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 /// Returns the name that a router in front of us has given the request, if it is one, or else a new one.

@@ -6,13 +6,13 @@ mod shell;
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 
 use crate::support::app::Settings;
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
-use crate::support::wait_until;
+use crate::support::{free_port, wait_until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -262,6 +262,37 @@ async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {
     let (status, said) = app.terminate();
     assert!(status.success() && said.contains("requests that did not end in time are cut"), "{said}");
     assert!(request.await.unwrap().is_err());
+}
+
+// The request is sent while the app is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_interrupts_it_while_it_stops_does_not_wait_for_the_end() {
+    let app = Settings::new().with("SLOW_QUERY", "20s").with("RUST_LOG", "debug").serve();
+    let request = tokio::spawn(app.request("GET", "/").send());
+    wait_until("the query runs", || app.output().contains("cache get"));
+    app.signal("TERM");
+    wait_until("it stops", || app.output().contains("stopping"));
+    // Requests have 25 s, which is longer than this waits.
+    wait_until("it ends", || {
+        app.signal("INT");
+        app.output().contains("are cut")
+    });
+    let (status, said) = app.terminate();
+    assert!(status.success(), "{said}");
+    assert!(request.await.unwrap().is_err());
+}
+
+#[test]
+fn nobody_is_let_in_before_the_database_is_there() {
+    let database = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/nothing", database.local_addr().unwrap());
+    let port = free_port();
+    let settings = Settings::new().with("PORT", &port.to_string()).with("DATABASE_URL", &url);
+    let serving = std::thread::spawn(move || settings.run_by(&["timeout", "2"]).run(&["serve"]));
+    let _silent = database.accept().unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    let output = serving.join().unwrap();
+    assert_eq!(output.status.code(), Some(124), "it has waited: {}", text(&output.stderr));
 }
 
 #[test]

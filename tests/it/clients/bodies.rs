@@ -1,5 +1,7 @@
 //! Bodies by the thousand.
 
+use tokio::io::AsyncWriteExt;
+
 use super::{Client, GET, MIB, metric, post, post_head};
 use crate::support::app::App;
 use crate::support::eventually;
@@ -38,4 +40,22 @@ async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
     let (_, output) = app.terminate();
     let said = output.lines().filter(|line| line.contains("too many bodies in memory")).count();
     assert!((1..=2).contains(&said) && !output.contains("ERROR"), "{said} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_no_view_reads_take_no_room() {
+    let app = App::start();
+    let mut senders = vec![];
+    for number in 0..600 {
+        let mut client = Client::connect(&app).await;
+        let method = ["GET", "PUT"][number % 2];
+        client
+            .send(format!("{method} / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {LENGTH}\r\n\r\n"))
+            .await;
+        // Whether the rest of it is waited for is the server's business.
+        let _ = client.stream.write_all(&vec![b'x'; LENGTH - 1]).await;
+        senders.push(client);
+    }
+    let mut client = Client::connect(&app).await;
+    assert_eq!(client.ask(&post("Others")).await.status, 303);
 }

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::page::Page;
+use crate::support::upstream::{Reply, Upstream};
 use crate::support::visitor::Visitor;
+use crate::support::wait_until;
 
 fn json() -> Settings {
     Settings::new().with("LOG_FORMAT", "json")
@@ -139,6 +141,20 @@ async fn send(app: &App, head: &[u8]) {
     let mut stream = TcpStream::connect(app.address()).await.unwrap();
     stream.write_all(head).await.unwrap();
     let _ = stream.read_to_end(&mut vec![]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_the_answer_is_in_the_log_and_counted() {
+    let upstream = Upstream::start(|_, _| Reply::Nothing).await;
+    let app = Settings::new().with("API_URL", &upstream.url()).serve();
+    let mut client = TcpStream::connect(app.address()).await.unwrap();
+    client.write_all(b"GET /apicalls?secret=1 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    wait_until("the service is asked", || upstream.calls() == 1);
+    drop(client);
+    let said = ": left unanswered method=GET path=\"/apicalls\" status=499 took_ms=";
+    wait_until("there is a line", || app.output().contains(said));
+    let metrics = app.get("/metrics").await.body;
+    assert!(metrics.contains("tasklist_http_requests_total{status=\"4xx\"} 1"), "{metrics}");
 }
 
 #[tokio::test]
