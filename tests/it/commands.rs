@@ -299,7 +299,7 @@ fn nobody_is_let_in_before_the_database_is_there() {
 fn the_log_can_be_json_line_by_line() {
     let settings = Settings::new().with("LOG_FORMAT", "json").with("MEMCACHIER_SERVERS", "127.0.0.1:1");
     let app = settings.serve();
-    let warning = |line: &&str| line.contains("\"WARN\"");
+    let warning = |line: &&str| line.contains("\"WARN\"") && line.contains("memcached.server");
     wait_until("the server is left out", || app.output().lines().any(|line| warning(&line)));
     let output = app.output();
     for line in output.lines() {
