@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::remedy::reach_remedy;
 use super::{milliseconds, say};
 use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
-use crate::config::database::DatabaseUrl;
 use crate::db::{self, Database};
 use crate::session::{self, DatabaseStore};
 
@@ -123,19 +123,6 @@ async fn database(db: &Database, config: &Config) -> Finding {
         }
     };
     Finding { what, outcome, took: Some(started.elapsed()) }
-}
-
-pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str {
-    match url {
-        _ if error.is_untrusted() => {
-            "is DATABASE_CA_CERT the authority that signed this server's certificate, and is the host in DATABASE_URL \
-             one of the certificate's names? With sslmode=verify-ca in DATABASE_URL the name is not asked"
-        }
-        DatabaseUrl::Sqlite(_) => "does the directory of DATABASE_URL exist, and may this user write to it?",
-        DatabaseUrl::Postgres(_) => {
-            "is the server of DATABASE_URL up, are user, password and database name right?"
-        }
-    }
 }
 
 async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {

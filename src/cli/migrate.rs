@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::check::reach_remedy;
+use super::remedy::unreachable;
 use super::say;
 use crate::config::Config;
 use crate::db::Database;
@@ -16,8 +16,7 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     if migrated.as_ref().is_err_and(|error| error.is_transient() || error.is_untrusted())
         && let Err(cause) = db.knock().await
     {
-        let remedy = reach_remedy(url, &cause);
-        return Err(cause).with_context(|| format!("failed to reach {url}; {remedy}"));
+        return Err(unreachable(url, cause));
     }
     for name in &migrated.with_context(failed)? {
         say(&format!("applied {name}"));

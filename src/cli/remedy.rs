@@ -1,6 +1,28 @@
-//! What to do about a cache that could not be asked.
+//! What to do about a cache or a database that could not be asked.
 
 use crate::cache::backend::ErrorKind;
+use crate::config::database::DatabaseUrl;
+use crate::db;
+
+/// Says that a database cannot be reached, and what to do.
+pub(super) fn unreachable(url: &DatabaseUrl, cause: db::Error) -> anyhow::Error {
+    let remedy = reach_remedy(url, &cause);
+    anyhow::Error::new(cause).context(format!("failed to reach {url}; {remedy}"))
+}
+
+/// Returns what to do about a database that cannot be reached.
+pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str {
+    match url {
+        _ if error.is_untrusted() => {
+            "is DATABASE_CA_CERT the authority that signed this server's certificate, and is the host in DATABASE_URL \
+             one of the certificate's names? With sslmode=verify-ca in DATABASE_URL the name is not asked"
+        }
+        DatabaseUrl::Sqlite(_) => "does the directory of DATABASE_URL exist, and may this user write to it?",
+        DatabaseUrl::Postgres(_) => {
+            "is the server of DATABASE_URL up, are user, password and database name right?"
+        }
+    }
+}
 
 /// Returns what to do about an error, as a question or an instruction.
 pub(super) fn remedy(kind: &ErrorKind) -> &'static str {

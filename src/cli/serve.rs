@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::check::reach_remedy;
+use super::remedy::unreachable;
 use super::say;
 use crate::app::AppState;
 use crate::cache::Strategy;
@@ -86,9 +86,7 @@ async fn wait_for(db: &Database, config: &Config) -> Result<String> {
         };
         if Instant::now() >= deadline || !error.is_transient() {
             let cause = db.knock().await.err().unwrap_or(error);
-            let url = &config.database.url;
-            let remedy = reach_remedy(url, &cause);
-            return Err(cause).with_context(|| format!("failed to reach {url}; {remedy}"));
+            return Err(unreachable(&config.database.url, cause));
         }
         sleep(Duration::from_millis(250)).await;
     }

@@ -1,12 +1,23 @@
 //! More requests than can be worked on.
 
 use super::{Client, GET, metric, post};
-use crate::support::app::Settings;
+use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::upstream::{Reply, Upstream};
 
 const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
+
+/// So many clients, each of whom has sent a request and waits.
+async fn crowd(app: &App, size: usize, request: impl Fn(usize) -> String) -> Vec<Client> {
+    let mut clients = vec![];
+    for number in 0..size {
+        let mut client = Client::connect(app).await;
+        client.send(request(number)).await;
+        clients.push(client);
+    }
+    clients
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwhile() {
@@ -14,12 +25,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
     let app = Settings::new().with("DATABASE_URL", &database.url).serve();
     app.add("Before").await.assert_lists(["Before"]);
     let lock = database.lock_tasks().await;
-    let mut clients = vec![];
-    for number in 0..600 {
-        let mut client = Client::connect(&app).await;
-        client.send(post(&format!("task-{number}"))).await;
-        clients.push(client);
-    }
+    let mut clients = crowd(&app, 600, |number| post(&format!("task-{number}"))).await;
     eventually("some are refused", async || metric(&app, REFUSED).await > 0).await;
     let mut visitor = Client::connect(&app).await;
     for _ in 0..20 {
@@ -55,12 +61,7 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
     let app = Settings::new().with("DATABASE_URL", &database.url).serve();
     app.add("Before").await;
     let lock = database.lock_tasks().await;
-    let mut clients = vec![];
-    for number in 0..280 {
-        let mut client = Client::connect(&app).await;
-        client.send(post(&format!("task-{number}"))).await;
-        clients.push(client);
-    }
+    let clients = crowd(&app, 280, |number| post(&format!("task-{number}"))).await;
     eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
     drop(clients);
     eventually("they have left", async || metric(&app, "tasklist_http_connections_open").await < 5).await;
@@ -77,12 +78,7 @@ async fn visitors_who_wait_for_a_service_leave_room_for_everybody_else() {
     let upstream = Upstream::start(|_, _| Reply::Nothing).await;
     let app = Settings::new().with("API_URL", &upstream.url()).serve();
     app.add("Before").await;
-    let mut clients = vec![];
-    for _ in 0..300 {
-        let mut client = Client::connect(&app).await;
-        client.send("GET /apicalls HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-        clients.push(client);
-    }
+    let _waiting = crowd(&app, 300, |_| "GET /apicalls HTTP/1.1\r\nhost: localhost\r\n\r\n".into()).await;
     eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
     let page = app.get("/").await;
     page.assert_lists(["Before"]);
