@@ -1,5 +1,7 @@
 //! The composition root: makes the parts of the configuration and puts them together.
 
+use std::sync::Arc;
+
 use axum::extract::FromRef;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +48,7 @@ pub struct AppState {
     /// What probes are told.
     pub readiness: Readiness,
     /// Hosts and debug.
-    pub server: ServerConfig,
+    pub server: Arc<ServerConfig>,
     /// Who may look into the cache.
     pub admin: Guard,
     /// What is to be seen there.
@@ -82,7 +84,7 @@ impl AppState {
             stopping: CancellationToken::new(),
             readiness: Readiness::default(),
             cache,
-            server: config.server.clone(),
+            server: Arc::new(config.server.clone()),
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! This is where tasks and cache meet, and where `CACHE_STRATEGY` is put into effect.
 
+use std::sync::Arc;
+
 use askama::Template;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +24,9 @@ const PATH: &str = "/";
 
 /// The list, cached in three layers. Cheap to clone.
 #[derive(Clone)]
-pub struct Listing {
+pub struct Listing(Arc<Layers>);
+
+struct Layers {
     db: Database,
     strategy: Strategy,
     gate: Gate<Stamp, Error>,
@@ -53,33 +57,34 @@ impl Listing {
             told => CachedQuery::new(cache, key, told),
         };
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
-        Self { db: db.clone(), strategy, gate, query, rows, pages: pages.clone().strategy(strategy) }
+        let (db, pages) = (db.clone(), pages.clone().strategy(strategy));
+        Self(Arc::new(Layers { db, strategy, gate, query, rows, pages }))
     }
 
     /// Returns the layer that keeps its pages.
     #[must_use]
     pub fn layer(&self) -> CachePage {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
-        let layer = self.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
+        let layer = self.0.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
         let layer = layer.personal("Cookie", |request| {
             // What is fetched in advance nobody may ever see.
             let is_seen = !request.headers.contains_key("sec-purpose");
             let visitor = Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.is_known())?;
             Some(async move { visitor.messages().await })
         });
-        if self.strategy == Strategy::Versioned { layer.versioned(&self.gate) } else { layer }
+        if self.0.strategy == Strategy::Versioned { layer.versioned(&self.0.gate) } else { layer }
     }
 
     /// Returns how a write becomes visible in it.
     #[must_use]
     pub fn strategy(&self) -> Strategy {
-        self.strategy
+        self.0.strategy
     }
 
     /// Returns what asking for the current version came to, if it is asked for.
     #[must_use]
     pub fn gate_stats(&self) -> Option<GateStats> {
-        (self.strategy == Strategy::Versioned).then(|| self.gate.stats())
+        (self.0.strategy == Strategy::Versioned).then(|| self.0.gate.stats())
     }
 
     /// Returns a page of it, for somebody who has waited since `arrival`.
@@ -89,18 +94,18 @@ impl Listing {
     /// The database's, if the list is not cached or nobody can say whether it is still the same.
     pub async fn page(&self, arrival: Instant, number: usize) -> Result<Stamped<Page>, Error> {
         // Whoever waits for another's query must not wait for a query of their own as well.
-        let deadline = arrival + self.db.patience();
+        let deadline = arrival + self.0.db.patience();
         // For the page another process may have been waited for as well, and nobody waits for both.
-        let patience = self.db.patience_with_others().saturating_sub(arrival.elapsed());
-        let (db, query) = (self.db.clone(), self.query.with_patience(patience));
+        let patience = self.0.db.patience_with_others().saturating_sub(arrival.elapsed());
+        let (db, query) = (self.0.db.clone(), self.0.query.with_patience(patience));
         let list = query.get_or_set(async move || Ok(tasks::all_stamped(&db).await?));
         let Stamped { stamp, value } = in_time(deadline, list).await?;
         match value {
             TaskList::Whole(tasks) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
             TaskList::TooLong => {
                 // A page of a long list is a second query, as slow as the first pretends to be.
-                let page = async { Ok(tasks::page_stamped(&self.db, number).await?) };
-                in_time(deadline + self.db.slow_query(), page).await
+                let page = async { Ok(tasks::page_stamped(&self.0.db, number).await?) };
+                in_time(deadline + self.0.db.slow_query(), page).await
             }
         }
     }
@@ -108,21 +113,21 @@ impl Listing {
     /// Returns the rows of a page, rendered; those that are cached in one round trip.
     pub async fn rows(&self, page: &Page) -> Vec<String> {
         let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
-        self.rows.get_or_render(&page.tasks, row_of, render).await
+        self.0.rows.get_or_render(&page.tasks, row_of, render).await
     }
 
     /// Makes a change visible that is in the database: in the list first, and then in the pages that show it.
     pub async fn changed(&self) {
-        let db = self.db.clone();
-        self.query.changed(async move || Ok(tasks::all_stamped(&db).await?)).await;
-        self.pages.changed(PATH).await;
+        let db = self.0.db.clone();
+        self.0.query.changed(async move || Ok(tasks::all_stamped(&db).await?)).await;
+        self.0.pages.changed(PATH).await;
     }
 
     /// As [`changed`](Self::changed), after a task was removed, whose row is let go.
     pub async fn removed(&self, task: &Task) {
         // Its id is not used again, so nobody asks for its row; and by versions a writer tells the cache nothing.
-        if self.strategy != Strategy::Versioned || Mistake::WriterDeletes.is_made() {
-            self.rows.delete(&row_of(task)).await;
+        if self.0.strategy != Strategy::Versioned || Mistake::WriterDeletes.is_made() {
+            self.0.rows.delete(&row_of(task)).await;
         }
         self.changed().await;
     }
@@ -134,8 +139,8 @@ impl Listing {
     /// Those of the write.
     pub async fn settle<T>(&self, result: Result<T, db::Error>) -> Result<T, Error> {
         if result.as_ref().is_err_and(db::Error::is_transient) {
-            self.query.forget().await;
-            self.pages.changed(PATH).await;
+            self.0.query.forget().await;
+            self.0.pages.changed(PATH).await;
         }
         Ok(result?)
     }

@@ -7,9 +7,11 @@ mod body_limit;
 mod client_address;
 mod conditional;
 mod error_pages;
+mod front;
 mod post_limit;
 mod room;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,6 +28,7 @@ use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use self::admission::Admission;
+pub(crate) use self::front::Front;
 use crate::app::AppState;
 use crate::cache::view::{Outcome, watch_order};
 use crate::session;
@@ -52,8 +55,17 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
 
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Puts the layers around the pages.
-pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState> {
+/// Set by a router in front of us that speaks TLS.
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Puts everything around the pages, and what is not for pages only around the probes as well.
+pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
+    let admission = Admission::new(&state);
+    let site = outer(inner(pages, &state, &admission).merge(probes), &state);
+    Front::new(site.with_state(state.clone()), admission, &state)
+}
+
+fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) -> Router<AppState> {
     let hosts = state.server.allowed_hosts.clone();
     pages.layer(
         ServiceBuilder::new()
@@ -71,7 +83,7 @@ pub(crate) fn site(pages: Router<AppState>, state: &AppState) -> Router<AppState
             // Before a POST is counted and its body read.
             .layer(CsrfLayer::new())
             // Counts, reads and makes room, in this order, in one layer: each costs every request something.
-            .layer(from_fn_with_state(Admission::new(state), admission::check))
+            .layer(from_fn_with_state(Arc::clone(admission), admission::check))
             // Inside all that can refuse a request, which then needs no session.
             .layer(from_fn_with_state(state.sessions.clone(), session::carry))
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
@@ -83,20 +95,18 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
     !extensions.get::<Outcome>().is_some_and(Outcome::is_as_stored)
 }
 
-/// Puts the layers around everything, the probes included.
-pub(crate) fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
+fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
-            .layer(from_fn_with_state(state.monitor.clone(), access_log::write))
             .layer(from_fn_with_state(state.stopping.clone(), end_connection))
-            // Inside the log, whose lines name the request; outside all that sets a header that matters here.
+            // Outside all that sets a header that matters here.
             .layer(watch_order())
             .layer(from_fn(security_headers)),
     )
 }
 
 async fn security_headers(request: Request, next: Next) -> axum::response::Response {
-    let https = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let https = request.headers().get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.extend(SECURITY_HEADERS);

@@ -101,6 +101,12 @@ impl Monitor {
         self.0.requests.count(status, outcome.map(Outcome::word), took);
     }
 
+    /// As [`count`](Self::count), for an answer that is given out again as it has left the site before.
+    pub fn count_again(&self, status: u16, outcome: &Outcome, took: Duration) {
+        self.0.requests.given_again.add_one();
+        self.count(status, Some(outcome), took);
+    }
+
     /// Returns where connections are counted.
     #[must_use]
     pub fn connections(&self) -> Arc<Connections> {

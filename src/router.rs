@@ -4,13 +4,13 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::AppState;
-use crate::middleware;
+use crate::middleware::{self, Front};
 use crate::templates::digest;
 use crate::views::{api_calls, cache_stats, health, tasks};
 use crate::{assets, error};
 
 /// Returns the whole site as a service.
-pub fn router(state: AppState) -> Router {
+pub fn router(state: AppState) -> Front {
     let api_calls = state.pages.cache_page(api_calls::FRESH).vary_on_query([""; 0]);
     let api_calls = api_calls.digest(digest::API_CALLS_PAGE).patience(api_calls::PATIENCE);
     let site = Router::new()
@@ -27,5 +27,5 @@ pub fn router(state: AppState) -> Router {
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed);
     let probes = Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz));
-    middleware::outer(middleware::site(site, &state).merge(probes), &state).with_state(state)
+    middleware::around(site, probes, state)
 }

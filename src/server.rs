@@ -16,11 +16,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request};
 use axum::response::Response;
-use axum::routing::future::RouteFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -97,18 +95,22 @@ impl Limits {
 
 /// Serves until `stop`, then lets requests under way end. Returns whether they all did within the time that `stop`
 /// says.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    site: Router,
+    site: S,
     limits: Limits,
     seen: Arc<Connections>,
     stop: impl Future<Output = Duration>,
-) -> bool {
+) -> bool
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let permits = Arc::new(Semaphore::new(limits.connections));
     let (connections, stopping) = (TaskTracker::new(), CancellationToken::new());
     let serve = |stream, peer, permit| {
         let is_crowded = permits.available_permits() < limits.connections / 4;
-        let site = Site { router: site.clone(), peer };
+        let site = Site { site: site.clone(), peer };
         let connection = converse(stream, site, limits.clone(), is_crowded, seen.open(), stopping.clone());
         connections.spawn(async move {
             let _permit = permit;
@@ -164,14 +166,16 @@ fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
 }
 
 /// Serves a connection until its end, or until the request under way is answered once we stop.
-async fn converse(
+async fn converse<S>(
     stream: TcpStream,
-    site: Site,
+    site: Site<S>,
     limits: Limits,
     is_crowded: bool,
     open: Open,
     stopping: CancellationToken,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
     // Answers are written whole, so waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let is_given_up = async {
@@ -204,12 +208,16 @@ async fn converse(
 
 type Io<S> = TokioIo<Pin<Box<TimeoutWriter<S>>>>;
 
-fn connection<S: AsyncRead + AsyncWrite>(
-    stream: S,
-    site: Site,
+fn connection<T, S>(
+    stream: T,
+    site: Site<S>,
     limits: &Limits,
     is_crowded: bool,
-) -> http1::Connection<Io<S>, Site> {
+) -> http1::Connection<Io<T>, Site<S>>
+where
+    T: AsyncRead + AsyncWrite,
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.unread));
     http1::Builder::new()
@@ -238,27 +246,31 @@ fn reason(error: &hyper::Error) -> Option<Cut> {
 }
 
 /// The site, as one connection meets it.
-struct Site {
-    router: Router,
+struct Site<S> {
+    site: S,
     peer: SocketAddr,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Site {
+impl<S> hyper::service::Service<Request<Incoming>> for Site<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
     type Response = Response;
     type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
+    type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Only these are counted by address, so only they pay for knowing it.
         if request.method() == Method::POST {
             request.extensions_mut().insert(ConnectInfo(self.peer));
         }
-        self.router.clone().call(request)
+        self.site.clone().call(request)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::task::JoinHandle;
@@ -274,7 +286,7 @@ mod tests {
     fn connect(is_crowded: bool) -> (DuplexStream, JoinHandle<End>) {
         let (client, stream) = duplex(1024);
         let router = Router::new().route("/", get(|| async { vec![b'x'; 100_000] }));
-        let site = Site { router, peer: ([127, 0, 0, 1], 1).into() };
+        let site = Site { site: router, peer: ([127, 0, 0, 1], 1).into() };
         let connection = connection(stream, site, &Limits::default(), is_crowded);
         let started = Instant::now();
         let served = async move {

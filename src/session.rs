@@ -69,6 +69,7 @@ use crate::db;
 
 pub use self::cache_store::CacheStore;
 pub use self::cookie::Signer;
+pub(crate) use self::cookie::may_come_with;
 pub use self::db_store::DatabaseStore;
 pub use self::layer::carry;
 pub use self::store::{Acceptable, Name, Replaced, Seen, Store, Stored};
@@ -83,7 +84,7 @@ pub const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 #[derive(Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,
-    signer: Signer,
+    signer: Arc<Signer>,
 }
 
 /// Why a session could not be loaded or saved.
@@ -109,7 +110,7 @@ pub enum Error {
 impl Sessions {
     /// Keeps sessions in a store.
     pub fn new(store: impl Store, signer: Signer) -> Self {
-        Self { store: Arc::new(store), signer }
+        Self { store: Arc::new(store), signer: Arc::new(signer) }
     }
 
     /// Removes sessions that have expired, a thousand at a time and at most so many times, and returns how many. Stores

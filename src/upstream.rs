@@ -78,7 +78,7 @@ impl From<reqwest::Error> for Error {
 #[derive(Clone)]
 pub struct Upstream {
     client: Client,
-    url: Url,
+    url: Arc<Url>,
     /// Whoever holds this calls.
     last: Arc<Mutex<Option<Call>>>,
 }
@@ -122,7 +122,7 @@ impl Upstream {
             .pool_max_idle_per_host(0)
             .build()
             .expect("constants make a client");
-        Self { client, url: config.url.as_url().clone(), last: Arc::default() }
+        Self { client, url: Arc::new(config.url.as_url().clone()), last: Arc::default() }
     }
 
     /// Returns what a call came to that ended after `since`: one that another makes, or one of its own.
@@ -153,7 +153,7 @@ impl Upstream {
 
     async fn call(&self) -> Result<Answer, Error> {
         let started = Instant::now();
-        let response = self.client.get(self.url.clone()).send().await?;
+        let response = self.client.get(Url::clone(&self.url)).send().await?;
         if !response.status().is_success() {
             return Err(Error::Status(response.status()));
         }

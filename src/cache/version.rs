@@ -156,6 +156,13 @@ impl<E> Versions<E> {
     }
 }
 
+impl<E> Versions<E> {
+    /// Returns whether both ask the same gate in the same way, one being a clone of the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl<E> Clone for Versions<E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

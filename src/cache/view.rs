@@ -105,6 +105,7 @@
 
 pub mod headers;
 
+mod again;
 mod answer;
 mod encoding;
 mod entry;
@@ -118,6 +119,7 @@ mod service;
 mod store;
 mod verdict;
 
+pub use self::again::{Again, Current, Told};
 pub use self::layer::{CachePage, ViewCache, cache_page};
 pub use self::order::{make_personal, watch_order};
 pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};

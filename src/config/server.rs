@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 
@@ -67,8 +68,9 @@ fn parse_host(value: &str) -> Option<IpAddr> {
 }
 
 /// The host names that are served: a request for any other is refused, since links and cached pages would carry it.
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AllowedHosts(Vec<Pattern>);
+pub struct AllowedHosts(Arc<[Pattern]>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Pattern {
@@ -81,7 +83,8 @@ enum Pattern {
 impl AllowedHosts {
     fn parse(value: &str) -> Option<Self> {
         let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.map(Pattern::parse).collect::<Option<Vec<_>>>().filter(|list| !list.is_empty()).map(Self)
+        let patterns = names.map(Pattern::parse).collect::<Option<Arc<[_]>>>();
+        patterns.filter(|patterns| !patterns.is_empty()).map(Self)
     }
 
     /// Returns whether a host, without its port, is served. Case and a final dot do not matter.

@@ -4,20 +4,20 @@
 //! a visitor's own affair. Nor has it any header. What a visitor chooses is cut where it is long, and a path or method has
 //! no control characters, so that none looks like another line.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, Uri};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::field::display;
-use tracing::{Instrument, Span, debug, error_span, info};
+use tracing::{Instrument, Level, Span, debug, enabled, error_span, info};
 
 use crate::cache::view::Outcome;
 use crate::monitor::{Decision, Monitor, cut};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest name that is taken over from a router in front of us.
 const LONGEST_ID: usize = 64;
@@ -30,63 +30,134 @@ const LONGEST_PATH: usize = 200;
 /// unless something is wrong.
 const POLLED: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/cache", "/cache.json"];
 
-pub(super) async fn write(State(monitor): State<Monitor>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = request_id(&request);
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    // At the level of errors, so that whatever is logged of a request names it.
-    let span = error_span!("request", id = id.to_str().unwrap_or_default());
-    let mut waiting =
-        Waiting { monitor: &monitor, span: &span, method: &method, uri: &uri, started, is_over: false };
-    let mut response = next.run(request).instrument(span.clone()).await;
-    waiting.is_over = true;
-    let (took, status) = (started.elapsed(), response.status());
-    let took_ms = milliseconds(took);
-    let outcome = response.extensions().get::<Outcome>();
-    span.in_scope(|| {
-        let method = display(cut(method.as_str(), LONGEST_METHOD));
-        let (path, status_code) = (cut(uri.path(), LONGEST_PATH), status.as_u16());
-        let cache = outcome.map(|outcome| display(outcome.summary()));
-        if status.is_success() && POLLED.contains(&uri.path()) {
-            debug!(method, path = &*path, status = status_code, took_ms, cache, "answered");
-        } else {
-            info!(method, path = &*path, status = status_code, took_ms, cache, "answered");
-        }
-    });
-    monitor.count(status.as_u16(), outcome, took);
-    if let Some(outcome) = outcome {
-        monitor.note(|| Decision {
-            at: SystemTime::now(),
-            method: method.to_string(),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-            status: status.as_u16(),
-            outcome: outcome.summary().to_string(),
-            took_ms,
-        });
-    }
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+/// How many answers that are given again have a line in each second.
+const LINES: u64 = 100;
+
+/// The log of all requests.
+pub(super) struct AccessLog {
+    monitor: Monitor,
+    started: Instant,
+    /// In which second from the start answers were given again the last time, and how many.
+    again: AtomicU64,
 }
 
-/// A client who waits for an answer. If this is dropped before it is over, the client has left: what was asked for may
-/// have been done, so there is a line of it, with the status that nginx made up for that.
-struct Waiting<'a> {
-    monitor: &'a Monitor,
-    span: &'a Span,
-    method: &'a Method,
-    uri: &'a Uri,
+/// The line of one request: written when it is answered, or when this is dropped, since its client has left: what was
+/// asked for may have been done.
+pub(super) struct Line<'a> {
+    log: &'a AccessLog,
+    id: HeaderValue,
+    method: Method,
+    uri: Uri,
     started: Instant,
+    span: OnceLock<Span>,
     is_over: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl AccessLog {
+    pub(super) fn new(monitor: &Monitor) -> Self {
+        Self { monitor: monitor.clone(), started: Instant::now(), again: AtomicU64::new(0) }
+    }
+
+    pub(super) fn begin<B>(&self, request: &Request<B>) -> Line<'_> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let (started, span) = (Instant::now(), OnceLock::new());
+        Line { log: self, id: request_id(request.headers()), method, uri, started, span, is_over: false }
+    }
+
+    /// Counts an answer that is given again, and returns whether it has a line of its own. Says how many had none, in
+    /// the first second after that has any.
+    fn has_line(&self, now: Instant) -> bool {
+        let second = now.duration_since(self.started).as_secs() & u64::from(u32::MAX);
+        let last = self.again.load(Ordering::Relaxed);
+        if last >> 32 == second {
+            return self.again.fetch_add(1, Ordering::Relaxed) & u64::from(u32::MAX) < LINES;
+        }
+        let is_first =
+            self.again.compare_exchange(last, second << 32 | 1, Ordering::Relaxed, Ordering::Relaxed);
+        let count = (last & u64::from(u32::MAX)).saturating_sub(LINES);
+        if is_first.is_ok() && count > 0 {
+            info!(count, "answered again, without a line for each");
+        }
+        true
+    }
+}
+
+impl Line<'_> {
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Runs what answers the request; whatever is logged meanwhile names it.
+    pub(super) async fn within<T>(&self, answer: impl Future<Output = T>) -> T {
+        answer.instrument(self.span().clone()).await
+    }
+
+    /// Writes the line of an answer, and gives it the request's name.
+    pub(super) fn end(mut self, response: &mut Response) {
+        self.is_over = true;
+        let took = self.started.elapsed();
+        let outcome = response.extensions().get::<Outcome>();
+        let status = response.status();
+        let is_polled = status.is_success() && POLLED.contains(&self.uri.path());
+        self.write(status, outcome, took, is_polled);
+        self.log.monitor.count(status.as_u16(), outcome, took);
+        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+    }
+
+    /// As [`end`](Self::end), for an answer that was given again. Where there are many, not each has a line of its own
+    /// that would say the same as the others: making the line would take longer than the answer.
+    pub(super) fn end_again(mut self, response: &mut Response, outcome: &Outcome) {
+        self.is_over = true;
+        let now = Instant::now();
+        let (took, status) = (now.duration_since(self.started), response.status());
+        if self.log.has_line(now) {
+            self.write(status, Some(outcome), took, false);
+        } else if enabled!(Level::DEBUG) {
+            self.write(status, Some(outcome), took, true);
+        }
+        self.log.monitor.count_again(status.as_u16(), outcome, took);
+        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+    }
+
+    fn write(&self, status: StatusCode, outcome: Option<&Outcome>, took: Duration, is_detail: bool) {
+        let (status, took_ms) = (status.as_u16(), milliseconds(took));
+        self.span().in_scope(|| {
+            let method = display(cut(self.method.as_str(), LONGEST_METHOD));
+            let path = cut(self.uri.path(), LONGEST_PATH);
+            let cache = outcome.map(|outcome| display(outcome.summary()));
+            if is_detail {
+                debug!(method, path = &*path, status, took_ms, cache, "answered");
+            } else {
+                info!(method, path = &*path, status, took_ms, cache, "answered");
+            }
+        });
+        if let Some(outcome) = outcome {
+            self.log.monitor.note(|| Decision {
+                at: SystemTime::now(),
+                method: self.method.to_string(),
+                path: self.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+                status,
+                outcome: outcome.summary().to_string(),
+                took_ms,
+            });
+        }
+    }
+
+    fn span(&self) -> &Span {
+        // At the level of errors, so that whatever is logged of a request names it.
+        self.span.get_or_init(|| error_span!("request", id = self.id.to_str().unwrap_or_default()))
+    }
+}
+
+impl Drop for Line<'_> {
     fn drop(&mut self) {
+        // nginx has made it up for that.
         const CLIENT_LEFT: u16 = 499;
         if self.is_over {
             return;
         }
         let took = self.started.elapsed();
-        self.span.in_scope(|| {
+        self.span().in_scope(|| {
             let method = display(cut(self.method.as_str(), LONGEST_METHOD));
             let path = cut(self.uri.path(), LONGEST_PATH);
             info!(
@@ -97,7 +168,7 @@ impl Drop for Waiting<'_> {
                 "left unanswered"
             );
         });
-        self.monitor.count(CLIENT_LEFT, None, took);
+        self.log.monitor.count(CLIENT_LEFT, None, took);
     }
 }
 
@@ -107,10 +178,9 @@ fn milliseconds(took: Duration) -> f64 {
 }
 
 /// Returns the name that a router in front of us has given the request, if it is one, or else a new one.
-fn request_id(request: &Request) -> HeaderValue {
+fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
-    let given = request
-        .headers()
+    let given = headers
         .get(REQUEST_ID)
         .filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(is_plain));
     given.cloned().unwrap_or_else(|| {

@@ -77,7 +77,12 @@ impl Admission {
             let is_full = self.under_way.len() >= self.changes.size();
             return if is_full { None } else { self.changes.take(1) };
         }
-        if path == "/apicalls" { self.callers.take(1) } else { self.readers.take(1) }
+        if path == "/apicalls" { self.callers.take(1) } else { self.reader() }
+    }
+
+    /// Returns a place among those that read.
+    pub(super) fn reader(&self) -> Option<Place<'_>> {
+        self.readers.take(1)
     }
 
     /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing

@@ -60,9 +60,8 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
 
 /// Answers 304 or 412 where the request's conditions say so. Stands outside compression, which is never begun then.
 pub(super) async fn evaluate(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let has_conditions = CONDITIONS.iter().any(|name| headers.contains_key(name));
-    let conditions = (has_conditions && request.method() == Method::GET).then(|| headers.clone());
+    let has_conditions = request.method() == Method::GET && has_conditions(request.headers());
+    let conditions = has_conditions.then(|| request.headers().clone());
     let mut response = next.run(request).await;
     name_encoding(response.headers_mut());
     let Some(conditions) = conditions.filter(|_| response.status().is_success()) else { return response };
@@ -71,15 +70,22 @@ pub(super) async fn evaluate(request: Request, next: Next) -> Response {
         Some(status) => {
             let mut answer = status.into_response();
             if status == StatusCode::NOT_MODIFIED {
-                for name in KEPT {
-                    for value in response.headers().get_all(&name) {
-                        answer.headers_mut().append(&name, value.clone());
-                    }
-                }
+                *answer.headers_mut() = not_modified(response.headers(), &[]);
             }
             answer
         }
     }
+}
+
+pub(super) fn has_conditions(asked: &HeaderMap) -> bool {
+    CONDITIONS.iter().any(|name| asked.contains_key(name))
+}
+
+/// Returns what a 304 has of the headers of the answer it stands for; of an answer that has passed further layers, with
+/// what they have added.
+pub(super) fn not_modified(headers: &HeaderMap, added: &[HeaderName]) -> HeaderMap {
+    let kept = |(name, _): &(&HeaderName, &HeaderValue)| KEPT.contains(name) || added.contains(name);
+    headers.iter().filter(kept).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Puts the encoding behind a strong tag: the same page in another encoding is not the same bytes.
@@ -93,7 +99,7 @@ fn name_encoding(headers: &mut HeaderMap) {
 }
 
 /// Returns what to answer in place of the page, by the order of precedence of RFC 9110, section 13.2.2.
-fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
+pub(super) fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
     let tag = validators.get(header::ETAG).and_then(|tag| tag.to_str().ok());
     let modified = date(validators, header::LAST_MODIFIED);
     if tag.is_none() && modified.is_none() {

@@ -179,6 +179,9 @@ fn encode_requests(requests: &RequestStats, encoder: &mut DescriptorEncoder<'_>)
     encode_labelled("http_requests", "Requests answered", "status", &requests.by_class, encoder)?;
     let help = "Requests for cached pages, by what the cache did";
     encode_labelled("page_outcomes", help, "outcome", &requests.by_outcome, encoder)?;
+    let help = "Answers given out again as they had left before";
+    let mut family = encoder.encode_descriptor("http_answers_given_again", help, None, Counter)?;
+    encode_number(requests.given_again, Counter, &mut family)?;
     let family = encoder.encode_descriptor(
         "http_request_duration",
         "How long the answers took",

@@ -13,6 +13,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(super) struct Requests {
     by_class: [Counter; CLASSES.len()],
     by_outcome: [Counter; Outcome::WORDS.len()],
+    pub(super) given_again: Counter,
     latency: Histogram,
 }
 
@@ -23,6 +24,8 @@ pub(super) struct RequestStats {
     pub(super) by_class: [(&'static str, u64); CLASSES.len()],
     /// Those to cached views, by what the cache did.
     pub(super) by_outcome: [(&'static str, u64); Outcome::WORDS.len()],
+    /// Those that were given out again as they had left the site before.
+    pub(super) given_again: u64,
     /// How long they took.
     pub(super) latency: Latency,
 }
@@ -43,6 +46,7 @@ impl Requests {
         RequestStats {
             by_class: std::array::from_fn(|index| (CLASSES[index], self.by_class[index].get())),
             by_outcome: std::array::from_fn(|index| (Outcome::WORDS[index], self.by_outcome[index].get())),
+            given_again: self.given_again.get(),
             latency: self.latency.snapshot(),
         }
     }

@@ -28,6 +28,13 @@ pub struct Signer {
     key: hmac::Key,
 }
 
+/// Returns whether a session may come with these headers: where it is false there is none.
+pub(crate) fn may_come_with(headers: &HeaderMap) -> bool {
+    let has_name =
+        |list: &HeaderValue| list.as_bytes().windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes());
+    headers.get_all(header::COOKIE).iter().any(has_name)
+}
+
 impl Signer {
     /// Makes a signer of a secret of any length.
     #[must_use]

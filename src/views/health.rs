@@ -48,7 +48,7 @@ impl Readiness {
 pub async fn readyz(
     State(db): State<Database>,
     State(cache): State<Cache>,
-    State(server): State<ServerConfig>,
+    State(server): State<Arc<ServerConfig>>,
     State(stopping): State<CancellationToken>,
     State(readiness): State<Readiness>,
 ) -> (StatusCode, String) {

@@ -112,10 +112,3 @@ fn post_head(length: usize) -> String {
          content-length: {length}\r\n\r\n"
     )
 }
-
-/// One of the numbers in `/metrics`, by its series as it is written there.
-async fn metric(app: &App, series: &str) -> u64 {
-    let page = app.get("/metrics").await;
-    let found = page.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-    found.unwrap_or_else(|| panic!("no {series} in {}", page.body))
-}

@@ -20,6 +20,7 @@ mod consistency;
 mod database;
 mod deploy;
 mod fragments;
+mod front;
 mod gate;
 mod handle;
 mod memcached;

@@ -142,7 +142,7 @@ fn parse(headers: &HeaderMap) -> Vec<(String, Option<String>)> {
 }
 
 /// The parts of all headers of a name, cut at commas outside quotes.
-pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let mut parts = vec![];
     for value in headers.get_all(name) {
         let (mut is_quoted, mut part) = (false, String::new());

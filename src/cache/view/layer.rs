@@ -133,14 +133,14 @@ impl<S> Layer<S> for CachePage {
     type Service = CachePageService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CachePageService { inner, layer: self.clone() }
+        CachePageService { inner, layer: Arc::new(self.clone()) }
     }
 }
 
 /// All cached pages of one prefix. Cheap to clone.
 #[derive(Clone)]
 pub struct ViewCache {
-    pub(super) store: Store,
+    pub(super) store: Arc<Store>,
     pub(super) prefix: Arc<str>,
     strategy: Strategy,
 }
@@ -151,7 +151,7 @@ impl ViewCache {
     pub fn new(cache: &Cache) -> Self {
         let cache = cache.counted_as("views");
         let store = Store { cache, learned: Memory::new(LEARNED), local: None };
-        Self { store, prefix: "".into(), strategy: Strategy::Delete }
+        Self { store: Arc::new(store), prefix: "".into(), strategy: Strategy::Delete }
     }
 
     /// Chooses how a change becomes visible.
@@ -165,7 +165,7 @@ impl ViewCache {
     /// 32 MiB of them.
     #[must_use]
     pub fn with_local_copies(mut self) -> Self {
-        self.store.local = Some(Local::new(&self.store.cache));
+        Arc::make_mut(&mut self.store).local = Some(Local::new(&self.store.cache));
         self
     }
 

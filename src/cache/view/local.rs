@@ -1,6 +1,7 @@
 //! The current pages of this process, ready to be sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::HeaderMap;
 use moka::sync::Cache as Memory;
@@ -18,6 +19,8 @@ pub(super) struct Local {
     pages: Memory<Key, Arc<Ready>>,
     /// Only counts.
     cache: Cache,
+    /// How often all were dropped.
+    epoch: Arc<AtomicUsize>,
 }
 
 /// A page with its headers as they are sent.
@@ -30,7 +33,7 @@ impl Local {
     pub(super) fn new(cache: &Cache) -> Self {
         let size = |_: &Key, ready: &Arc<Ready>| u32::try_from(ready.page.size()).unwrap_or(u32::MAX);
         let pages = Memory::builder().max_capacity(CAPACITY).weigher(size).build();
-        Self { pages, cache: cache.counted_as("local") }
+        Self { pages, cache: cache.counted_as("local"), epoch: Arc::default() }
     }
 
     /// Returns the page of a URL, if it is of this version and has not expired.
@@ -44,7 +47,18 @@ impl Local {
         found
     }
 
+    /// Counts a copy that was given out again without being looked for here.
+    pub(super) fn count_hit(&self) {
+        self.cache.counters().hits.add_one();
+    }
+
+    /// Returns a number that is another one once all copies were dropped.
+    pub(super) fn epoch(&self) -> usize {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
     pub(super) fn drop_all(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
         self.pages.invalidate_all();
     }
 

@@ -72,8 +72,20 @@ impl Outcome {
     /// Adds to the answer's `Cache-Status`, behind what caches further in have said, and to its `Server-Timing`.
     pub(super) fn say(self, timing: Timing, response: &mut Response) {
         let headers = response.headers_mut();
-        let value = HeaderValue::try_from(self.to_string());
-        headers.append(CACHE_STATUS, value.expect("words, numbers and a reason of our own"));
+        headers.append(CACHE_STATUS, self.cache_status());
+        headers.append(SERVER_TIMING, self.server_timing(timing));
+        if self.is_as_stored() {
+            let left = Left::of(response.headers());
+            response.extensions_mut().insert(left);
+        }
+        response.extensions_mut().insert(self);
+    }
+
+    pub(super) fn cache_status(&self) -> HeaderValue {
+        HeaderValue::try_from(self.to_string()).expect("words, numbers and a reason of our own")
+    }
+
+    pub(super) fn server_timing(&self, timing: Timing) -> HeaderValue {
         let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
         let cache = timing.arrival.0.elapsed().saturating_sub(elsewhere);
         let mut text = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(cache));
@@ -82,12 +94,7 @@ impl Outcome {
                 text += &format!(", {name};dur={}", Milliseconds(took));
             }
         }
-        headers.append(SERVER_TIMING, HeaderValue::try_from(text).expect("words and numbers"));
-        if self.is_as_stored() {
-            let left = Left::of(response.headers());
-            response.extensions_mut().insert(left);
-        }
-        response.extensions_mut().insert(self);
+        HeaderValue::try_from(text).expect("words and numbers")
     }
 
     /// Returns whether the answer is as it is stored, in the encoding that its receiver likes best.
@@ -121,7 +128,9 @@ struct Milliseconds(Duration);
 
 impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2}", self.0.as_secs_f64() * 1000.0)
+        // In whole numbers, since this is written into every answer.
+        let hundredths = (self.0.as_micros() + 5) / 10;
+        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
     }
 }
 

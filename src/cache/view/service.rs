@@ -1,6 +1,7 @@
 //! The service around a view: look up, or else run it once and store.
 
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
+use super::again::{self, Again, Told};
 use super::answer;
 use super::entry::{Entry, Page};
 use super::headers;
@@ -25,7 +27,7 @@ use super::verdict;
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
 use crate::cache::single_flight::Built;
-use crate::mistake::{self, Mistake};
+use crate::mistake::Mistake;
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
@@ -37,7 +39,7 @@ const GATE_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct CachePageService<S> {
     pub(super) inner: S,
-    pub(super) layer: CachePage,
+    pub(super) layer: Arc<CachePage>,
 }
 
 impl<S> Service<Request> for CachePageService<S>
@@ -58,14 +60,14 @@ where
         // The one that is ready goes, the clone stays.
         let clone = self.inner.clone();
         let view = mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         visit(layer, view, request).boxed()
     }
 }
 
 /// One request on its way.
 struct Visit<S> {
-    layer: CachePage,
+    layer: Arc<CachePage>,
     view: S,
     keys: PageKey,
     parts: request::Parts,
@@ -73,7 +75,7 @@ struct Visit<S> {
     timing: Timing,
 }
 
-async fn visit<S>(layer: CachePage, view: S, request: Request) -> Result<Response, S::Error>
+async fn visit<S>(layer: Arc<CachePage>, view: S, request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
@@ -82,11 +84,13 @@ where
 }
 
 /// Answers with the page that is everybody's, or with the visitor's own.
-async fn shared_or_own<S>(layer: CachePage, view: S, mut request: Request) -> Result<Response, S::Error>
+async fn shared_or_own<S>(layer: Arc<CachePage>, view: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
-    let arrival = Arrival(Instant::now());
+    // Whoever has asked for the version already has waited since then.
+    let told = request.extensions().get::<Told>().and_then(Told::arrival);
+    let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
     let timing = Timing { arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -210,11 +214,15 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     /// Asks for the current version, where pages are kept by version; if that fails, the answer is that of the failure.
     async fn pass_gate(&mut self) -> Result<Option<String>, Response> {
         let Some(versions) = &self.layer.versions else { return Ok(None) };
-        let start = Instant::now();
-        let version = versions.current();
-        let version =
-            if Mistake::JoinsSentQuery.is_made() { mistake::join(version).await } else { version.await };
-        self.timing.gate = Some(self.timing.gate.unwrap_or_default() + start.elapsed());
+        let told = self.parts.extensions.remove::<Told>().and_then(|told| told.take(versions));
+        let (version, gate) = match told {
+            Some(told) => (told.version, told.gate),
+            None => {
+                let start = Instant::now();
+                (again::current(versions).await, start.elapsed())
+            }
+        };
+        self.timing.gate = Some(self.timing.gate.unwrap_or_default() + gate);
         version.map(Some).map_err(|mut response| {
             Outcome::Bypass("version-unknown").say(self.timing, &mut response);
             response
@@ -280,8 +288,14 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Answers with this process's copy, if it has that of the version.
     fn show_copy(&self, version: &str) -> Option<Response> {
-        let ready = self.store().local.as_ref()?.get(&self.keys.get, version)?;
-        Some(self.show(ready.headers.clone(), &ready.page, Outcome::Local(ready.page.remaining())))
+        let local = self.store().local.as_ref()?;
+        let ready = local.get(&self.keys.get, version)?;
+        let outcome = Outcome::Local(ready.page.remaining());
+        let mut response = self.show(ready.headers.clone(), &ready.page, outcome);
+        if let Some(versions) = &self.layer.versions {
+            response.extensions_mut().insert(Again::new(versions, local, &ready));
+        }
+        Some(response)
     }
 
     fn keep_copy(&self, page: &Page) {

@@ -1,6 +1,6 @@
 //! Bodies by the thousand.
 
-use super::{Client, GET, MIB, metric, post, post_head};
+use super::{Client, GET, MIB, post, post_head};
 use crate::support::app::App;
 use crate::support::eventually;
 
@@ -32,7 +32,7 @@ async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
         answers[usize::from(is_refused)] += 1;
     }
     assert!(answers[0] > 100 && answers[1] > 100, "{answers:?}");
-    let refused = metric(&app, "tasklist_http_requests_refused_total{cause=\"bodies\"}").await;
+    let refused = app.metric("tasklist_http_requests_refused_total{cause=\"bodies\"}").await;
     assert_eq!(refused, answers[1], "each is counted");
     eventually("there is room again", async || client.ask(&post("after")).await.status == 303).await;
     let (_, output) = app.terminate();

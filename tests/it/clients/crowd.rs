@@ -1,6 +1,6 @@
 //! More requests than can be worked on.
 
-use super::{Client, GET, metric, post};
+use super::{Client, GET, post};
 use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
@@ -26,7 +26,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
     app.add("Before").await.assert_lists(["Before"]);
     let lock = database.lock_tasks().await;
     let mut clients = crowd(&app, 600, |number| post(&format!("task-{number}"))).await;
-    eventually("some are refused", async || metric(&app, REFUSED).await > 0).await;
+    eventually("some are refused", async || app.metric(REFUSED).await > 0).await;
     let mut visitor = Client::connect(&app).await;
     for _ in 0..20 {
         let page = visitor.ask(GET).await;
@@ -47,7 +47,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
         }
     }
     assert_eq!(database.tasks().await.len(), 1 + added, "what is refused is not done");
-    let refused = metric(&app, REFUSED).await;
+    let refused = app.metric(REFUSED).await;
     assert!((1..=600 - 256).contains(&refused), "{refused} refused");
     app.add("After").await;
     let (_, output) = app.terminate();
@@ -62,12 +62,12 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
     app.add("Before").await;
     let lock = database.lock_tasks().await;
     let clients = crowd(&app, 280, |number| post(&format!("task-{number}"))).await;
-    eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
+    eventually("there is no room", async || app.metric(REFUSED).await > 0).await;
     drop(clients);
-    eventually("they have left", async || metric(&app, "tasklist_http_connections_open").await < 5).await;
-    let refused = metric(&app, REFUSED).await;
+    eventually("they have left", async || app.metric("tasklist_http_connections_open").await < 5).await;
+    let refused = app.metric(REFUSED).await;
     app.post("/add", &[("name", "x")]).await.assert_error(503, "Back in a moment");
-    assert_eq!(metric(&app, REFUSED).await, refused + 1, "there is none yet");
+    assert_eq!(app.metric(REFUSED).await, refused + 1, "there is none yet");
     assert_eq!(app.get("/").await.status, 200);
     drop(lock);
     eventually("there is room again", async || app.post("/add", &[("name", "x")]).await.status == 303).await;
@@ -79,7 +79,7 @@ async fn visitors_who_wait_for_a_service_leave_room_for_everybody_else() {
     let app = Settings::new().with("API_URL", &upstream.url()).serve();
     app.add("Before").await;
     let _waiting = crowd(&app, 300, |_| "GET /apicalls HTTP/1.1\r\nhost: localhost\r\n\r\n".into()).await;
-    eventually("there is no room", async || metric(&app, REFUSED).await > 0).await;
+    eventually("there is no room", async || app.metric(REFUSED).await > 0).await;
     let page = app.get("/").await;
     page.assert_lists(["Before"]);
     let loaded = [page.attributes("link", "href"), page.attributes("script", "src")].concat();

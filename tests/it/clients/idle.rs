@@ -1,6 +1,6 @@
 //! Connections on which nothing comes.
 
-use super::{Client, GET, MIB, metric, post};
+use super::{Client, GET, MIB, post};
 use crate::support::app::{App, Settings};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
@@ -17,11 +17,11 @@ async fn five_thousand_idle_connections_keep_nobody_waiting() {
     }
     app.add("Served").await.assert_lists(["Served"]);
     let open = "tasklist_http_connections_open";
-    eventually("all are accepted", async || metric(&app, open).await > 5_000).await;
+    eventually("all are accepted", async || app.metric(open).await > 5_000).await;
     app.get("/").await.assert_lists(["Served"]);
     assert!(app.memory() < memory + 200 * MIB, "{memory} became {}", app.memory());
     drop(idle);
-    eventually("they are let go", async || metric(&app, open).await < 10).await;
+    eventually("they are let go", async || app.metric(open).await < 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

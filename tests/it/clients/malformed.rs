@@ -1,6 +1,6 @@
 //! What is no request, or one that can be taken for two.
 
-use super::{Client, metric};
+use super::Client;
 use crate::support::app::App;
 
 /// Sends something on a connection of its own and returns all statuses that come back until it is closed.
@@ -59,7 +59,7 @@ async fn what_is_no_request_is_told_so_and_the_connection_closed() {
         assert_eq!(statuses(&app, sent).await, *expected, "{what}");
     }
     assert_eq!(app.get("/").await.status, 200);
-    let malformed = metric(&app, "tasklist_http_connections_cut_total{cause=\"malformed\"}").await;
+    let malformed = app.metric("tasklist_http_connections_cut_total{cause=\"malformed\"}").await;
     assert_eq!(malformed, cases.len() as u64);
     let (status, output) = app.terminate();
     assert!(status.success() && !output.contains("panicked") && !output.contains("ERROR"), "{output}");

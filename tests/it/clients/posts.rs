@@ -1,6 +1,6 @@
 //! The limit on POSTs of one address.
 
-use super::{Client, metric, post_head};
+use super::{Client, post_head};
 use crate::support::app::{App, Settings};
 use crate::support::memcached::Memcached;
 use crate::support::page::Page;
@@ -35,8 +35,8 @@ async fn an_address_may_send_so_many_to_all_processes_together() {
         page.assert_error(429, "Too many changes");
         assert_eq!(page.header("retry-after"), Some("60"));
         assert_eq!(app.get("/").await.tasks().len(), 3, "pages are for everybody");
-        assert_eq!(metric(app, "tasklist_http_requests_refused_total{cause=\"posts\"}").await, 1);
-        assert_eq!(metric(app, "tasklist_http_requests_total{status=\"4xx\"}").await, 1);
+        assert_eq!(app.metric("tasklist_http_requests_refused_total{cause=\"posts\"}").await, 1);
+        assert_eq!(app.metric("tasklist_http_requests_total{status=\"4xx\"}").await, 1);
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let end = memcached.end_of("posts.127.0.0.1").unwrap() - i64::try_from(now).unwrap();
@@ -114,11 +114,11 @@ async fn without_the_cache_everybody_passes() {
         assert_eq!(add(&app).await, 303);
     }
     let uncounted = "tasklist_posts_uncounted_total";
-    assert_eq!(metric(&app, uncounted).await, 5);
+    assert_eq!(app.metric(uncounted).await, 5);
     memcached.go_on();
     memcached.kill();
     assert_eq!(add(&app).await, 303);
-    assert_eq!(metric(&app, uncounted).await, 6);
+    assert_eq!(app.metric(uncounted).await, 6);
 }
 
 #[tokio::test]

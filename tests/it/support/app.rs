@@ -203,6 +203,13 @@ impl App {
     }
 
     /// Adds a task and returns the page the browser is led to.
+    /// One of the numbers in `/metrics`, by its series as it is written there.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let page = self.get("/metrics").await;
+        let number = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        page.body.lines().find_map(number).unwrap_or_else(|| panic!("no {series} in {}", page.body))
+    }
+
     pub async fn add(&self, name: &str) -> Page {
         self.follow(self.post("/add", &[("name", name)]).await).await
     }

@@ -1,0 +1,114 @@
+//! The front of the site: gives answers again that have left it before, and lets in who needs another.
+//!
+//! A page that is cached still passes every layer on its way out, and each does for everybody what it did for the one
+//! before. So what has come out at the end is kept, head and body, and given again at the door.
+//!
+//! **The invariant: an answer is given again only where the site would give the same.** The site's layers and views
+//! look at nothing of a request but this:
+//!
+//! | what | so |
+//! |---|---|
+//! | method, target, `Host`, `X-Forwarded-Proto`, `Accept-Encoding` | an answer is kept by them; only those to GET |
+//! | a session's cookie, `Authorization`, `Sec-Purpose`, a body | such a request goes in |
+//! | `If-None-Match` and the other conditions | they are evaluated here, as they are further in |
+//! | `X-Request-Id` | it is the log's, which is kept for all |
+//! | the state of the list | the request passes the gate, as it would further in, and is told that there |
+//! | room for readers, and whether we stop | there is none, or we do: it goes in |
+//!
+//! A layer that comes to look at something else belongs into this table, and into [`finished`].
+
+mod finished;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Bytes, HttpBody};
+use axum::http::Request;
+use axum::response::Response;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use self::finished::Finished;
+use super::access_log::{AccessLog, Line};
+use super::admission::Admission;
+use crate::app::AppState;
+
+/// The whole site. Cheap to clone.
+#[derive(Clone)]
+pub struct Front(Arc<Shared>);
+
+struct Shared {
+    site: Router,
+    log: AccessLog,
+    finished: Finished,
+    admission: Arc<Admission>,
+    stopping: CancellationToken,
+}
+
+impl Front {
+    pub(super) fn new(site: Router, admission: Arc<Admission>, state: &AppState) -> Self {
+        Self(Arc::new(Shared {
+            site,
+            log: AccessLog::new(&state.monitor),
+            finished: Finished::default(),
+            admission,
+            stopping: state.stopping.clone(),
+        }))
+    }
+}
+
+impl<B> Service<Request<B>> for Front
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        async move { Ok(shared.answer(request).await) }.boxed()
+    }
+}
+
+impl Shared {
+    async fn answer<B>(&self, mut request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let line = self.log.begin(&request);
+        let Some(key) = finished::key(&request) else { return self.let_in(request, line).await };
+        if let Some(answer) = self.finished.get(&key).filter(|_| !self.stopping.is_cancelled())
+            && let Some(status) = answer.status(request.headers())
+            && let Some(_place) = self.admission.reader()
+        {
+            match answer.again.ask(line.started()).await {
+                Ok(current) => {
+                    let mut response = answer.give(status, &current);
+                    line.end_again(&mut response, current.outcome());
+                    return response;
+                }
+                // So that it need not ask once more.
+                Err(told) => _ = request.extensions_mut().insert(told),
+            }
+        }
+        self.finished.keep(key, self.let_in(request, line).await).await
+    }
+
+    async fn let_in<B>(&self, request: Request<B>, line: Line<'_>) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+    {
+        let mut site = self.site.clone();
+        let Ok(mut response) = line.within(site.call(request)).await;
+        line.end(&mut response);
+        response
+    }
+}

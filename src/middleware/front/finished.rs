@@ -1,0 +1,141 @@
+//! Answers as they have left the site.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use moka::sync::Cache as Memory;
+
+use crate::cache::view::headers::{has_directive, list};
+use crate::cache::view::{Again, CACHE_STATUS, Current, SERVER_TIMING};
+use crate::error::Error;
+use crate::middleware::access_log::REQUEST_ID;
+use crate::middleware::conditional::{self, has_conditions};
+use crate::middleware::{SECURITY_HEADERS, X_FORWARDED_PROTO};
+use crate::session;
+
+/// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
+const CAPACITY: u64 = 32 * 1024 * 1024;
+
+/// What a client may choose of a key.
+const LONGEST_KEY: usize = 1024;
+
+/// What an answer may vary on and be kept: the one is in the key, and who has a session of the other goes in.
+const VARY: [&str; 2] = ["accept-encoding", "cookie"];
+
+/// Answers by all that they depend on, except for the version of what they show.
+pub(super) struct Finished(Memory<Vec<u8>, Arc<Answer>>);
+
+/// One of them. What each that is given out has of its own is there already, to be replaced.
+pub(super) struct Answer {
+    pub(super) again: Again,
+    whole: HeaderMap,
+    not_modified: HeaderMap,
+    body: Bytes,
+}
+
+impl Default for Finished {
+    fn default() -> Self {
+        let size = |key: &Vec<u8>, answer: &Arc<Answer>| {
+            u32::try_from(key.len() + answer.again.size()).unwrap_or(u32::MAX)
+        };
+        Self(Memory::builder().max_capacity(CAPACITY).weigher(size).build())
+    }
+}
+
+/// Returns what the answer to a request depends on; none if it is not one that is kept.
+pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let is_others =
+        request.method() != Method::GET || uri.authority().is_some() || !request.body().is_end_stream();
+    let is_own = headers.contains_key(header::AUTHORIZATION)
+        || headers.contains_key("sec-purpose")
+        || session::may_come_with(headers);
+    if is_others || is_own {
+        return None;
+    }
+    let target = uri.path_and_query()?.as_str();
+    let mut key = Vec::with_capacity(128);
+    for name in [header::HOST, header::ACCEPT_ENCODING, X_FORWARDED_PROTO] {
+        let mut values = headers.get_all(&name).iter();
+        key.extend_from_slice(values.next().map_or(&[], |value| value.as_bytes()));
+        // No value has a line's end in it.
+        key.push(b'\n');
+        if values.next().is_some() {
+            return None;
+        }
+    }
+    key.extend_from_slice(target.as_bytes());
+    (key.len() <= LONGEST_KEY).then_some(key)
+}
+
+impl Finished {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Answer>> {
+        self.0.get(key)
+    }
+
+    /// Keeps an answer on its way out, if it may be given again.
+    pub(super) async fn keep(&self, key: Vec<u8>, response: Response) -> Response {
+        let Some(again) = response.extensions().get::<Again>().filter(|_| may_be_kept(&response)).cloned()
+        else {
+            return response;
+        };
+        let (parts, body) = response.into_parts();
+        let body = match body.collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(error) => return Error::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        };
+        let whole = parts.headers.clone();
+        let not_modified = conditional::not_modified(&whole, &added_outside());
+        self.0.insert(key, Arc::new(Answer { again, whole, not_modified, body: body.clone() }));
+        Response::from_parts(parts, Body::from(body))
+    }
+}
+
+/// Returns the names of headers that answers get outside of where conditions are evaluated.
+fn added_outside() -> Vec<HeaderName> {
+    let [hsts, id] = [header::STRICT_TRANSPORT_SECURITY, REQUEST_ID];
+    SECURITY_HEADERS.iter().map(|(name, _)| name.clone()).chain([hsts, id]).collect()
+}
+
+fn may_be_kept(response: &Response) -> bool {
+    let headers = response.headers();
+    let is_everybodys = !["private", "no-store"].iter().any(|name| has_directive(headers, name));
+    let is_in_key = |name: &String| VARY.iter().any(|known| name.eq_ignore_ascii_case(known));
+    response.status() == StatusCode::OK
+        && is_everybodys
+        && ![header::SET_COOKIE, header::AGE, header::CONNECTION]
+            .iter()
+            .any(|name| headers.contains_key(name))
+        && headers.get_all(CACHE_STATUS).iter().count() == 1
+        && list(headers, &header::VARY).iter().all(is_in_key)
+        && response.body().size_hint().exact().is_some()
+}
+
+impl Answer {
+    /// Returns the status of the answer to a request with these headers, if it is one of those that are given again.
+    pub(super) fn status(&self, asked: &HeaderMap) -> Option<StatusCode> {
+        if !has_conditions(asked) {
+            return Some(StatusCode::OK);
+        }
+        let status = conditional::decide(asked, &self.whole).unwrap_or_default();
+        matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED).then_some(status)
+    }
+
+    /// Returns the answer of that status.
+    pub(super) fn give(&self, status: StatusCode, current: &Current) -> Response {
+        let (headers, body) = match status {
+            StatusCode::NOT_MODIFIED => (&self.not_modified, Body::empty()),
+            _ => (&self.whole, Body::from(self.body.clone())),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers.clone();
+        let (cache_status, server_timing) = current.say();
+        response.headers_mut().insert(CACHE_STATUS, cache_status);
+        response.headers_mut().insert(SERVER_TIMING, server_timing);
+        response
+    }
+}
