@@ -4,7 +4,7 @@
 //! other build [`Mistake::is_made`] is a constant `false`, and nothing is left of what hangs on it.
 //! `tests/it/consistency/mistakes.rs` tells for each what comes of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -60,8 +60,8 @@ impl Mistake {
 }
 
 /// Makes [`Mistake::JoinsSentQuery`]: waits for the call under way, if there is one.
-pub(crate) async fn join<E>(call: impl Future<Output = Result<String, E>>) -> Result<String, E> {
-    static UNDER_WAY: Mutex<Option<watch::Receiver<Option<String>>>> = Mutex::new(None);
+pub(crate) async fn join<E>(call: impl Future<Output = Result<Arc<str>, E>>) -> Result<Arc<str>, E> {
+    static UNDER_WAY: Mutex<Option<watch::Receiver<Option<Arc<str>>>>> = Mutex::new(None);
     let under_way = || UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
     let joined = under_way().clone();
     if let Some(mut told) = joined

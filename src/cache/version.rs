@@ -115,10 +115,11 @@
 //! ```
 
 mod gate;
+mod round;
 mod sync;
 
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -128,7 +129,7 @@ pub use self::gate::{Gate, GateStats, Lost};
 /// clone.
 pub struct Versions<E>(Arc<Current<E>>);
 
-type Current<E> = dyn Fn() -> BoxFuture<'static, Result<String, E>> + Send + Sync;
+type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
 
 impl<E> Versions<E> {
     /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it must
@@ -139,10 +140,10 @@ impl<E> Versions<E> {
         F: From<Lost> + Clone + Send + Sync + 'static,
         E: 'static,
     {
-        let gate = gate.clone();
+        let (gate, last) = (gate.clone(), Arc::new(Mutex::new(None)));
         Self(Arc::new(move || {
-            let (gate, fail) = (gate.clone(), fail.clone());
-            async move { gate.current().await.map(|version| version.to_string()).map_err(fail) }.boxed()
+            let (gate, last, fail) = (gate.clone(), Arc::clone(&last), fail.clone());
+            async move { gate.current().await.map(|version| name_of(version, &last)).map_err(fail) }.boxed()
         }))
     }
 
@@ -151,8 +152,21 @@ impl<E> Versions<E> {
     /// # Errors
     ///
     /// As there.
-    pub async fn current(&self) -> Result<String, E> {
+    pub async fn current(&self) -> Result<Arc<str>, E> {
         (self.0)().await
+    }
+}
+
+/// Returns a version's name: that of the last one again, if it is the same.
+fn name_of<S: Display + PartialEq>(version: S, last: &Mutex<Option<(S, Arc<str>)>>) -> Arc<str> {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
+        Some((known, name)) if *known == version => Arc::clone(name),
+        _ => {
+            let name: Arc<str> = version.to_string().into();
+            *last = Some((version, Arc::clone(&name)));
+            name
+        }
     }
 }
 

@@ -106,11 +106,10 @@ impl Line<'_> {
 
     /// As [`end`](Self::end), for an answer that was given again. Where there are many, not each has a line of its own
     /// that would say the same as the others: making the line would take longer than the answer.
-    pub(super) fn end_again(mut self, response: &mut Response, outcome: &Outcome) {
+    pub(super) fn end_again(mut self, response: &mut Response, outcome: &Outcome, took: Duration) {
         self.is_over = true;
-        let now = Instant::now();
-        let (took, status) = (now.duration_since(self.started), response.status());
-        if self.log.has_line(now) {
+        let status = response.status();
+        if self.log.has_line(self.started + took) {
             self.write(status, Some(outcome), took, false);
         } else if enabled!(Level::DEBUG) {
             self.write(status, Some(outcome), took, true);

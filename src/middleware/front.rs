@@ -84,22 +84,24 @@ impl Shared {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let line = self.log.begin(&request);
-        let Some(key) = finished::key(&request) else { return self.let_in(request, line).await };
+        let Some(key) = finished::key(&request) else { return self.let_in(request, line).boxed().await };
         if let Some(answer) = self.finished.get(&key).filter(|_| !self.stopping.is_cancelled())
             && let Some(status) = answer.status(request.headers())
             && let Some(_place) = self.admission.reader()
         {
             match answer.again.ask(line.started()).await {
                 Ok(current) => {
-                    let mut response = answer.give(status, &current);
-                    line.end_again(&mut response, current.outcome());
+                    let took = line.started().elapsed();
+                    let mut response = answer.give(status, &current, took);
+                    line.end_again(&mut response, current.outcome(), took);
                     return response;
                 }
                 // So that it need not ask once more.
                 Err(told) => _ = request.extensions_mut().insert(told),
             }
         }
-        self.finished.keep(key, self.let_in(request, line).await).await
+        // In a box, as above: what most answers need not they should not have to make room for.
+        async { self.finished.keep(key, self.let_in(request, line).await).await }.boxed().await
     }
 
     async fn let_in<B>(&self, request: Request<B>, line: Line<'_>) -> Response

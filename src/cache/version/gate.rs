@@ -6,7 +6,8 @@ use std::pin::{Pin, pin};
 use std::sync::PoisonError;
 use std::task::Poll;
 
-use super::sync::{Arc, Mutex, MutexGuard, spawn, watch};
+use super::round::{Round, Seat};
+use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
 
 /// Asks an origin for the current version `S` of its data, once for all who want to know it at the same time. Cheap to
 /// clone. What it promises, and why, is said in [its module](super).
@@ -37,12 +38,9 @@ struct Shared<S, E> {
 
 type Query<S, E> = Pin<Box<dyn Future<Output = Result<S, E>> + Send>>;
 
-/// All who wait for the same query: a seat is a receiver, which costs nothing to leave.
-type Round<S, E> = watch::Sender<Option<Result<S, E>>>;
-
 struct State<S, E> {
     /// The round whose query has not been sent, if anybody wants it.
-    gathering: Option<Round<S, E>>,
+    gathering: Option<Round<Result<S, E>>>,
     has_runner: bool,
     /// What was told last. Only counted by, never told again.
     last: Option<S>,
@@ -88,9 +86,8 @@ where
         // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
         // another may ask, which is later still; but not again and again.
         for _ in 0..2 {
-            let mut seat = self.take_seat();
-            if let Ok(answer) = seat.wait_for(Option::is_some).await {
-                return answer.clone().expect("it was waited for");
+            if let Some(answer) = self.take_seat().await {
+                return answer;
             }
         }
         Err(Lost.into())
@@ -103,10 +100,10 @@ where
     }
 
     /// Takes a seat in the round that gathers, and sees to it that somebody sends its query.
-    fn take_seat(&self) -> watch::Receiver<Option<Result<S, E>>> {
+    fn take_seat(&self) -> Seat<Result<S, E>> {
         let mut state = self.0.state();
         state.stats.calls += 1;
-        let seat = state.gathering.get_or_insert_with(|| watch::Sender::new(None)).subscribe();
+        let seat = state.gathering.get_or_insert_with(Round::new).take_seat();
         let needs_runner = !state.has_runner;
         state.has_runner = true;
         drop(state);
@@ -123,18 +120,21 @@ where
     E: From<Lost> + Send + Sync,
 {
     async fn run(mut self) {
-        while let Some(round) = self.close_round() {
+        loop {
+            // All who are ready to call do so first: the busier the process, the more of them share a query.
+            yield_now().await;
+            let Some(round) = self.close_round() else { return };
             // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
             let answer = unless_it_panics(&self.shared.query).await;
             self.shared.state().count(&answer);
-            round.send_replace(Some(answer));
+            round.tell(answer);
         }
     }
 
     /// Takes the round that has gathered, or ends if nobody waits any more.
-    fn close_round(&mut self) -> Option<Round<S, E>> {
+    fn close_round(&mut self) -> Option<Round<Result<S, E>>> {
         let mut state = self.shared.state();
-        let round = state.gathering.take().filter(|round| round.receiver_count() > 0);
+        let round = state.gathering.take().filter(|round| !round.is_empty());
         match round {
             Some(_) => state.stats.queries += 1,
             None => (state.has_runner, self.has_ended) = (false, true),

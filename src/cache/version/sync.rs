@@ -3,4 +3,4 @@
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) use tokio::spawn;
-pub(super) use tokio::sync::watch;
+pub(super) use tokio::task::yield_now;

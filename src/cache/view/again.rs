@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::response::Response;
+use futures_util::future::FutureExt;
 use tokio::time::Instant;
 
 use super::local::{Local, Ready};
@@ -30,7 +31,7 @@ pub struct Told(Arc<Mutex<Option<Telling>>>);
 
 pub(super) struct Telling {
     versions: Versions<Response>,
-    pub(super) version: Result<String, Response>,
+    pub(super) version: Result<Arc<str>, Response>,
     pub(super) arrival: Arrival,
     pub(super) gate: Duration,
 }
@@ -61,7 +62,7 @@ impl Again {
         let version = current(&self.versions).await;
         let (gate, arrival) = (arrival.elapsed(), Arrival(arrival));
         let is_mine =
-            |version: &String| self.epoch == self.local.epoch() && self.ready.page.is_current(version);
+            |version: &Arc<str>| self.epoch == self.local.epoch() && self.ready.page.is_current(version);
         if version.as_ref().is_ok_and(is_mine) {
             self.local.count_hit();
             let timing = Timing { arrival, gate: Some(gate), view: None };
@@ -101,15 +102,15 @@ impl Current {
         &self.outcome
     }
 
-    /// Returns the values of `Cache-Status` and `Server-Timing`.
+    /// Returns the values of `Cache-Status` and `Server-Timing`, of an answer that took so long altogether.
     #[must_use]
-    pub fn say(&self) -> (HeaderValue, HeaderValue) {
-        (self.outcome.cache_status(), self.outcome.server_timing(self.timing))
+    pub fn say(&self, took: Duration) -> (HeaderValue, HeaderValue) {
+        (self.outcome.cache_status(), self.outcome.server_timing(self.timing, took))
     }
 }
 
 /// Asks for the current version.
-pub(super) async fn current(versions: &Versions<Response>) -> Result<String, Response> {
+pub(super) async fn current(versions: &Versions<Response>) -> Result<Arc<str>, Response> {
     let version = versions.current();
-    if Mistake::JoinsSentQuery.is_made() { mistake::join(version).await } else { version.await }
+    if Mistake::JoinsSentQuery.is_made() { mistake::join(version).boxed().await } else { version.await }
 }

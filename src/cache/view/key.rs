@@ -1,6 +1,7 @@
 //! The names of a page: its URL, the request headers it varies on, and the path whose generation it bears.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::extract::OriginalUri;
 use axum::http::request::Parts;
@@ -28,7 +29,7 @@ pub(super) enum State {
     /// The generation that is under this key, which belongs to the path, whatever host, scheme and query.
     Generation(Key),
     /// This version, which is in the pages' keys.
-    Version(String),
+    Version(Arc<str>),
 }
 
 /// Which part of a query a page depends on: all of it, or some parameters.
@@ -55,7 +56,7 @@ impl PageKey {
     }
 
     /// Returns the keys of the same pages at one version.
-    pub(super) fn at(&self, version: String) -> Self {
+    pub(super) fn at(&self, version: Arc<str>) -> Self {
         let [get, head] = [&self.get, &self.head].map(|page| at(page, &version));
         Self { state: State::Version(version), get, head }
     }

@@ -73,7 +73,7 @@ impl Outcome {
     pub(super) fn say(self, timing: Timing, response: &mut Response) {
         let headers = response.headers_mut();
         headers.append(CACHE_STATUS, self.cache_status());
-        headers.append(SERVER_TIMING, self.server_timing(timing));
+        headers.append(SERVER_TIMING, self.server_timing(timing, timing.arrival.0.elapsed()));
         if self.is_as_stored() {
             let left = Left::of(response.headers());
             response.extensions_mut().insert(left);
@@ -85,9 +85,10 @@ impl Outcome {
         HeaderValue::try_from(self.to_string()).expect("words, numbers and a reason of our own")
     }
 
-    pub(super) fn server_timing(&self, timing: Timing) -> HeaderValue {
+    /// `took` is how long the answer took altogether.
+    pub(super) fn server_timing(&self, timing: Timing, took: Duration) -> HeaderValue {
         let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
-        let cache = timing.arrival.0.elapsed().saturating_sub(elsewhere);
+        let cache = took.saturating_sub(elsewhere);
         let mut text = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(cache));
         for (name, took) in [("gate", timing.gate), ("view", timing.view)] {
             if let Some(took) = took {

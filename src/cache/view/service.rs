@@ -212,7 +212,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     /// Asks for the current version, where pages are kept by version; if that fails, the answer is that of the failure.
-    async fn pass_gate(&mut self) -> Result<Option<String>, Response> {
+    async fn pass_gate(&mut self) -> Result<Option<Arc<str>>, Response> {
         let Some(versions) = &self.layer.versions else { return Ok(None) };
         let told = self.parts.extensions.remove::<Told>().and_then(|told| told.take(versions));
         let (version, gate) = match told {

@@ -61,7 +61,7 @@ impl Store {
         }
         let mut entries = self.read(&keys).await.into_iter();
         let generation = match &asked.state {
-            State::Version(version) => version.clone(),
+            State::Version(version) => version.to_string(),
             State::Generation(key) => match entries.next().flatten() {
                 Some(Entry::Generation(generation)) => generation,
                 _ => match self.begin(key).await {

@@ -1,6 +1,7 @@
 //! Answers as they have left the site.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
@@ -124,8 +125,8 @@ impl Answer {
         matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED).then_some(status)
     }
 
-    /// Returns the answer of that status.
-    pub(super) fn give(&self, status: StatusCode, current: &Current) -> Response {
+    /// Returns the answer of that status, which took so long.
+    pub(super) fn give(&self, status: StatusCode, current: &Current, took: Duration) -> Response {
         let (headers, body) = match status {
             StatusCode::NOT_MODIFIED => (&self.not_modified, Body::empty()),
             _ => (&self.whole, Body::from(self.body.clone())),
@@ -133,7 +134,7 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers.clone();
-        let (cache_status, server_timing) = current.say();
+        let (cache_status, server_timing) = current.say(took);
         response.headers_mut().insert(CACHE_STATUS, cache_status);
         response.headers_mut().insert(SERVER_TIMING, server_timing);
         response

@@ -3,11 +3,13 @@
 
 #[path = "../../../src/cache/version/gate.rs"]
 mod real;
+#[path = "../../../src/cache/version/round.rs"]
+mod round;
 
 /// What the gate is synchronized with here: each use is a place where another may take its turn.
 mod sync {
+    pub(super) use shuttle::future::yield_now;
     pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
-    pub(super) use tokio::sync::watch;
 
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(future));

@@ -1,6 +1,8 @@
 //! Gates that look right.
 
-use super::sync::{Arc, Mutex, spawn, watch};
+use tokio::sync::watch;
+
+use super::sync::{Arc, Mutex, spawn};
 use super::{Answer, Call, Origin};
 
 type Round = watch::Sender<Option<Answer>>;

@@ -1,0 +1,84 @@
+//! A round: all who wait for the same answer, told it and woken together.
+
+use std::pin::Pin;
+use std::sync::{OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::sync::{Arc, Mutex};
+
+/// Where an answer will be told. If this is dropped before, all in it are told that there is none.
+pub(super) struct Round<T>(Arc<Shared<T>>);
+
+/// A seat in a round: a future of its answer. Costs nothing to leave.
+pub(super) struct Seat<T> {
+    shared: Arc<Shared<T>>,
+    /// Where its waker is among all.
+    place: Option<usize>,
+}
+
+struct Shared<T> {
+    /// Set once, before the wakers are taken.
+    answer: OnceLock<Option<T>>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl<T> Round<T> {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Shared { answer: OnceLock::new(), wakers: Mutex::default() }))
+    }
+
+    pub(super) fn take_seat(&self) -> Seat<T> {
+        Seat { shared: Arc::clone(&self.0), place: None }
+    }
+
+    /// Returns whether nobody waits any more.
+    pub(super) fn is_empty(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Tells all the answer.
+    pub(super) fn tell(self, answer: T) {
+        self.0.tell(Some(answer));
+    }
+}
+
+impl<T> Shared<T> {
+    fn tell(&self, answer: Option<T>) {
+        // Only the first counts.
+        if self.answer.set(answer).is_ok() {
+            let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl<T> Drop for Round<T> {
+    fn drop(&mut self) {
+        self.0.tell(None);
+    }
+}
+
+impl<T: Clone> Future for Seat<T> {
+    /// None if nobody will ever tell.
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let seat = &mut *self;
+        if let Some(answer) = seat.shared.answer.get() {
+            return Poll::Ready(answer.clone());
+        }
+        let mut wakers = seat.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, or the wakers may have been taken between this look and the next line.
+        if let Some(answer) = seat.shared.answer.get() {
+            return Poll::Ready(answer.clone());
+        }
+        match seat.place {
+            Some(place) => wakers[place].clone_from(context.waker()),
+            None => {
+                seat.place = Some(wakers.len());
+                wakers.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
