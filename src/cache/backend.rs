@@ -53,6 +53,20 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores a value where there is none, and returns whether there was none.
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
+    /// Stores a value under one key where there is none, and then reads another: returns whether there was none, and
+    /// what was read, which counts only then. In one round trip where the store can do that in this order.
+    async fn add_then_get(
+        &self,
+        added: &str,
+        value: Bytes,
+        ttl: Ttl,
+        read: &str,
+    ) -> Result<(bool, Option<Bytes>), Error> {
+        let is_added = self.add(added, value, ttl).await?;
+        let found = if is_added { self.get(read).await.ok().flatten() } else { None };
+        Ok((is_added, found))
+    }
+
     /// Stores a value where there is one, and returns whether there was one.
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 

@@ -67,14 +67,13 @@ pub(super) async fn take<T>(
         // Before it is asked for: whoever is dropped before the answer has it all the same.
         let held = Held { backend: Arc::clone(backend), name: lock.into(), token: token.clone() };
         let mut ours = Lock(Some(held));
-        match backend.add(lock, token.clone(), Ttl::After(LIFETIME)).await {
+        match backend.add_then_get(lock, token.clone(), Ttl::After(LIFETIME), name).await {
             Err(_) => {
                 ours.forget();
                 return Turn::Unknown;
             }
-            Ok(true) => {
-                // Whoever held it before may have stored the value since it was missed.
-                let found = backend.get(name).await.ok().flatten();
+            // Whoever held it before may have stored the value since it was missed.
+            Ok((true, found)) => {
                 return match found.and_then(|envelope| Some((read(name, &envelope)?, envelope))) {
                     Some((value, envelope)) => {
                         ours.release().await;
@@ -83,7 +82,7 @@ pub(super) async fn take<T>(
                     None => Turn::Ours { lock: ours, has_waited },
                 };
             }
-            Ok(false) => {
+            Ok((false, _)) => {
                 ours.forget();
                 has_waited = true;
             }

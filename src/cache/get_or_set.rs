@@ -202,9 +202,12 @@ impl Permit<'_> {
 
     /// Hands what was built to those who wait; without it, the next of them builds.
     pub(super) async fn end(mut self, built: Option<Built>) {
+        let is_built = built.is_some();
         *self.built = built;
-        if let Some(lock) = self.lock {
-            lock.release().await;
+        match self.lock {
+            Some(lock) if !is_built => lock.release().await,
+            // Nobody waits for a lock whose value is there: it is let go in the background.
+            lock => drop(lock),
         }
     }
 }

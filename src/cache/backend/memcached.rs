@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join;
 use tokio::time::Instant;
 
 use super::{
@@ -73,6 +74,23 @@ impl Backend for Memcached {
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         Ok(self.client.add(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
+    }
+
+    async fn add_then_get(
+        &self,
+        added: &str,
+        value: Bytes,
+        ttl: Ttl,
+        read: &str,
+    ) -> Result<(bool, Option<Bytes>), Error> {
+        let add = self.add(added, value, ttl);
+        if self.server_of(added) != self.server_of(read) {
+            let is_added = add.await?;
+            return Ok((is_added, self.get(read).await.ok().flatten()));
+        }
+        // One after the other on one connection, which answers in order.
+        let (is_added, found) = join(add, self.get(read)).await;
+        Ok((is_added?, found.ok().flatten()))
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {

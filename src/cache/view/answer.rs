@@ -4,6 +4,7 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, Method, StatusCode, header, request, response};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
@@ -79,11 +80,8 @@ async fn encode(parts: &mut response::Parts, body: &Bytes) -> Vec<(Encoding, Byt
     if must_stay || !is_compressible(parts, body) {
         return vec![];
     }
-    let mut encoded = Vec::with_capacity(Encoding::ALL.len());
-    for encoding in Encoding::ALL {
-        encoded.extend(encoding.encode(body.clone()).await.map(|body| (encoding, body)));
-    }
-    encoded
+    let encode = |encoding: Encoding| async move { Some((encoding, encoding.encode(body.clone()).await?)) };
+    join_all(Encoding::ALL.map(encode)).await.into_iter().flatten().collect()
 }
 
 /// Returns whether a layer further out that compresses would do so.
