@@ -88,13 +88,16 @@ pub async fn all(db: &Database) -> Result<TaskList, Error> {
 /// As [`stamp`].
 pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
     sleep(db.slow_query()).await;
-    let sql = "select v, tok, null as total, null as id, null as name from list_state \
+    // Of a list that is too long not one task is read.
+    let sql = "with counted as (select coalesce(sum(total), 0) as total from task_counts) \
+               select v, tok, total, null as id, null as name from list_state, counted \
                union all \
                select null, null, null, id, name \
-               from (select id, name from tasks order by id limit $1) as listed \
+               from (select id, name from tasks order by id limit \
+                     (select case when total > $1 then 0 else $1 + 1 end from counted)) as listed \
                order by id";
-    let lines = db.fetch_all(sql, &[to_sql(LONGEST_LIST + 1)]).await?;
-    let mut list = stamp::gather(lines)?.map(|(_, tasks)| TaskList::of(tasks));
+    let lines = db.fetch_all(sql, &[to_sql(LONGEST_LIST)]).await?;
+    let mut list = stamp::gather(lines)?.map(|(total, tasks)| TaskList::of(total, tasks));
     if Mistake::LabelReadSecond.is_made() {
         list.stamp = stamp(db).await?;
     }
@@ -117,14 +120,23 @@ pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
 /// As [`stamp`].
 pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>, Error> {
     sleep(db.slow_query()).await;
-    // Beyond the last page is the last page, as in `Page::of`.
-    let sql = "with counted as (select count(*) as total from tasks) \
-               select v, tok, total, null as id, null as name from list_state, counted \
+    // Beyond the last page is the last page, as in `Page::of`. What is counted are blocks of ids, and then tasks within
+    // the one block that the page begins in (migrations/README.md).
+    let sql = "with counted as materialized \
+                   (select block, total, sum(total) over (order by block rows unbounded preceding) as upto \
+                    from task_counts), \
+               asked as materialized \
+                   (select total, \
+                        case when total > $2 then $2 when total = 0 then 0 else (total - 1) / $1 * $1 end as start \
+                    from (select coalesce(sum(total), 0) as total from task_counts) as summed), \
+               place as materialized \
+                   (select block, start - (upto - counted.total) as skipped from counted, asked \
+                    where upto > start order by block limit 1) \
+               select v, tok, total, null as id, null as name from list_state, asked \
                union all \
                select null, null, null, id, name \
-               from (select id, name from tasks order by id limit $1 offset \
-                     (select case when total > $2 then $2 when total = 0 then 0 else (total - 1) / $1 * $1 end \
-                      from counted)) as listed \
+               from (select id, name from tasks where id >= (select block << 9 from place) order by id \
+                     limit $1 offset coalesce((select skipped from place), 0)) as listed \
                order by id";
     let offset = number.saturating_sub(1).saturating_mul(PER_PAGE);
     let lines = db.fetch_all(sql, &[to_sql(PER_PAGE), to_sql(offset)]).await?;
@@ -184,7 +196,9 @@ pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error>
 ///
 /// The database's.
 pub async fn page_of(db: &Database, id: i64) -> Result<usize, Error> {
-    let sql = "select (select count(*) from tasks where id < $1), (select count(*) from tasks)";
+    let sql = "select (select coalesce(sum(total), 0) from task_counts where block < $1 >> 9) \
+                      + (select count(*) from tasks where id >= $1 >> 9 << 9 and id < $1), \
+                      (select coalesce(sum(total), 0) from task_counts)";
     let (before, total): (i64, i64) = db.fetch_one(sql, &[Arg::Int(id)]).await?;
     let [before, total] = [before, total].map(|count| usize::try_from(count).unwrap_or_default());
     Ok((before / PER_PAGE + 1).min(pages(total)))
@@ -199,9 +213,9 @@ fn to_sql(count: usize) -> Arg<'static> {
 }
 
 impl TaskList {
-    fn of(tasks: Vec<Task>) -> Self {
+    fn of(total: usize, tasks: Vec<Task>) -> Self {
         let bytes: usize = tasks.iter().map(|task| task.name.len() + BYTES_AROUND_NAME).sum();
-        let is_too_long = tasks.len() > LONGEST_LIST || bytes > LARGEST_LIST;
+        let is_too_long = total.max(tasks.len()) > LONGEST_LIST || bytes > LARGEST_LIST;
         if is_too_long { Self::TooLong } else { Self::Whole(tasks) }
     }
 }

@@ -158,8 +158,8 @@ async fn production_serves_only_a_migrated_database() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(
         message.contains(
-            "is not migrated (0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions missing); run \
-             `tasklist migrate` first"
+            "is not migrated (0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions, \
+             0005 task counts missing); run `tasklist migrate` first"
         ),
         "{message}"
     );

@@ -1,6 +1,7 @@
 //! The stamp names the state of the list, whoever changes it; on a real SQLite file and a real Postgres.
 
 mod changes;
+mod counts;
 mod outages;
 mod reads;
 mod restored;

@@ -32,7 +32,7 @@ async fn a_database_that_has_tasks_already_gets_a_stamp() {
 }
 
 /// Copies a whole database as one does by hand.
-async fn copy(url: &str) -> String {
+pub(super) async fn copy(url: &str) -> String {
     if url.starts_with("sqlite:") {
         let target = format!("{}.copy", url.strip_prefix("sqlite://").unwrap());
         Session::open(url).await.execute(&format!("vacuum into '{target}'")).await;
