@@ -23,6 +23,7 @@ use crate::db::Database;
 use crate::listing::Listing;
 use crate::monitor::Monitor;
 use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
+use crate::tasks::Adder;
 use crate::upstream::Upstream;
 use crate::views::health::Readiness;
 
@@ -31,6 +32,8 @@ use crate::views::health::Readiness;
 pub struct AppState {
     /// The tasks' database.
     pub db: Database,
+    /// Who adds tasks to it.
+    pub adder: Adder,
     /// The cache.
     pub cache: Cache,
     /// The list as it is shown.
@@ -75,6 +78,7 @@ impl AppState {
         Ok(Self {
             monitor: Monitor::new(&cache, &listing, &pages, &sessions),
             admin: Guard::new(&config.server),
+            adder: Adder::new(&db),
             db,
             listing,
             pages,

@@ -6,6 +6,7 @@ mod migrations;
 mod place;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
@@ -52,24 +53,24 @@ enum AnyPool {
     Postgres(Pool<Postgres>),
 }
 
-/// Why the database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+/// Why the database did not do what it was asked. Cheap to clone, for all whom it was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be reached, or is too busy, for now.
     #[error("database is not available")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// It did not answer in time. A write may have happened.
     #[error("database did not answer in time")]
     Timeout,
     /// It answered with an error.
     #[error("database refused")]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] Arc<sqlx::Error>),
     /// Its disk is full. It can be read, and a write has not happened.
     #[error("database has no room left on its disk")]
-    NoRoom(#[source] sqlx::Error),
+    NoRoom(#[source] Arc<sqlx::Error>),
     /// Its file may only be read, and a write has not happened.
     #[error("database can only be read; may this user write to its file and directory?")]
-    ReadOnly(#[source] sqlx::Error),
+    ReadOnly(#[source] Arc<sqlx::Error>),
     /// Its file is not the one that was opened. Nothing was asked of either.
     #[error(
         "database file {0} was removed or replaced while it was in use; put it back as it was, \
@@ -78,7 +79,7 @@ pub enum Error {
     Moved(String),
     /// A migration cannot be applied.
     #[error("migrations cannot be applied")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] Arc<sqlx::migrate::MigrateError>),
 }
 
 impl Error {
@@ -91,7 +92,15 @@ impl Error {
     /// Returns whether the server showed a certificate that is not trusted.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
-        matches!(self, Self::Refused(sqlx::Error::Io(error)) if is_untrusted(error))
+        let Self::Refused(error) = self else { return false };
+        matches!(&**error, sqlx::Error::Io(error) if is_untrusted(error))
+    }
+
+    /// Returns whether the database itself has said no to this very statement: nothing of it has happened, and another
+    /// may well be done.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(error) if matches!(**error, sqlx::Error::Database(_)))
     }
 }
 
@@ -227,7 +236,7 @@ impl Database {
     ///
     /// As there, and [`Error::Refused`] without a row.
     pub async fn fetch_one<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<T, Error> {
-        self.fetch_optional(sql, args).await?.ok_or(Error::Refused(sqlx::Error::RowNotFound))
+        self.fetch_optional(sql, args).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 
     /// As [`fetch_all`](Self::fetch_all), for a statement with one row or none.
@@ -264,7 +273,7 @@ impl Database {
         };
         let rows: Vec<T> = timeout(ahead::TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
         self.place.note();
-        rows.into_iter().next().ok_or(Error::Refused(sqlx::Error::RowNotFound))
+        rows.into_iter().next().ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 }
 
@@ -304,8 +313,9 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(error) => error.code().unwrap_or_default(),
             _ => "".into(),
         };
-        match kind_of(&code) {
-            _ if is_transport(&error) => Self::Unavailable(error),
+        let (kind, is_transport, error) = (kind_of(&code), is_transport(&error), Arc::new(error));
+        match kind {
+            _ if is_transport => Self::Unavailable(error),
             Kind::Passing => Self::Unavailable(error),
             Kind::NoRoom => Self::NoRoom(error),
             Kind::ReadOnly => Self::ReadOnly(error),

@@ -1,5 +1,6 @@
 //! A task, and all that is done with tasks in the database.
 
+mod adder;
 mod stamp;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use tokio::time::sleep;
 use crate::db::{Arg, Database, Error};
 use crate::mistake::Mistake;
 
+pub use self::adder::Adder;
 pub use self::stamp::{Stamp, Stamped, stamp};
 
 /// Tasks on one page of the list.

@@ -1,5 +1,6 @@
 //! The steps of `migrations/`, embedded, and what is still missing of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -32,7 +33,7 @@ impl Database {
             sleep(PAUSE).await;
             result = self.apply().await;
         }
-        result.map(|()| pending).map_err(Error::Migrate)
+        result.map(|()| pending).map_err(|error| Error::Migrate(Arc::new(error)))
     }
 
     /// Runs on a connection of its own, which has no time limit for statements.

@@ -64,7 +64,7 @@ pub(super) fn gather(lines: Vec<Line>) -> Result<Stamped<(usize, Vec<Task>)>, Er
             _ => {}
         }
     }
-    let stamp = stamp.ok_or(Error::Refused(sqlx::Error::RowNotFound))?;
+    let stamp = stamp.ok_or(sqlx::Error::RowNotFound)?;
     let total = counted.and_then(|total| total.try_into().ok()).unwrap_or_default();
     Ok(Stamped { stamp, value: (total, tasks) })
 }
@@ -72,7 +72,7 @@ pub(super) fn gather(lines: Vec<Line>) -> Result<Stamped<(usize, Vec<Task>)>, Er
 impl Stamp {
     fn new(v: i64, tok: &str) -> Result<Self, Error> {
         let tok = u128::from_str_radix(tok, 16);
-        let tok = tok.map_err(|error| Error::Refused(sqlx::Error::Decode(error.into())))?;
+        let tok = tok.map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok(Self { v, tok })
     }
 }

@@ -15,7 +15,7 @@ use crate::db::Database;
 use crate::error::Error;
 use crate::listing::{Listing, label};
 use crate::mistake::Mistake;
-use crate::tasks::{self, InvalidName, Stamped, TaskName};
+use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
 use crate::visitor::{Messages, Visitor};
 
@@ -78,6 +78,7 @@ pub async fn index(
 /// The database's, and a session that was deleted meanwhile. A name that cannot be stored is answered with the form and a message.
 pub async fn add(
     State(db): State<Database>,
+    State(adder): State<Adder>,
     State(listing): State<Listing>,
     State(changes): State<TaskTracker>,
     visitor: Visitor,
@@ -88,7 +89,7 @@ pub async fn add(
         Err(problem) => return refuse(&listing, form.name, problem).await,
     };
     to_the_end(&changes, async move {
-        let task = listing.settle(tasks::add(&db, &name).await).await?;
+        let task = listing.settle(adder.add(name).await).await?;
         tracing::info!(task.id, "task added");
         listing.changed().await;
         told(show(&db, task.id), visitor.added(&task)).await

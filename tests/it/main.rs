@@ -6,6 +6,7 @@
 
 mod support;
 
+mod adder;
 mod api_calls;
 mod backends;
 mod browser;

@@ -42,11 +42,20 @@ fn assert_logged(app: &App, failures: usize) {
 
 /// Adds tasks at the same time and returns the answers' statuses.
 async fn add_at_once(app: &App, names: impl Iterator<Item = String>) -> Vec<u16> {
-    let add = |name: String| tokio::spawn(app.request("POST", "/add").form(&[("name", name)]).send());
-    let adds: Vec<_> = names.map(add).collect();
+    at_once(names.map(|name| app.request("POST", "/add").form(&[("name", name)])).collect()).await
+}
+
+/// Removes so many tasks that are not there, each in a statement of its own, and returns the answers' statuses.
+async fn remove_at_once(app: &App, count: usize) -> Vec<u16> {
+    let remove = |id: usize| app.request("POST", "/remove").form(&[("id", (1_000_000 + id).to_string())]);
+    at_once((0..count).map(remove).collect()).await
+}
+
+async fn at_once(requests: Vec<reqwest::RequestBuilder>) -> Vec<u16> {
+    let answers: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
     let mut statuses = vec![];
-    for added in adds {
-        statuses.push(added.await.unwrap().unwrap().status().as_u16());
+    for answer in answers {
+        statuses.push(answer.await.unwrap().unwrap().status().as_u16());
     }
     statuses
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, PgConnection};
 
-use super::{CONNECTIONS, add_at_once, assert_unavailable, names};
+use super::{CONNECTIONS, add_at_once, assert_unavailable, names, remove_at_once};
 use crate::support::app::{App, Settings};
 use crate::support::postgres::{Postgres, TestDatabase};
 
@@ -32,7 +32,7 @@ async fn while_all_connections_wait_cached_pages_and_probes_are_answered() {
     app.add("Cached").await.assert_lists(["Cached"]);
     let lock = database.lock_tasks().await;
     // Twice as many as there are connections.
-    let adds = add_at_once(&app, names("waits", 2 * CONNECTIONS));
+    let removals = remove_at_once(&app, 2 * CONNECTIONS);
     let meanwhile = async {
         database.wait_for_waiting(CONNECTIONS as i64).await;
         for _ in 0..10 {
@@ -42,7 +42,7 @@ async fn while_all_connections_wait_cached_pages_and_probes_are_answered() {
         assert_eq!(app.get("/readyz").await.status, 200);
         database.wait_for_waiting(CONNECTIONS as i64).await;
     };
-    let (statuses, ()) = tokio::join!(adds, meanwhile);
+    let (statuses, ()) = tokio::join!(removals, meanwhile);
     assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
     drop(lock);
     app.add("After").await.assert_lists(["Cached", "After"]);
