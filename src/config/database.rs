@@ -21,7 +21,8 @@ const ACCEPTED_CA: &str = "a certificate in PEM, lines and all, which begins wit
 /// The database, and how slow its list query pretends to be.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only.
+    /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only. A Postgres on this machine
+    /// may be reached by the directory of its socket: `postgres:///name?host=/var/run/postgresql`.
     ///
     /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has
     /// signed its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if
@@ -136,7 +137,13 @@ impl fmt::Display for DatabaseUrl {
             Self::Sqlite(options) => write!(f, "SQLite, {}", options.get_filename().display()),
             Self::Postgres(options) => {
                 let database = options.get_database().unwrap_or(options.get_username());
-                write!(f, "Postgres, {}:{}/{database}", options.get_host(), options.get_port())
+                let port = options.get_port();
+                match options.get_socket() {
+                    Some(directory) => {
+                        write!(f, "Postgres, {database} at {}/.s.PGSQL.{port}", directory.display())
+                    }
+                    None => write!(f, "Postgres, {}:{port}/{database}", options.get_host()),
+                }
             }
         }
     }
@@ -179,6 +186,18 @@ mod tests {
         for broken in ["postgres://tasks:hunter2@db:port/app", "mysql://tasks:hunter2@db/app", "hunter2"] {
             let error = database([("DATABASE_URL", broken)], false).unwrap_err();
             assert!(error.starts_with("DATABASE_URL is wrong") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_directory_in_either_way_of_writing_it() {
+        for url in [
+            "postgres:///app?host=/var/run/postgresql",
+            "postgresql://tasks@%2Fvar%2Frun%2Fpostgresql/app",
+            "postgres://tasks:hunter2@/app?host=/var/run/postgresql&port=5432",
+        ] {
+            let config = database([("DATABASE_URL", url)], false).unwrap();
+            assert_eq!(config.url.to_string(), "Postgres, app at /var/run/postgresql/.s.PGSQL.5432", "{url}");
         }
     }
 

@@ -1,5 +1,8 @@
 //! A database that hangs, goes away, comes back, or is not what it should be.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::support::app::Settings;
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
@@ -192,6 +195,25 @@ async fn a_row_inserted_by_hand_is_a_task() {
     assert!(settings.run(&["migrate"]).status.success());
     database.execute("insert into tasks (name) values ('By hand')").await;
     settings.serve().get("/").await.assert_lists(["By hand"]);
+}
+
+#[tokio::test]
+async fn a_postgres_is_reached_by_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+    let directory = directory.path().to_str().unwrap();
+    let postgres = Postgres::start_with(&[&format!("unix_socket_directories={directory}")]);
+    let url = postgres.database().await.url;
+    let (server, name) = url.rsplit_once('/').unwrap();
+    let port = server.rsplit_once(':').unwrap().1;
+    let in_host = format!("postgres://tasks@{}:{port}/{name}", directory.replace('/', "%2F"));
+    let in_query = format!("postgres:///{name}?user=tasks&host={directory}&port={port}");
+    for (number, url) in [in_host, in_query].iter().enumerate() {
+        let app = Settings::new().with("DATABASE_URL", url).serve();
+        assert_eq!(app.add(&number.to_string()).await.tasks().len(), number + 1, "both are the same");
+        let output = app.output();
+        assert!(output.contains(&format!("Postgres, {name} at {directory}/.s.PGSQL.{port}")), "{output}");
+    }
 }
 
 #[tokio::test]
