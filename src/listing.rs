@@ -2,7 +2,7 @@
 //!
 //! This is where tasks and cache meet, and where `CACHE_STRATEGY` is put into effect.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use askama::Template;
 use tokio::time::{Instant, timeout_at};
@@ -98,12 +98,21 @@ impl Listing {
         // For the page another process may have been waited for as well, and nobody waits for both.
         let patience = self.0.db.patience_with_others().saturating_sub(arrival.elapsed());
         let (db, query) = (self.0.db.clone(), self.0.query.with_patience(patience));
-        let list = query.get_or_set(async move || Ok(tasks::all_stamped(&db).await?));
+        // Who finds the list too long has read their page with it.
+        let found = Arc::new(Mutex::new(None));
+        let found_by_query = Arc::clone(&found);
+        let list = query.get_or_set(async move || {
+            let (list, page) = tasks::all_or_page(&db, number).await?;
+            *found_by_query.lock().unwrap_or_else(PoisonError::into_inner) = page;
+            Ok(list)
+        });
         let Stamped { stamp, value } = in_time(deadline, list).await?;
-        match value {
-            TaskList::Whole(tasks) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
-            TaskList::TooLong => {
-                // A page of a long list is a second query, as slow as the first pretends to be.
+        let found = found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (value, found) {
+            (TaskList::Whole(tasks), _) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
+            (TaskList::TooLong, Some(page)) => Ok(page),
+            (TaskList::TooLong, None) => {
+                // What is cached says only that. This is a second query, as slow as the first pretends to be.
                 let page = async { Ok(tasks::page_stamped(&self.0.db, number).await?) };
                 in_time(deadline + self.0.db.slow_query(), page).await
             }

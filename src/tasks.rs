@@ -15,8 +15,9 @@ pub use self::stamp::{Stamp, Stamped, stamp};
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
 
-/// How many tasks are read as one list; a longer list is read by pages.
-const LONGEST_LIST: usize = 5_000;
+/// How many tasks are read as one list; a longer list is read by pages. Which is quicker from a few hundred on: each task
+/// more is sent, decoded and cached after every change, and a page is found as quickly in any list.
+const LONGEST_LIST: usize = 500;
 
 /// How many bytes of names are read as one list. With what is around them they fit into one cached value of 1 MB.
 const LARGEST_LIST: usize = 800_000;
@@ -89,21 +90,28 @@ pub async fn all(db: &Database) -> Result<TaskList, Error> {
 ///
 /// As [`stamp`].
 pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
-    sleep(db.slow_query()).await;
-    // Of a list that is too long not one task is read.
-    let sql = "with counted as (select coalesce(sum(total), 0) as total from task_counts) \
-               select v, tok, total, null as id, null as name from list_state, counted \
-               union all \
-               select null, null, null, id, name \
-               from (select id, name from tasks order by id limit \
-                     (select case when total > $1 then 0 else $1 + 1 end from counted)) as listed \
-               order by id";
-    let lines = db.fetch_all(sql, &[to_sql(LONGEST_LIST)]).await?;
-    let mut list = stamp::gather(lines)?.map(|(total, tasks)| TaskList::of(total, tasks));
+    all_or_page(db, 1).await.map(|(list, _)| list)
+}
+
+/// Reads the whole list or, if it is too long, this page of it in the same statement; and the stamp.
+///
+/// # Errors
+///
+/// As [`stamp`].
+pub async fn all_or_page(
+    db: &Database,
+    number: usize,
+) -> Result<(Stamped<TaskList>, Option<Stamped<Page>>), Error> {
+    let mut read = read(db, number, LONGEST_LIST).await?;
     if Mistake::LabelReadSecond.is_made() {
-        list.stamp = stamp(db).await?;
+        read.stamp = stamp(db).await?;
     }
-    Ok(list)
+    let Stamped { stamp, value: (total, tasks) } = read;
+    if total > LONGEST_LIST {
+        let page = Stamped { stamp, value: Page::read(tasks, number, total) };
+        return Ok((Stamped { stamp, value: TaskList::TooLong }, Some(page)));
+    }
+    Ok((Stamped { stamp, value: TaskList::of(tasks) }, None))
 }
 
 /// Reads one page of the list, for lists too long to be read whole.
@@ -121,7 +129,15 @@ pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
 ///
 /// As [`stamp`].
 pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>, Error> {
-    sleep(db.slow_query()).await;
+    Ok(read(db, number, 0).await?.map(|(total, tasks)| Page::read(tasks, number, total)))
+}
+
+/// Reads how many tasks there are, and all of them if they are no more than `longest`, or else those of a page.
+async fn read(db: &Database, number: usize, longest: usize) -> Result<Stamped<(usize, Vec<Task>)>, Error> {
+    // Even a sleep of no time takes its turn of a millisecond.
+    if !db.slow_query().is_zero() {
+        sleep(db.slow_query()).await;
+    }
     // Beyond the last page is the last page, as in `Page::of`. What is counted are blocks of ids, and then tasks within
     // the one block that the page begins in (migrations/README.md).
     let sql = "with counted as materialized \
@@ -129,24 +145,22 @@ pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>,
                     from task_counts), \
                asked as materialized \
                    (select total, \
+                        case when total <= $3 then $3 + 1 else $1 end as most, \
                         case when total > $2 then $2 when total = 0 then 0 else (total - 1) / $1 * $1 end as start \
                     from (select coalesce(sum(total), 0) as total from task_counts) as summed), \
                place as materialized \
                    (select block, start - (upto - counted.total) as skipped from counted, asked \
-                    where upto > start order by block limit 1) \
+                    where upto > start and asked.total > $3 order by block limit 1) \
                select v, tok, total, null as id, null as name from list_state, asked \
                union all \
                select null, null, null, id, name \
-               from (select id, name from tasks where id >= (select block << 9 from place) order by id \
-                     limit $1 offset coalesce((select skipped from place), 0)) as listed \
+               from (select id, name from tasks \
+                     where id >= coalesce((select block << 9 from place), (select min(id) from tasks)) order by id \
+                     limit (select most from asked) offset coalesce((select skipped from place), 0)) as listed \
                order by id";
     let offset = number.saturating_sub(1).saturating_mul(PER_PAGE);
-    let lines = db.fetch_all(sql, &[to_sql(PER_PAGE), to_sql(offset)]).await?;
-    Ok(stamp::gather(lines)?.map(|(total, tasks)| Page {
-        tasks,
-        number: number.clamp(1, pages(total)),
-        total,
-    }))
+    let lines = db.fetch_all(sql, &[to_sql(PER_PAGE), to_sql(offset), to_sql(longest)]).await?;
+    stamp::gather(lines)
 }
 
 /// Adds a task and returns it.
@@ -215,9 +229,9 @@ fn to_sql(count: usize) -> Arg<'static> {
 }
 
 impl TaskList {
-    fn of(total: usize, tasks: Vec<Task>) -> Self {
+    fn of(tasks: Vec<Task>) -> Self {
         let bytes: usize = tasks.iter().map(|task| task.name.len() + BYTES_AROUND_NAME).sum();
-        let is_too_long = total.max(tasks.len()) > LONGEST_LIST || bytes > LARGEST_LIST;
+        let is_too_long = tasks.len() > LONGEST_LIST || bytes > LARGEST_LIST;
         if is_too_long { Self::TooLong } else { Self::Whole(tasks) }
     }
 }
@@ -232,6 +246,11 @@ impl Page {
         tasks.drain(..(number - 1) * PER_PAGE);
         tasks.truncate(PER_PAGE);
         Self { tasks, number, total }
+    }
+
+    /// Makes a page of its tasks, which the database has found.
+    fn read(tasks: Vec<Task>, number: usize, total: usize) -> Self {
+        Self { tasks, number: number.clamp(1, pages(total)), total }
     }
 
     /// Returns how many pages there are, at least one.

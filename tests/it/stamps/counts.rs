@@ -1,7 +1,7 @@
 //! The counts by blocks of ids that pages are found with: right after whatever is done to tasks.
 
 use tasklist::db::Database;
-use tasklist::tasks::{self, Page, Task};
+use tasklist::tasks::{self, Page, Task, TaskList};
 
 use super::restored::copy;
 use super::{Session, on_both_databases};
@@ -106,6 +106,36 @@ async fn counts_are_right_after_every_change_made_by_hand() {
             assert_eq!(wrong(&mut session).await, [0; 0], "{sql}");
             assert_pages(&db, &mut session, sql).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_is_read_whole_or_by_the_page_that_was_asked_for() {
+    on_both_databases(async |url| {
+        let (db, mut session) = (open_database(url), Session::open(url).await);
+        let fill = if session.is_postgres() {
+            "insert into tasks (name) select 'task' from generate_series(1, 500)"
+        } else {
+            "with recursive n(n) as (select 1 union all select n + 1 from n where n < 500) \
+             insert into tasks (name) select 'task' from n"
+        };
+        session.execute(fill).await;
+        session.execute("update tasks set id = -5000 where id = 1").await;
+        let whole = all(&mut session).await;
+        let (list, page) = tasks::all_or_page(&db, 3).await.unwrap();
+        assert_eq!((list.value, page), (TaskList::Whole(whole), None));
+        session.execute("insert into tasks (name) values ('one too many')").await;
+        let all = all(&mut session).await;
+        for number in [0, 1, 3, 6, 7, usize::MAX] {
+            let (list, page) = tasks::all_or_page(&db, number).await.unwrap();
+            let page = page.unwrap();
+            assert_eq!((list.value, page.stamp), (TaskList::TooLong, list.stamp));
+            assert_eq!(page.value, Page::of(all.clone(), number));
+        }
+        // Whatever is wrong with the counts, a list is not cut short without a word.
+        session.execute("update task_counts set total = 1").await;
+        assert_eq!(tasks::all(&db).await.unwrap(), TaskList::TooLong);
     })
     .await;
 }
