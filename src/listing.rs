@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
 use crate::cache::version::{Gate, GateStats, Versions};
-use crate::cache::view::{CachePage, Label, ViewCache};
+use crate::cache::view::{Asked, CachePage, Label, ViewCache};
 use crate::cache::{Cache, Key, Strategy, Ttl};
 use crate::db::{self, Database};
 use crate::error::Error;
@@ -87,17 +87,23 @@ impl Listing {
         (self.0.strategy == Strategy::Versioned).then(|| self.0.gate.stats())
     }
 
-    /// Returns a page of it, for somebody who has waited since `arrival`.
+    /// Returns a page of it, for somebody who has waited since `arrival`, and may have been told the current state since.
     ///
     /// # Errors
     ///
     /// The database's, if the list is not cached or nobody can say whether it is still the same.
-    pub async fn page(&self, arrival: Instant, number: usize) -> Result<Stamped<Page>, Error> {
+    pub async fn page(
+        &self,
+        arrival: Instant,
+        asked: Option<Asked>,
+        number: usize,
+    ) -> Result<Stamped<Page>, Error> {
         // Whoever waits for another's query must not wait for a query of their own as well.
         let deadline = arrival + self.0.db.patience();
         // For the page another process may have been waited for as well, and nobody waits for both.
         let patience = self.0.db.patience_with_others().saturating_sub(arrival.elapsed());
         let (db, query) = (self.0.db.clone(), self.0.query.with_patience(patience));
+        let query = query.at(asked.map(|Asked(version)| version));
         // Who finds the list too long has read their page with it.
         let found = Arc::new(Mutex::new(None));
         let found_by_query = Arc::clone(&found);

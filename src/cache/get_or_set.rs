@@ -1,5 +1,6 @@
 //! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,7 +68,8 @@ impl Cache {
     /// As [`get_or_set`](Self::get_or_set), of one version of the value, whose key is never written twice. `build` may
     /// read a version that is newer than the one asked for: `label` says which, and under that its value is stored.
     ///
-    /// `versions` is asked first, and once more after another process has been waited for.
+    /// `versions` is asked first, unless the caller has been `told`, and once more after another process has been waited
+    /// for.
     ///
     /// # Errors
     ///
@@ -81,6 +83,7 @@ impl Cache {
         key: &Key,
         ttl: Ttl,
         versions: &Versions<E>,
+        mut told: Option<Arc<str>>,
         label: impl Fn(&T) -> String,
         build: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E>
@@ -93,7 +96,11 @@ impl Cache {
         };
         let mut has_waited = false;
         loop {
-            let versioned = key.at(&versions.current().await?);
+            let version = match told.take() {
+                Some(version) => version,
+                None => versions.current().await?,
+            };
+            let versioned = key.at(&version);
             if let Some(value) = self.get(&versioned).await {
                 return Ok(value);
             }

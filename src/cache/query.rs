@@ -1,6 +1,7 @@
 //! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -23,7 +24,7 @@ enum Freshness<T, E> {
     /// Writers tell the cache.
     Told(Strategy),
     /// The database tells readers. An answer says of which version it is.
-    Versioned { versions: Versions<E>, label: fn(&T) -> String },
+    Versioned { versions: Versions<E>, told: Option<Arc<str>>, label: fn(&T) -> String },
 }
 
 impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
@@ -37,13 +38,28 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
     /// together with it.
     #[must_use]
     pub fn versioned(cache: &Cache, key: Key, versions: Versions<E>, label: fn(&T) -> String) -> Self {
-        Self { cache: cache.counted_as("query"), key, freshness: Freshness::Versioned { versions, label } }
+        Self {
+            cache: cache.counted_as("query"),
+            key,
+            freshness: Freshness::Versioned { versions, told: None, label },
+        }
     }
 
     /// Returns the same query for somebody who waits for another process's run of it no longer than this.
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
         Self { cache: self.cache.with_patience(patience), ..self.clone() }
+    }
+
+    /// Returns the same query for somebody who has been told the current version since they began, if they have, and
+    /// need not ask for it again.
+    #[must_use]
+    pub fn at(&self, version: Option<Arc<str>>) -> Self {
+        let mut query = self.clone();
+        if let Freshness::Versioned { told, .. } = &mut query.freshness {
+            *told = version;
+        }
+        query
     }
 
     /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
@@ -65,9 +81,9 @@ impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
                     None => query().await,
                 }
             }
-            Freshness::Versioned { versions, label } => {
+            Freshness::Versioned { versions, told, label } => {
                 let ttl = Strategy::Versioned.ttl(self.cache.default_ttl());
-                self.cache.get_or_set_version(&self.key, ttl, versions, label, query).await
+                self.cache.get_or_set_version(&self.key, ttl, versions, told.clone(), label, query).await
             }
         }
     }
@@ -142,8 +158,8 @@ impl<T, E> Clone for CachedQuery<T, E> {
     fn clone(&self) -> Self {
         let freshness = match &self.freshness {
             Freshness::Told(strategy) => Freshness::Told(*strategy),
-            Freshness::Versioned { versions, label } => {
-                Freshness::Versioned { versions: versions.clone(), label: *label }
+            Freshness::Versioned { versions, told, label } => {
+                Freshness::Versioned { versions: versions.clone(), told: told.clone(), label: *label }
             }
         };
         Self { cache: self.cache.clone(), key: self.key.clone(), freshness }

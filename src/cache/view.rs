@@ -122,6 +122,6 @@ mod verdict;
 pub use self::again::{Again, Current, Told};
 pub use self::layer::{CachePage, ViewCache, cache_page};
 pub use self::order::{make_personal, watch_order};
-pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
+pub use self::outcome::{Arrival, Asked, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::cache::view::{Arrival, Label};
+use crate::cache::view::{Arrival, Asked, Label};
 use crate::db::Database;
 use crate::error::Error;
 use crate::listing::{Listing, label};
@@ -55,12 +55,14 @@ pub struct RemoveTask {
 pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
+    asked: Option<Extension<Asked>>,
     visitor: Visitor,
     messages: Option<Extension<Messages>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<(Extension<Label>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
-    let Stamped { stamp, value: page } = listing.page(arrival, number).await?;
+    let Stamped { stamp, value: page } =
+        listing.page(arrival, asked.map(|Extension(asked)| asked), number).await?;
     let rows = listing.rows(&page).await;
     // When the page is there: one that fails must not cost the messages.
     let messages = match messages {
@@ -164,7 +166,7 @@ async fn show(db: &Database, id: i64) -> Response {
 }
 
 async fn refuse(listing: &Listing, name: String, problem: InvalidName) -> Result<Response, Error> {
-    let page = listing.page(Instant::now(), 1).await?.value;
+    let page = listing.page(Instant::now(), None, 1).await?.value;
     let (rows, problem, messages) =
         (listing.rows(&page).await, Some(problem.to_string()), Messages::default());
     let form = IndexPage { rows, page, name, problem, messages };

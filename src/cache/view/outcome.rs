@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -49,6 +50,11 @@ pub enum Fwd {
 /// waited for before it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival(pub Instant);
+
+/// Which version of its data was the current one after the request had arrived: among the request's extensions where
+/// pages are kept by version, so that a view which looks for data of that version need not ask again.
+#[derive(Clone, Debug)]
+pub struct Asked(pub Arc<str>);
 
 /// Which version of its data an answer shows, among the answer's extensions: read together with the data, by the view.
 /// Without blanks.

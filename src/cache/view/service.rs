@@ -20,7 +20,7 @@ use super::entry::{Entry, Page};
 use super::headers;
 use super::key::{self, PageKey};
 use super::layer::CachePage;
-use super::outcome::{Arrival, Label, Outcome, Timing};
+use super::outcome::{Arrival, Asked, Label, Outcome, Timing};
 use super::personal::keep_nowhere;
 use super::store::{Found, Slot, Store};
 use super::verdict;
@@ -159,7 +159,10 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             if let Some(response) = version.as_ref().and_then(|version| self.show_copy(version)) {
                 return Ok(response);
             }
-            let versioned = version.map(|version| self.keys.at(version));
+            let versioned = version.map(|version| {
+                self.parts.extensions.insert(Asked(Arc::clone(&version)));
+                self.keys.at(version)
+            });
             let keys = versioned.as_ref().unwrap_or(&self.keys);
             match self.store().find(keys, &self.parts.method, &self.parts.headers).await {
                 Found::Page(page) => {
