@@ -20,6 +20,7 @@ mod conditional;
 mod consistency;
 mod database;
 mod deploy;
+mod examples;
 mod fragments;
 mod front;
 mod gate;

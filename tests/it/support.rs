@@ -7,6 +7,7 @@ pub mod backends;
 pub mod browser;
 pub mod clock;
 pub mod disk;
+pub mod example;
 pub mod line;
 pub mod memcached;
 pub mod mistaken;

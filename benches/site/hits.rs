@@ -1,0 +1,102 @@
+//! The cached page, beside the limit and beside a Sunday's work.
+
+use anyhow::{Context, Result};
+
+use super::Effort;
+use super::contest::contest;
+use super::http::Client;
+use super::load::{Load, Target};
+use super::report::{Goal, goal};
+use super::stand::{App, Example, NAME, Stand};
+
+/// Bytes of the page, plain.
+const PAGE: usize = 13_000;
+
+const MANY: usize = 128;
+const FEW: usize = 32;
+
+pub fn measure(stand: &Stand, effort: Effort) -> Result<()> {
+    with_postgres(stand, effort)?;
+    with_sqlite(stand, effort)
+}
+
+fn with_postgres(stand: &Stand, effort: Effort) -> Result<()> {
+    let database = stand.database("hits", 0)?;
+    let app = App::start(&stand.variables(&database))?;
+    fill_page(stand, &database, &app)?;
+    let page = app.warm(&Target::page(""))?;
+    let (limit, naive) = (Example::static_page(&page)?, Example::naive(stand, &database)?);
+    let tag = page.look()?.header("etag").context("a page has a tag")?.to_owned();
+    let same = page.clone().with(&format!("if-none-match: {tag}")).expecting(304);
+
+    let ours = stand.contestant(&[&app], &page);
+    let theirs = naive.contestant(&page.clone().hit_or_not(), &[stand.memcached.process.id()]);
+    let rounds =
+        contest(&[&ours, &limit.contestant(&page, &[]), &theirs], load(MANY, effort), effort.rounds)?;
+    at_least(
+        "cached page, Postgres + memcached, 128 connections, of the static handler",
+        rounds.ratio(0, 1),
+        0.7,
+        0.85,
+    );
+    let cpu = Goal::AtMost { must: 1.6, aim: 1.3 };
+    goal(
+        "CPU per hit there, app + database + memcached, over the static handler's",
+        rounds.cpu_ratio(0, 1),
+        "",
+        cpu,
+    );
+    at_least("cached page there, of the naive server", rounds.ratio(0, 2), 10.0, 15.0);
+
+    let few = contest(&[&ours, &limit.contestant(&page, &[])], load(FEW, effort), effort.rounds)?;
+    at_least(
+        "cached page, Postgres + memcached, 32 connections, of the static handler",
+        few.ratio(0, 1),
+        0.55,
+        0.75,
+    );
+
+    let ours = stand.contestant(&[&app], &same);
+    let rounds = contest(&[&ours, &limit.contestant(&same, &[])], load(MANY, effort), effort.rounds)?;
+    at_least(
+        "304 by If-None-Match, 128 connections, of the static handler's 304",
+        rounds.ratio(0, 1),
+        0.6,
+        0.75,
+    );
+    Ok(())
+}
+
+fn with_sqlite(stand: &Stand, effort: Effort) -> Result<()> {
+    let database = stand.file("hits.sqlite3", 0)?;
+    let app = App::start(&[("DATABASE_URL", database.clone())])?;
+    fill_page(stand, &database, &app)?;
+    let page = app.warm(&Target::page(""))?;
+    let limit = Example::static_page(&page)?;
+    let ours = stand.contestant(&[&app], &page);
+    let rounds = contest(&[&ours, &limit.contestant(&page, &[])], load(MANY, effort), effort.rounds)?;
+    at_least(
+        "cached page, SQLite + locmem, 128 connections, of the static handler",
+        rounds.ratio(0, 1),
+        0.75,
+        0.9,
+    );
+    Ok(())
+}
+
+fn at_least(what: &str, figure: f64, must: f64, aim: f64) {
+    goal(what, figure, "", Goal::AtLeast { must, aim });
+}
+
+pub fn load(connections: usize, effort: Effort) -> Load {
+    Load { connections, seconds: effort.seconds }
+}
+
+/// Adds tasks until the page is as long as it has to be.
+pub fn fill_page(stand: &Stand, database: &str, app: &App) -> Result<()> {
+    let mut client = Client::connect(&app.url)?;
+    while client.get("/", &[])?.body.len() < PAGE {
+        stand.add(database, 1, NAME)?;
+    }
+    Ok(())
+}

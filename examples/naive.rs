@@ -1,0 +1,78 @@
+//! What one would write on a Sunday, for `scripts/bench` to hold tasklist against: the same page over the same database,
+//! kept whole in memcached by the `memcache` crate, with one blocking `get` for each request. A miss builds the page and
+//! stores it; until it expires it is as old as it is.
+//!
+//! `naive postgres://user@host/name 'memcache://user:password@host:11211?protocol=binary'` serves on a free port of this
+//! machine, and prints where.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Html;
+use axum::routing::get;
+use tasklist::config::database::{DatabaseConfig, DatabaseUrl};
+use tasklist::db::Database;
+use tasklist::tasks;
+use tasklist::templates::{IndexPage, TaskRow};
+use tasklist::visitor::Messages;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+const KEY: &str = "naive.page";
+
+/// Seconds, as the tutorial has it.
+const TTL: u32 = 600;
+
+/// Connections to memcached. The crate's own pool has one, with which this is slower still.
+const CONNECTIONS: u32 = 16;
+
+#[derive(Clone)]
+struct App {
+    db: Database,
+    cache: memcache::Client,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: naive POSTGRES_URL MEMCACHE_URL";
+    let url = DatabaseUrl::Postgres(arguments.next().context(usage)?.parse()?);
+    let cache = arguments.next().context(usage)?;
+    let app = App {
+        db: Database::new(&DatabaseConfig { url, slow_query: Duration::ZERO }),
+        cache: spawn_blocking(|| memcache::Client::with_pool_size(cache, CONNECTIONS)).await??,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("http://{}/", listener.local_addr()?);
+    axum::serve(listener, Router::new().route("/", get(index)).with_state(app)).await?;
+    Ok(())
+}
+
+async fn index(State(app): State<App>) -> Result<Html<String>, StatusCode> {
+    show(app).await.map(Html).map_err(|error| {
+        eprintln!("naive: {error:#}");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })
+}
+
+async fn show(app: App) -> Result<String> {
+    let cache = app.cache.clone();
+    if let Some(page) = spawn_blocking(move || cache.get(KEY)).await?? {
+        return Ok(page);
+    }
+    let page = build(&app.db).await?;
+    let (cache, stored) = (app.cache, page.clone());
+    spawn_blocking(move || cache.set(KEY, stored, TTL)).await??;
+    Ok(page)
+}
+
+async fn build(db: &Database) -> Result<String> {
+    let page = tasks::page(db, 1).await?;
+    let rows = page.tasks.iter().map(|task| TaskRow { task }.render()).collect::<Result<_, _>>()?;
+    let page = IndexPage { rows, page, name: String::new(), problem: None, messages: Messages::default() };
+    Ok(page.render()?)
+}

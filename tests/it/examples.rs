@@ -1,0 +1,91 @@
+//! The two programs that `scripts/bench` holds the site against do what they are held for.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use reqwest::RequestBuilder;
+use reqwest::header::HeaderMap;
+use tempfile::TempDir;
+
+use crate::support::app::{App, Settings};
+use crate::support::memcached::{Memcached, PASSWORD, USER};
+use crate::support::page::Page;
+use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::process::Process;
+use crate::support::{example, http};
+
+struct Example {
+    url: String,
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Example {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(example::build(name, &[]));
+        let mut process = Process::start(command.args(arguments).stdout(Stdio::piped()), directory.path());
+        let mut url = String::new();
+        BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Self { url: url.trim().to_owned(), _process: process, _directory: directory }
+    }
+
+    fn request(&self) -> RequestBuilder {
+        http().get(&self.url)
+    }
+
+    async fn get(&self) -> Page {
+        Page::read(self.request()).await
+    }
+}
+
+/// A program with a page to hand out.
+async fn serve() -> (App, TestDatabase, Memcached) {
+    let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
+    let app = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached).serve();
+    app.add("Buy milk").await;
+    app.get("/").await.assert_lists(["Buy milk"]);
+    (app, database, memcached)
+}
+
+/// All headers but those that are never the same.
+fn lasting(mut headers: HeaderMap) -> HeaderMap {
+    for name in ["date", "server-timing", "x-request-id"] {
+        assert!(headers.remove(name).is_some(), "{name} is missing in {headers:?}");
+    }
+    headers
+}
+
+#[tokio::test]
+async fn the_static_page_is_the_cached_page_byte_for_byte() {
+    let (app, ..) = serve().await;
+    for encoding in ["identity", "br"] {
+        let limit = Example::start("static_page", &[&app.url, &format!("accept-encoding: {encoding}")]);
+        let ours = || app.request("GET", "/").header("accept-encoding", encoding);
+        let (page, copy) = (ours().send().await.unwrap(), limit.request().send().await.unwrap());
+        assert_eq!((page.status().as_u16(), copy.status().as_u16()), (200, 200));
+        let tag = page.headers()["etag"].clone();
+        assert_eq!(lasting(copy.headers().clone()), lasting(page.headers().clone()));
+        assert_eq!(copy.bytes().await.unwrap(), page.bytes().await.unwrap());
+
+        let same = ours().header("if-none-match", &tag).send().await.unwrap();
+        let copy = limit.request().header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!((same.status().as_u16(), copy.status().as_u16()), (304, 304));
+        assert_eq!(lasting(copy.headers().clone()), lasting(same.headers().clone()));
+        let other = limit.request().header("if-none-match", "\"another\"").send().await.unwrap();
+        assert_eq!(other.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn the_naive_server_shows_the_same_page_and_then_an_old_one() {
+    let (app, database, memcached) = serve().await;
+    let cache = format!("memcache://{USER}:{PASSWORD}@{}?protocol=binary", memcached.address());
+    let naive = Example::start("naive", &[&database.url, &cache]);
+    let page = naive.get().await;
+    assert_eq!((page.status, &page.body), (200, &app.get("/").await.body));
+    app.add("Buy bread").await;
+    assert_eq!(naive.get().await.body, page.body, "from memcached");
+    memcached.client().delete("naive.page").unwrap();
+    naive.get().await.assert_lists(["Buy milk", "Buy bread"]);
+}
