@@ -5,7 +5,7 @@ WORKDIR /app
 # The dependencies alone, in a layer that stays while they do.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/site examples && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs benches/memcached.rs benches/site/main.rs examples/mistaken.rs \
+    && touch src/lib.rs benches/memcached.rs benches/micro.rs benches/site/main.rs examples/mistaken.rs \
     && cargo build --release --locked \
     && rm -r src benches examples
 

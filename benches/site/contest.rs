@@ -55,6 +55,11 @@ impl Rounds {
         median(self.0.iter().map(|round| round[one].per_second))
     }
 
+    /// Microseconds of processor time for a request to one.
+    pub fn microseconds(&self, one: usize) -> f64 {
+        median(self.0.iter().map(|round| round[one].cpu * 1e6))
+    }
+
     /// Requests a second of one over those of another.
     pub fn ratio(&self, one: usize, other: usize) -> f64 {
         median(self.0.iter().map(|round| round[one].per_second / round[other].per_second))

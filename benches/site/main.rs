@@ -50,9 +50,7 @@ fn main() -> Result<()> {
     let effort = Effort::new(is_named("--quick"));
     let stand = stand::Stand::new()?;
     report::goals_head();
-    if is_asked("hits") {
-        hits::measure(&stand, effort)?;
-    }
+    let figures = if is_asked("hits") { hits::measure(&stand, effort)? } else { vec![] };
     if is_asked("rebuild") {
         rebuild::measure(&stand, effort)?;
     }
@@ -62,6 +60,8 @@ fn main() -> Result<()> {
     if is_asked("resources") {
         resources::measure(&stand, effort)?;
     }
+    report::head("Behind these", &["", "requests/s", "CPU per request, µs"]);
+    figures.iter().for_each(|figure| report::line(figure));
     if is_named("growth") || names_none && !effort.is_quick {
         growth::measure(&stand)?;
     }

@@ -12,7 +12,7 @@ use super::report::{Goal, goal};
 use super::stand::{App, NAME, Stand};
 
 /// Rebuilds in a round.
-const TURNS: usize = 30;
+const TURNS: usize = 20;
 
 /// A program over tasks of its own, a reader of one page, and somebody who writes by hand.
 pub struct Bench<'a> {
