@@ -62,7 +62,8 @@ fn strategies(stand: &Stand, database: &str) -> Result<()> {
             variables.push(("CACHE_STRATEGY", strategy.to_owned()));
             variables.push(("CACHE_KEY_PREFIX", strategy.to_owned()));
             let app = App::start(&variables)?;
-            let rounds = beside_limit(stand, &[&app], &Target::page(""), CONNECTIONS)?;
+            let target = Target { may_expire: strategy == "expire", ..Target::page("") };
+            let rounds = beside_limit(stand, &[&app], &target, CONNECTIONS)?;
             cells.push(format!("{:.2}; {:.1}", rounds.ratio(0, 1), rounds.cpu_ratio(0, 1)));
         }
         line(&cells);

@@ -13,10 +13,9 @@ pub struct Client {
 }
 
 /// An answer, as it came.
-#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    head: String,
+    pub head: String,
     pub body: Vec<u8>,
 }
 

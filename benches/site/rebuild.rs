@@ -111,7 +111,7 @@ impl<'a> Bench<'a> {
         let started = Instant::now();
         let answer = self.reader.get(path, &[])?;
         let took = started.elapsed().as_secs_f64();
-        ensure!(answer.status == 200 && !answer.is_hit(), "{} was not built: {answer:?}", self.app.url);
+        ensure!(answer.status == 200 && !answer.is_hit(), "{} was not built: {}", self.app.url, answer.head);
         Ok(took)
     }
 

@@ -65,7 +65,7 @@ fn form(app: &App) -> Result<Target> {
 /// Adds a task, and returns the cookie of the session that was made for it, if one was.
 pub fn add(app: &App, headers: &[String]) -> Result<String> {
     let answer = Client::connect(&app.url)?.post("/add", headers, "name=Water+the+plants")?;
-    ensure!(answer.status == 303, "{answer:?}");
+    ensure!(answer.status == 303, "{}", answer.head);
     let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next());
     Ok(cookie.context("no session was made")?.to_owned())
 }
