@@ -49,7 +49,9 @@ fn main() -> Result<()> {
     let is_asked = |name: &str| names_none || is_named(name);
     let effort = Effort::new(is_named("--quick"));
     let stand = stand::Stand::new()?;
-    report::goals_head();
+    if ["hits", "rebuild", "writes", "resources"].into_iter().any(is_asked) {
+        report::goals_head();
+    }
     let figures = if is_asked("hits") { hits::measure(&stand, effort)? } else { vec![] };
     if is_asked("rebuild") {
         rebuild::measure(&stand, effort)?;
@@ -60,8 +62,10 @@ fn main() -> Result<()> {
     if is_asked("resources") {
         resources::measure(&stand, effort)?;
     }
-    report::head("Behind these", &["", "requests/s", "CPU per request, µs"]);
-    figures.iter().for_each(|figure| report::line(figure));
+    if !figures.is_empty() {
+        report::head("Behind these", &["", "requests/s", "CPU per request, µs"]);
+        figures.iter().for_each(|figure| report::line(figure));
+    }
     if is_named("growth") || names_none && !effort.is_quick {
         growth::measure(&stand)?;
     }
