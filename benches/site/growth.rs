@@ -50,7 +50,7 @@ const CELLS: [&str; 5] = ["", "requests/s", "static handler's", "ratio", "CPU pe
 fn strategies(stand: &Stand, database: &str) -> Result<()> {
     let columns: Vec<_> = [""].into_iter().chain(BACKENDS).collect();
     head(
-        "Cached page by strategy and backend, requests a second of the static handler's; CPU over its",
+        "Cached page by strategy and backend: requests a second, of the static handler's; CPU, over its",
         &columns,
     );
     for strategy in STRATEGIES {
