@@ -15,9 +15,8 @@ use std::process::Command;
 use self::world::World;
 use super::checker::Fault::{self, *};
 use crate::structure;
-use crate::support::eventually;
 use crate::support::line::Weather;
-use crate::support::mistaken;
+use crate::support::{eventually, mistaken, wait_until};
 
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +234,9 @@ async fn a_writer_who_deletes_from_the_cache_is_caught() {
         let world = World::new(making).await;
         world.add(1, 0).await;
         let rows = world.read(0).await.expect("a page");
+        // Whoever has built lets go of the locks in the background.
+        let is_locked = || world.memcached().keys().iter().any(|key| key.ends_with(".lock"));
+        wait_until("nothing is built any more", || !is_locked());
         let sent = || world.process(0).to_memcached.messages();
         let before = sent();
         world.remove(0, rows[0].id).await;
