@@ -3,7 +3,8 @@
 //! stores it; until it expires it is as old as it is.
 //!
 //! `naive postgres://user@host/name 'memcache://user:password@host:11211?protocol=binary'` serves on a free port of this
-//! machine, and prints where.
+//! machine, and prints where. A number behind that is how many connections to memcached it has; the crate's own pool has
+//! one.
 
 use std::time::Duration;
 
@@ -27,9 +28,6 @@ const KEY: &str = "naive.page";
 /// Seconds, as the tutorial has it.
 const TTL: u32 = 600;
 
-/// Connections to memcached. The crate's own pool has one, with which this is slower still.
-const CONNECTIONS: u32 = 16;
-
 #[derive(Clone)]
 struct App {
     db: Database,
@@ -39,12 +37,17 @@ struct App {
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: naive POSTGRES_URL MEMCACHE_URL";
+    let usage = "usage: naive POSTGRES_URL MEMCACHE_URL [CONNECTIONS]";
     let url = DatabaseUrl::Postgres(arguments.next().context(usage)?.parse()?);
     let cache = arguments.next().context(usage)?;
+    let connections = arguments.next().map(|number| number.parse().context(usage)).transpose()?;
+    let connect = move || match connections {
+        Some(connections) => memcache::Client::with_pool_size(cache, connections),
+        None => memcache::connect(cache),
+    };
     let app = App {
         db: Database::new(&DatabaseConfig { url, slow_query: Duration::ZERO }),
-        cache: spawn_blocking(|| memcache::Client::with_pool_size(cache, CONNECTIONS)).await??,
+        cache: spawn_blocking(connect).await??,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/", listener.local_addr()?);

@@ -12,6 +12,9 @@ use super::stand::{App, Example, NAME, Stand};
 /// Bytes of the page, plain.
 const PAGE: usize = 13_000;
 
+/// Connections to memcached of a naive server that has thought of them.
+const POOL: u32 = 16;
+
 const MANY: usize = 128;
 const FEW: usize = 32;
 
@@ -30,14 +33,17 @@ fn with_postgres(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result
     let app = App::start(&stand.variables(&database))?;
     fill_page(stand, &database, &app)?;
     let page = app.warm(&Target::page(""))?;
-    let (limit, naive) = (Example::static_page(&page)?, Example::naive(stand, &database)?);
+    let limit = Example::static_page(&page)?;
+    let naive = Example::naive(stand, &database, None)?;
+    let pooled = Example::naive(stand, &database, Some(POOL))?;
     let tag = page.look()?.header("etag").context("a page has a tag")?.to_owned();
     let same = page.clone().with(&format!("if-none-match: {tag}")).expecting(304);
 
     let ours = stand.contestant(&[&app], &page);
-    let theirs = naive.contestant(&page.clone().hit_or_not(), &[stand.memcached.process.id()]);
-    let rounds =
-        contest(&[&ours, &limit.contestant(&page, &[]), &theirs], load(MANY, effort), effort.rounds)?;
+    let theirs =
+        |naive: &Example| naive.contestant(&page.clone().hit_or_not(), &[stand.memcached.process.id()]);
+    let (limits, theirs, pooled) = (limit.contestant(&page, &[]), theirs(&naive), theirs(&pooled));
+    let rounds = contest(&[&ours, &limits, &theirs, &pooled], load(MANY, effort), effort.rounds)?;
     at_least(
         "cached page, Postgres + memcached, 128 connections, of the static handler",
         rounds.ratio(0, 1),
@@ -55,7 +61,7 @@ fn with_postgres(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result
     note(
         figures,
         "128 connections",
-        &["tasklist, Postgres + memcached", "static handler", "naive server"],
+        &["tasklist, Postgres + memcached", "static handler", "naive server", "naive server, 16 connections"],
         &rounds,
     );
 

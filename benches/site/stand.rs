@@ -182,9 +182,14 @@ impl Example {
         Self::start("static_page", &[target.url.clone()].into_iter().chain(headers).collect::<Vec<_>>())
     }
 
-    /// What one would write on a Sunday.
-    pub fn naive(stand: &Stand, database: &str) -> Result<Self> {
-        Self::start("naive", &[database.to_owned(), stand.memcached.url()])
+    /// What one would write on a Sunday, with as many connections to memcached as the crate makes by itself, or with so
+    /// many.
+    pub fn naive(stand: &Stand, database: &str, connections: Option<u32>) -> Result<Self> {
+        let arguments = [database.to_owned(), stand.memcached.url()].into_iter();
+        Self::start(
+            "naive",
+            &arguments.chain(connections.map(|number| number.to_string())).collect::<Vec<_>>(),
+        )
     }
 
     /// As a contestant that is asked the same.

@@ -119,11 +119,14 @@ impl Cache {
                     let value = permit.during(build()).await?;
                     let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
                     let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
-                    let envelope = self.encode(&key, &value);
-                    if let Some(envelope) = envelope.clone() {
-                        self.store(&key, envelope, ttl).await;
+                    match self.encode(&key, &value) {
+                        Some(envelope) => {
+                            let (cache, stored) = (self.clone(), envelope.clone());
+                            let built = Built { name: self.name(&key), envelope };
+                            permit.end_after(built, async move { cache.store(&key, stored, ttl).await });
+                        }
+                        None => permit.end(None).await,
                     }
-                    permit.end(envelope.map(|envelope| Built { name: self.name(&key), envelope })).await;
                     return Ok(value);
                 }
                 Turn::Alone => return build().await,
@@ -205,6 +208,17 @@ impl Permit<'_> {
             Some(lock) => lock.during(build).await,
             None => build.await,
         }
+    }
+
+    /// Hands what was built to those who wait, and keeps the lock until it is stored, which nobody waits for: who looks
+    /// for it in another process waits for the lock.
+    fn end_after(mut self, built: Built, stored: impl Future<Output = ()> + Send + 'static) {
+        *self.built = Some(built);
+        let lock = self.lock.take();
+        tokio::spawn(async move {
+            stored.await;
+            drop(lock);
+        });
     }
 
     /// Hands what was built to those who wait; without it, the next of them builds.

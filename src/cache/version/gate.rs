@@ -9,6 +9,9 @@ use std::task::Poll;
 use super::round::{Round, Seat};
 use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
 
+/// So many callers are not kept waiting for more of them.
+const ENOUGH: usize = 16;
+
 /// Asks an origin for the current version `S` of its data, once for all who want to know it at the same time. Cheap to
 /// clone. What it promises, and why, is said in [its module](super).
 pub struct Gate<S, E>(Arc<Shared<S, E>>);
@@ -121,8 +124,7 @@ where
 {
     async fn run(mut self) {
         loop {
-            // All who are ready to call do so first: the busier the process, the more of them share a query.
-            yield_now().await;
+            self.gather().await;
             let Some(round) = self.close_round() else { return };
             // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
             let answer = unless_it_panics(&self.shared.query).await;
@@ -131,10 +133,25 @@ where
         }
     }
 
+    /// Lets those call who are ready to, as long as each turn of theirs brings more: the busier the process is, the more of
+    /// them share a query. But not very many, whose answers would all be written at once, which no cache of a processor
+    /// has room for.
+    async fn gather(&self) {
+        let mut seats = 0;
+        loop {
+            let gathered = self.shared.state().gathering.as_ref().map_or(0, Round::seats);
+            if gathered == seats || gathered >= ENOUGH {
+                return;
+            }
+            seats = gathered;
+            yield_now().await;
+        }
+    }
+
     /// Takes the round that has gathered, or ends if nobody waits any more.
     fn close_round(&mut self) -> Option<Round<Result<S, E>>> {
         let mut state = self.shared.state();
-        let round = state.gathering.take().filter(|round| !round.is_empty());
+        let round = state.gathering.take().filter(|round| round.seats() > 0);
         match round {
             Some(_) => state.stats.queries += 1,
             None => (state.has_runner, self.has_ended) = (false, true),

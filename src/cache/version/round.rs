@@ -31,9 +31,9 @@ impl<T> Round<T> {
         Seat { shared: Arc::clone(&self.0), place: None }
     }
 
-    /// Returns whether nobody waits any more.
-    pub(super) fn is_empty(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+    /// Returns how many wait.
+    pub(super) fn seats(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
     }
 
     /// Tells all the answer.
