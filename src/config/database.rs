@@ -194,7 +194,7 @@ mod tests {
         for url in [
             "postgres:///app?host=/var/run/postgresql",
             "postgresql://tasks@%2Fvar%2Frun%2Fpostgresql/app",
-            "postgres://tasks:hunter2@/app?host=/var/run/postgresql&port=5432",
+            "postgres:///app?user=tasks&password=hunter2&host=/var/run/postgresql&port=5432",
         ] {
             let config = database([("DATABASE_URL", url)], false).unwrap();
             assert_eq!(config.url.to_string(), "Postgres, app at /var/run/postgresql/.s.PGSQL.5432", "{url}");
