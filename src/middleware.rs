@@ -62,7 +62,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
     let admission = Admission::new(&state);
     let site = outer(inner(pages, &state, &admission).merge(probes), &state);
-    Front::new(site.with_state(state.clone()), admission, &state)
+    Front::new(site, admission, state)
 }
 
 fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) -> Router<AppState> {

@@ -49,13 +49,13 @@ struct Shared {
 }
 
 impl Front {
-    pub(super) fn new(site: Router, admission: Arc<Admission>, state: &AppState) -> Self {
+    pub(super) fn new(site: Router<AppState>, admission: Arc<Admission>, state: AppState) -> Self {
         Self(Arc::new(Shared {
-            site,
             log: AccessLog::new(&state.monitor),
             finished: Finished::default(),
             admission,
             stopping: state.stopping.clone(),
+            site: site.with_state(state),
         }))
     }
 }
