@@ -147,6 +147,7 @@ on_both! {
         a_page_is_kept_under_the_version_that_its_view_has_read
         an_answer_that_does_not_say_its_version_is_not_stored
         without_a_version_there_is_no_page
+        an_answer_may_be_given_again_while_the_site_would_give_the_same_copy
         a_change_is_made_without_a_version
         those_who_are_told_the_same_version_share_one_build
         who_is_told_a_newer_version_waits_for_no_older_build

@@ -21,8 +21,6 @@ pub struct Again {
     versions: Versions<Response>,
     local: Local,
     ready: Arc<Ready>,
-    /// Of the copies, when this one was given out.
-    epoch: usize,
 }
 
 /// What a request has been told of the current version, among its extensions: so the view cache need not ask again.
@@ -44,8 +42,7 @@ pub struct Current {
 
 impl Again {
     pub(super) fn new(versions: &Versions<Response>, local: &Local, ready: &Arc<Ready>) -> Self {
-        let (versions, epoch) = (versions.clone(), local.epoch());
-        Self { versions, local: local.clone(), ready: Arc::clone(ready), epoch }
+        Self { versions: versions.clone(), local: local.clone(), ready: Arc::clone(ready) }
     }
 
     /// Passes the gate for a request that arrived at `arrival`, and returns what the answer says of itself if it is still
@@ -61,8 +58,9 @@ impl Again {
     pub async fn ask(&self, arrival: Instant) -> Result<Current, Told> {
         let version = current(&self.versions).await;
         let (gate, arrival) = (arrival.elapsed(), Arrival(arrival));
-        let is_mine =
-            |version: &Arc<str>| self.epoch == self.local.epoch() && self.ready.page.is_current(version);
+        let is_mine = |version: &Arc<str>| {
+            self.local.has_not_dropped(&self.ready) && self.ready.page.is_current(version)
+        };
         if version.as_ref().is_ok_and(is_mine) {
             self.local.count_hit();
             let timing = Timing { arrival, gate: Some(gate), view: None };

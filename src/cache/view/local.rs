@@ -27,6 +27,8 @@ pub(super) struct Local {
 pub(super) struct Ready {
     pub(super) page: Page,
     pub(super) headers: HeaderMap,
+    /// Of all copies, when this one was made.
+    epoch: usize,
 }
 
 impl Local {
@@ -38,7 +40,8 @@ impl Local {
 
     /// Returns the page of a URL, if it is of this version and has not expired.
     pub(super) fn get(&self, url: &Key, version: &str) -> Option<Arc<Ready>> {
-        let found = self.pages.get(url);
+        // One that was made before all were dropped may have been put here after.
+        let found = self.pages.get(url).filter(|ready| self.has_not_dropped(ready));
         let found =
             found.filter(|ready| ready.page.is_current(version) || Mistake::CopyOfAnyVersion.is_made());
         let counters = self.cache.counters();
@@ -52,9 +55,9 @@ impl Local {
         self.cache.counters().hits.add_one();
     }
 
-    /// Returns a number that is another one once all copies were dropped.
-    pub(super) fn epoch(&self) -> usize {
-        self.epoch.load(Ordering::Relaxed)
+    /// Returns whether all copies have not been dropped since this one was made.
+    pub(super) fn has_not_dropped(&self, ready: &Ready) -> bool {
+        ready.epoch == self.epoch.load(Ordering::Relaxed)
     }
 
     pub(super) fn drop_all(&self) {
@@ -65,7 +68,35 @@ impl Local {
     pub(super) fn keep(&self, url: &Key, page: &Page) {
         if page.vary_on.is_empty() {
             self.cache.counters().fills.add_one();
-            self.pages.insert(url.clone(), Arc::new(Ready { headers: page.headers(), page: page.clone() }));
+            let epoch = self.epoch.load(Ordering::Relaxed);
+            let ready = Ready { headers: page.headers(), page: page.clone(), epoch };
+            self.pages.insert(url.clone(), Arc::new(ready));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cache::backend::locmem::Locmem;
+    use crate::cache::{CacheOptions, Ttl};
+
+    #[test]
+    fn a_copy_that_was_found_before_all_were_dropped_is_known_to_be_dropped() {
+        let local = Local::new(&Cache::new(Locmem::new(), CacheOptions::default()));
+        let (parts, ()) = Response::new(()).into_parts();
+        let mut page = Page::new(&parts, Bytes::new(), Ttl::Never);
+        page.generation = "1".into();
+        let url = Key::new("page").unwrap();
+        local.keep(&url, &page);
+        let found = local.get(&url, "1").unwrap();
+        assert!(local.has_not_dropped(&found));
+        local.drop_all();
+        assert!(!local.has_not_dropped(&found), "whoever has it still must not give it out again");
+        local.keep(&url, &page);
+        assert!(local.has_not_dropped(&local.get(&url, "1").unwrap()));
     }
 }

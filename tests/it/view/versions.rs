@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tasklist::cache::version::{Gate, Lost};
-use tasklist::cache::view::{Label, ViewCache};
-use tasklist::cache::{Cache, CacheOptions};
+use tasklist::cache::view::{Again, Label, ViewCache};
+use tasklist::cache::{Cache, CacheOptions, Ttl};
+use tokio::time::Instant;
+use tower::ServiceExt;
 
+use super::around;
 use super::site::{MINUTE, Site, View, with};
 use crate::support::backends::Store;
+use crate::support::eventually;
 
 /// Data with a version, as everybody sees it at once.
 #[derive(Clone, Default)]
@@ -134,6 +140,34 @@ pub async fn without_a_version_there_is_no_page(store: &Store) {
     assert_eq!((answer.status, site.runs()), (StatusCode::SERVICE_UNAVAILABLE, 1));
     origin.is_down.store(false, Ordering::SeqCst);
     site.get("/").await.is_hit();
+}
+
+pub async fn an_answer_may_be_given_again_while_the_site_would_give_the_same_copy(store: &Store) {
+    let (origin, ttl) = (Origin::default(), Duration::from_secs(1));
+    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let pages = ViewCache::new(&cache).with_local_copies();
+    let router = around(&origin.view(&[]), pages.cache_page(Ttl::After(ttl)).versioned(&origin.gate()));
+    let again = async || {
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap().extensions().get::<Again>().cloned()
+    };
+    // Once to build it.
+    again().await;
+    let first = again().await.expect("it is a copy");
+    assert!(first.ask(Instant::now()).await.is_ok());
+    pages.drop_copies();
+    assert!(first.ask(Instant::now()).await.is_err(), "dropped");
+    again().await;
+    let second = again().await.expect("it is a copy");
+    assert!(second.ask(Instant::now()).await.is_ok());
+    origin.is_down.store(true, Ordering::SeqCst);
+    assert!(second.ask(Instant::now()).await.is_err(), "nobody can say");
+    origin.is_down.store(false, Ordering::SeqCst);
+    eventually("it has expired", async || second.ask(Instant::now()).await.is_err()).await;
+    again().await;
+    let third = again().await.expect("it is a copy");
+    origin.change();
+    assert!(third.ask(Instant::now()).await.is_err(), "changed");
 }
 
 pub async fn a_change_is_made_without_a_version(store: &Store) {
