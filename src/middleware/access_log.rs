@@ -36,9 +36,14 @@ const LINES: u64 = 100;
 /// The log of all requests.
 pub(super) struct AccessLog {
     monitor: Monitor,
+    budget: Budget,
+}
+
+/// Lines for answers that are given again: [`LINES`] in each second.
+struct Budget {
     started: Instant,
     /// In which second from the start answers were given again the last time, and how many.
-    again: AtomicU64,
+    spent: AtomicU64,
 }
 
 /// The line of one request: written when it is answered, or when this is dropped, since its client has left: what was
@@ -55,7 +60,7 @@ pub(super) struct Line<'a> {
 
 impl AccessLog {
     pub(super) fn new(monitor: &Monitor) -> Self {
-        Self { monitor: monitor.clone(), started: Instant::now(), again: AtomicU64::new(0) }
+        Self { monitor: monitor.clone(), budget: Budget::new() }
     }
 
     pub(super) fn begin<B>(&self, request: &Request<B>) -> Line<'_> {
@@ -67,18 +72,32 @@ impl AccessLog {
     /// Counts an answer that is given again, and returns whether it has a line of its own. Says how many had none, in
     /// the first second after that has any.
     fn has_line(&self, now: Instant) -> bool {
-        let second = now.duration_since(self.started).as_secs() & u64::from(u32::MAX);
-        let last = self.again.load(Ordering::Relaxed);
-        if last >> 32 == second {
-            return self.again.fetch_add(1, Ordering::Relaxed) & u64::from(u32::MAX) < LINES;
-        }
-        let is_first =
-            self.again.compare_exchange(last, second << 32 | 1, Ordering::Relaxed, Ordering::Relaxed);
-        let count = (last & u64::from(u32::MAX)).saturating_sub(LINES);
-        if is_first.is_ok() && count > 0 {
+        let (has_line, count) = self.budget.spend(now);
+        if count > 0 {
             info!(count, "answered again, without a line for each");
         }
-        true
+        has_line
+    }
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { started: Instant::now(), spent: AtomicU64::new(0) }
+    }
+
+    /// Counts an answer. Returns whether there is a line for it, and, of the second before that had any, for how many
+    /// there was none: of all who are told so, one.
+    fn spend(&self, now: Instant) -> (bool, u64) {
+        let second = now.duration_since(self.started).as_secs() & u64::from(u32::MAX);
+        let last = self.spent.load(Ordering::Relaxed);
+        // Whoever is late counts among those who were not, or there would be lines for all of that second again.
+        if last >> 32 >= second {
+            return (self.spent.fetch_add(1, Ordering::Relaxed) & u64::from(u32::MAX) < LINES, 0);
+        }
+        let is_first =
+            self.spent.compare_exchange(last, second << 32 | 1, Ordering::Relaxed, Ordering::Relaxed);
+        let without = (last & u64::from(u32::MAX)).saturating_sub(LINES);
+        (true, if is_first.is_ok() { without } else { 0 })
     }
 }
 
@@ -185,4 +204,40 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(|| {
         HeaderValue::try_from(format!("{:016x}", fastrand::u64(..))).expect("digits and letters")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn spend(budget: &Budget, times: u64) -> u64 {
+        (0..times).filter(|_| budget.spend(Instant::now()).0).count() as u64
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_lines_are_written_a_second_and_then_how_many_were_not() {
+        let budget = Budget::new();
+        assert_eq!(spend(&budget, LINES + 7), LINES);
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(budget.spend(Instant::now()), (true, 7));
+        assert_eq!(spend(&budget, LINES), LINES - 1);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(budget.spend(Instant::now()), (true, 1));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(budget.spend(Instant::now()), (true, 0), "all had one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_late_opens_no_second_again() {
+        let budget = Budget::new();
+        let earlier = Instant::now();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(spend(&budget, LINES + 7), LINES);
+        assert_eq!(budget.spend(earlier), (false, 0));
+        assert_eq!(spend(&budget, 1), 0);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(budget.spend(Instant::now()), (true, 9));
+    }
 }
