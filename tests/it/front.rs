@@ -1,9 +1,14 @@
 //! An answer that is given again at the door is the one that the site would give.
 
 use reqwest::RequestBuilder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::app::{App, Settings};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
 use crate::support::visitor::Visitor;
+use crate::support::{eventually, wait_until};
 
 /// What each answer has of its own.
 const OWN: [&str; 3] = ["x-request-id", "server-timing", "date"];
@@ -134,4 +139,136 @@ async fn a_change_is_seen_at_once_and_so_is_an_empty_cache() {
     app.post("/cache/clear", &[]).await;
     let page = app.get("/").await;
     assert_eq!(page.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"));
+}
+
+/// Sends so many requests of this head on one connection, and returns all that is answered.
+async fn send(app: &App, head: &str, times: usize) -> String {
+    let mut stream = TcpStream::connect(app.address()).await.unwrap();
+    let mut requests = format!("{head}\r\n\r\n").repeat(times - 1);
+    requests += &format!("{head}\r\nconnection: close\r\n\r\n");
+    let (mut answers, mut sink) = stream.split();
+    let mut all = vec![];
+    let (sent, read) = tokio::join!(sink.write_all(requests.as_bytes()), answers.read_to_end(&mut all));
+    sent.unwrap();
+    read.unwrap();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn what_names_its_host_or_encoding_in_another_way_goes_in() {
+    let app = Settings::new().with("ALLOWED_HOSTS", "*").serve();
+    app.add(&"Long ".repeat(50)).await;
+    let head = |version: &str, lines: &str| format!("GET / HTTP/{version}{lines}");
+    for (lines, status) in [("\r\nhost: a", 200), ("\r\nhost:", 200), ("", 400)] {
+        for version in ["1.1", "1.0", "1.0", "1.0"] {
+            let answer = send(&app, &head(version, lines), 1).await;
+            let expected = format!("HTTP/{version} {status} ");
+            assert!(answer.starts_with(&expected), "{lines:?}: {answer}");
+        }
+    }
+    let before = given_again(&app).await;
+    assert!(before > 0);
+    for (lines, status) in [
+        ("\r\nhost: a\r\nhost: a", 400),
+        ("\r\nhost: a\r\naccept-encoding: br\r\naccept-encoding: identity", 200),
+        ("\r\nhost: a\r\nx-forwarded-proto: https\r\nx-forwarded-proto: http", 200),
+    ] {
+        for _ in 0..4 {
+            let answer = send(&app, &head("1.1", lines), 1).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{lines:?}: {answer}");
+            assert_eq!(answer.contains("content-encoding: br"), lines.contains("encoding"), "{answer}");
+            assert_eq!(answer.contains("strict-transport-security"), lines.contains("https"), "{answer}");
+        }
+    }
+    for _ in 0..4 {
+        let answer = send(&app, "GET http://b/ HTTP/1.1\r\nhost: a", 1).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(given_again(&app).await, before);
+}
+
+#[tokio::test]
+async fn nothing_is_given_again_where_no_current_copies_are_kept() {
+    for (name, value) in [
+        ("CACHE_LOCAL", "off"),
+        ("CACHE_URL", "dummy://"),
+        ("CACHE_STRATEGY", "expire"),
+        ("CACHE_STRATEGY", "delete"),
+        ("CACHE_STRATEGY", "rotate"),
+        ("CACHE_STRATEGY", "update"),
+    ] {
+        let app = Settings::new().with(name, value).serve();
+        app.add("First").await;
+        for _ in 0..4 {
+            app.get("/").await.assert_lists(["First"]);
+        }
+        assert_eq!(given_again(&app).await, 0, "{name}={value}");
+    }
+}
+
+/// A site whose page is given again, on a Postgres whose statements a test holds.
+async fn on_held_database() -> (App, Proxy) {
+    let database = Postgres::shared().database().await;
+    let proxy = Proxy::start(database.address()).await;
+    let app = Settings::new().with("DATABASE_URL", &database.url_through(proxy.address)).serve();
+    app.add("First").await;
+    for _ in 0..3 {
+        app.get("/").await;
+    }
+    assert!(given_again(&app).await > 0);
+    (app, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_at_the_door_that_nobody_can_say_is_told_no_second_time() {
+    let (app, proxy) = on_held_database().await;
+    let calls = app.metric("tasklist_gate_calls_total").await;
+    proxy.hold("");
+    app.get("/").await.assert_error(503, "Back in a moment");
+    assert_eq!(app.metric("tasklist_gate_calls_total").await - calls, 1);
+    let output = app.output();
+    assert_eq!(output.lines().filter(|line| line.contains("ERROR")).count(), 1, "{output}");
+    proxy.release();
+    eventually("there is a page again", async || app.get("/").await.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_waiting_at_the_door_is_in_the_log() {
+    let (app, proxy) = on_held_database().await;
+    proxy.hold("");
+    let mut client = TcpStream::connect(app.address()).await.unwrap();
+    // As those before, whose answer is given again.
+    let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", app.address());
+    let lines = app.output().lines().count();
+    client.write_all(head.as_bytes()).await.unwrap();
+    proxy.wait_for_held().await;
+    drop(client);
+    let said = ": left unanswered method=GET path=\"/\" status=499 took_ms=";
+    wait_until("there is a line", || app.output().contains(said));
+    assert_eq!(app.output().lines().count(), lines + 1, "and no other");
+    proxy.release();
+    eventually("others get their page", async || app.get("/").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn of_many_that_are_given_again_some_have_a_line_and_the_others_are_counted() {
+    let app = App::start();
+    app.add("First").await;
+    let said = || {
+        let output = app.output();
+        let lines = output.lines().filter(|line| line.contains("answered again, without a line for each"));
+        let counts = lines.map(|line| line.rsplit_once("count=").unwrap().1.parse::<usize>().unwrap());
+        counts.sum::<usize>()
+    };
+    eventually("there were more than have a line", async || {
+        let answers = send(&app, "GET / HTTP/1.1\r\nhost: localhost", 500).await;
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 500);
+        said() > 0
+    })
+    .await;
+    let given_again = usize::try_from(given_again(&app).await).unwrap();
+    let said = said();
+    let (_, output) = app.terminate();
+    let lines = output.lines().filter(|line| line.contains("detail=\"local\"")).count();
+    assert!(lines + said <= given_again + 10, "{lines} lines, {said} without, of {given_again}");
 }

@@ -140,3 +140,91 @@ impl Answer {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn response(headers: &[(&'static str, &'static str)]) -> Response {
+        let mut response = Response::new(Body::from("page"));
+        let common = [
+            ("cache-control", "no-cache"),
+            ("cache-status", "tasklist; hit"),
+            ("vary", "Cookie, accept-encoding"),
+        ];
+        for (name, value) in common.iter().chain(headers) {
+            response.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], body: &'static str, is_kept: bool) {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        assert_eq!(key(&request.body(Body::from(body)).unwrap()).is_some(), is_kept, "{headers:?}");
+    }
+
+    #[test]
+    fn an_answer_that_is_anybodys_own_is_not_kept() {
+        assert!(may_be_kept(&response(&[])));
+        for header in [
+            ("set-cookie", "a=b"),
+            ("cache-control", "private"),
+            ("cache-control", "no-store"),
+            ("vary", "Accept-Language"),
+            ("vary", "*"),
+            ("age", "1"),
+            ("connection", "close"),
+            ("cache-status", "other; hit"),
+        ] {
+            assert!(!may_be_kept(&response(&[header])), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn nor_is_one_that_is_no_page_or_has_no_length() {
+        for status in [StatusCode::NOT_FOUND, StatusCode::NOT_MODIFIED, StatusCode::PARTIAL_CONTENT] {
+            let mut response = response(&[]);
+            *response.status_mut() = status;
+            assert!(!may_be_kept(&response), "{status}");
+        }
+        let stream = Body::from_stream(futures_util::stream::iter([Ok::<_, std::io::Error>("page")]));
+        assert!(!may_be_kept(&response(&[]).map(|_| stream)));
+    }
+
+    #[test]
+    fn what_is_somebodys_own_or_said_twice_has_no_key() {
+        check(&[], "", true);
+        check(&[("cookie", "theme=dark"), ("accept", "a"), ("accept", "b")], "", true);
+        for header in [("authorization", ""), ("sec-purpose", "prefetch"), ("cookie", "a=b; sessionid=")] {
+            check(&[header], "", false);
+        }
+        for name in ["host", "accept-encoding", "x-forwarded-proto"] {
+            check(&[(name, "a")], "", true);
+            check(&[(name, "a"), (name, "a")], "", false);
+        }
+        check(&[("host", &"a".repeat(LONGEST_KEY))], "", false);
+        check(&[], "something", false);
+    }
+
+    #[test]
+    fn a_value_counts_where_it_stands() {
+        let key = |headers: [(&str, &str); 2]| {
+            let [one, other] = headers;
+            let request = Request::builder().header(one.0, one.1).header(other.0, other.1);
+            key(&request.body(Body::empty()).unwrap()).unwrap()
+        };
+        let keys = [
+            key([("host", "a"), ("accept-encoding", "b")]),
+            key([("host", "b"), ("accept-encoding", "a")]),
+            key([("host", "a"), ("x-forwarded-proto", "b")]),
+            key([("host", "ab"), ("accept", "c")]),
+        ];
+        assert!(keys.iter().enumerate().all(|(place, one)| !keys[place + 1..].contains(one)), "{keys:?}");
+    }
+}

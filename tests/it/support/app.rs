@@ -202,7 +202,6 @@ impl App {
         Page::read(self.request("POST", path).form(form)).await
     }
 
-    /// Adds a task and returns the page the browser is led to.
     /// One of the numbers in `/metrics`, by its series as it is written there.
     pub async fn metric(&self, series: &str) -> u64 {
         let page = self.get("/metrics").await;
@@ -210,6 +209,7 @@ impl App {
         page.body.lines().find_map(number).unwrap_or_else(|| panic!("no {series} in {}", page.body))
     }
 
+    /// Adds a task and returns the page the browser is led to.
     pub async fn add(&self, name: &str) -> Page {
         self.follow(self.post("/add", &[("name", name)]).await).await
     }
