@@ -1,10 +1,10 @@
 //! A round: all who wait for the same answer, told it and woken together.
 
 use std::pin::Pin;
-use std::sync::{OnceLock, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
-use super::sync::{Arc, Mutex};
+use super::sync::{Arc, Mutex, OnceLock};
 
 /// Where an answer will be told. If this is dropped before, all in it are told that there is none.
 pub(super) struct Round<T>(Arc<Shared<T>>);

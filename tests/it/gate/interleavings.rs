@@ -8,8 +8,33 @@ mod round;
 
 /// What the gate is synchronized with here: each use is a place where another may take its turn.
 mod sync {
+    use shuttle::sync::atomic::{AtomicBool, Ordering};
+
     pub(super) use shuttle::future::yield_now;
     pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
+
+    /// As that of the standard library, of which shuttle has none.
+    pub(super) struct OnceLock<T> {
+        value: std::sync::OnceLock<T>,
+        /// Only for others to take their turn.
+        turns: AtomicBool,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(super) fn new() -> Self {
+            Self { value: std::sync::OnceLock::new(), turns: AtomicBool::new(false) }
+        }
+
+        pub(super) fn get(&self) -> Option<&T> {
+            self.turns.load(Ordering::SeqCst);
+            self.value.get()
+        }
+
+        pub(super) fn set(&self, value: T) -> Result<(), T> {
+            self.turns.store(true, Ordering::SeqCst);
+            self.value.set(value)
+        }
+    }
 
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(future));
@@ -20,6 +45,7 @@ mod wrong;
 
 use std::panic::{catch_unwind, resume_unwind};
 use std::pin::pin;
+use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use futures_util::poll;
@@ -159,6 +185,20 @@ fn leaves_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
     })
 }
 
+/// Begins the call in one task and waits for its answer in another, as a future may that is moved.
+fn moves_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let acknowledged = origin.change();
+        let mut moved = call();
+        let answer = match poll!(&mut moved) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => spawn(moved).await.unwrap(),
+        };
+        assert!(answer.unwrap() >= acknowledged);
+        changes_and_looks(origin, call).await;
+    })
+}
+
 fn well(_: u32) -> End {
     End::Well
 }
@@ -189,6 +229,11 @@ fn nobody_waits_for_ever_when_a_query_panics() {
 #[test]
 fn who_leaves_takes_nobody_along() {
     check(real, leaves_and_looks, well);
+}
+
+#[test]
+fn who_goes_on_waiting_in_another_task_is_told_there() {
+    check(real, moves_and_looks, well);
 }
 
 #[test]
