@@ -63,6 +63,7 @@ mod contract {
             setting_overwrites_whatever_was_there
             a_value_that_is_too_long_is_refused_and_leaves_no_older_one
             adding_is_refused_where_there_is_a_value
+            what_is_read_after_adding_is_what_was_there_by_then
             replacing_is_refused_where_there_is_none
             adding_and_replacing_what_is_too_long_changes_nothing
             deleting_says_whether_there_was_a_value

@@ -86,7 +86,8 @@ impl Backend for Memcached {
         let add = self.add(added, value, ttl);
         if self.server_of(added) != self.server_of(read) {
             let is_added = add.await?;
-            return Ok((is_added, self.get(read).await.ok().flatten()));
+            let found = if is_added { self.get(read).await.ok().flatten() } else { None };
+            return Ok((is_added, found));
         }
         // One after the other on one connection, which answers in order.
         let (is_added, found) = join(add, self.get(read)).await;

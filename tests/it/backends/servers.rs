@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use tasklist::cache::backend::ErrorKind;
 
+use super::values::what_is_read_after_adding_is_what_was_there_by_then;
 use super::{MINUTE, on_both_clients};
 use crate::support::backends::both_clients;
 use crate::support::memcached::{Memcached, USER};
+use crate::support::proxy::Proxy;
 
 #[tokio::test]
 async fn a_value_that_the_server_refuses_leaves_no_older_one_behind() {
@@ -52,5 +54,30 @@ async fn what_one_client_writes_the_other_reads_on_every_server() {
     }
     for server in &servers {
         assert!(server.stat("curr_items") > 0, "each has its share");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_on_one_server_comes_before_reading_on_another() {
+    let [one, other] = [Memcached::start(), Memcached::start()];
+    let proxy = Proxy::start(one.address()).await;
+    for backend in both_clients(&format!("{},{}", proxy.address, other.address()), false) {
+        what_is_read_after_adding_is_what_was_there_by_then(&*backend).await;
+        let is_held = |key: &String| backend.server_of(key) == proxy.address.to_string();
+        let on_one = |name: &str| (0..).map(|number| format!("{name}:{number}")).find(is_held).unwrap();
+        let on_other = (0..).map(|number| format!("v:{number}")).find(|key| !is_held(key)).unwrap();
+        // Connected, so that a login is not what is held.
+        backend.get(&on_one("any")).await.unwrap();
+        proxy.hold("lock:");
+        let lock = on_one("lock");
+        let both = backend.add_then_get(&lock, "mine".into(), MINUTE, &on_other);
+        let meanwhile = async {
+            proxy.wait_for_held().await;
+            backend.set(&on_other, "built".into(), MINUTE).await.unwrap();
+            proxy.release();
+        };
+        let (found, ()) = tokio::join!(both, meanwhile);
+        assert_eq!(found.unwrap(), (true, Some("built".into())));
+        backend.clear().await.unwrap();
     }
 }

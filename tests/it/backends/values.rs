@@ -83,6 +83,28 @@ pub async fn adding_is_refused_where_there_is_a_value(backend: &dyn Backend) {
     assert_eq!(read(backend, "k").await.as_deref(), Some("three"));
 }
 
+pub async fn what_is_read_after_adding_is_what_was_there_by_then(backend: &dyn Backend) {
+    // With so many keys, where there are several servers, some pairs are on one and some on two.
+    for number in 0..20 {
+        let [lock, key] = ["lock", "key"].map(|name| format!("{name}{number}"));
+        let both = async || backend.add_then_get(&lock, "mine".into(), MINUTE, &key).await.unwrap();
+        assert_eq!(both().await, (true, None));
+        let (is_added, _) = both().await;
+        assert!(!is_added, "somebody has it");
+        backend.delete(&lock).await.unwrap();
+        backend.set(&key, "built".into(), MINUTE).await.unwrap();
+        assert_eq!(both().await, (true, Some("built".into())));
+        assert_eq!(read(backend, &lock).await.as_deref(), Some("mine"));
+        // Reading comes after adding, or it would not see this.
+        backend.delete(&key).await.unwrap();
+        let seen = backend.add_then_get(&key, "added".into(), MINUTE, &key).await.unwrap();
+        assert_eq!(seen, (true, Some("added".into())));
+    }
+    let error = backend.add_then_get("long", too_long(), MINUTE, "key0").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TooLarge(LARGEST_VALUE + 1));
+    assert_eq!(read(backend, "key0").await.as_deref(), Some("added"), "and the store is asked as before");
+}
+
 pub async fn replacing_is_refused_where_there_is_none(backend: &dyn Backend) {
     assert!(!backend.replace("k", "one".into(), MINUTE).await.unwrap());
     assert_eq!(backend.get("k").await.unwrap(), None);
