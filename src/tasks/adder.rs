@@ -20,6 +20,7 @@
 //! - **Nothing is tried again that may have happened.** After silence, or a connection that was lost, all of the group are
 //!   told so, as one alone would be.
 //! - **Nobody waits for two statements that hang.** One that takes long holds back nobody: the next group goes beside it.
+//!   Where each is tried alone and one gets no answer, those behind it are told so too.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,12 +150,16 @@ async fn add_all(db: Database, group: Vec<Waiting>) {
     let (names, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.name, waiting.answer)).unzip();
     let added = add_together(&db, &names).await;
+    let mut failed = None;
     for (place, (name, answer)) in names.iter().zip(answers).enumerate() {
-        let added = match &added {
-            Ok(tasks) => Ok(tasks[place].clone()),
-            Err(error) if error.is_refusal() && names.len() > 1 => add(&db, name).await,
-            Err(error) => Err(error.clone()),
+        let added = match (&added, &failed) {
+            (Ok(tasks), _) => Ok(tasks[place].clone()),
+            // It would hang for them as well, one after the other.
+            (Err(_), Some(error)) => Err(Error::clone(error)),
+            (Err(error), _) if error.is_refusal() && names.len() > 1 => add(&db, name).await,
+            (Err(error), _) => Err(error.clone()),
         };
+        failed = added.as_ref().err().filter(|error| error.is_transient()).cloned();
         // Who has left does not want to know.
         let _ = answer.send(added);
     }

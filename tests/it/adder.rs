@@ -200,6 +200,26 @@ async fn one_name_that_is_refused_fails_nobody_else() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_tried_alone_waits_for_one_that_hangs_at_most() {
+    let held = Held::start().await;
+    let mut session = Session::open(&held.database.url).await;
+    session.execute("alter table tasks add constraint refused check (name <> 'bad')").await;
+    held.proxy.hold("first");
+    let first = begin(&held.adder, &["first"]).await;
+    held.proxy.wait_for_held().await;
+    let others = begin(&held.adder, &["x\"1", "x\"2", "bad", "x\"3"]).await;
+    // In the group's statement there is a backslash before the quote. And this lets the first go.
+    held.proxy.hold("x\"");
+    assert!(first.await[0].is_ok());
+    let added = others.await;
+    assert!(added.iter().all(|added| added.as_ref().is_err_and(Error::is_transient)), "{added:?}");
+    let sent = ["x\"1", "x\"2", "x\"3"].map(|name| held.proxy.messages_with(name));
+    assert_eq!(sent, [1, 0, 0], "nobody else waits for an answer of their own");
+    held.proxy.release();
+    assert!(add(&held.adder, "after").await.is_ok());
+}
+
 #[tokio::test]
 async fn a_statement_that_takes_long_holds_back_nobody() {
     let database = Postgres::shared().database().await;
