@@ -28,9 +28,11 @@ async fn failure(app: &App) -> String {
 #[tokio::test]
 async fn they_say_what_they_hold() {
     let memcached = Memcached::start();
-    for client in CLIENTS {
+    for (client, items) in CLIENTS.into_iter().zip([2, 4]) {
         let app = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client).serve();
         app.get("/").await;
+        // A page and a list stay of each: the locks of those who built them are let go in the background.
+        eventually("nobody has a lock", async || memcached.stat("curr_items") == items).await;
         let told = server(&app).await;
         assert_eq!((&told["server"], &told["failure"]), (&memcached.address().into(), &Value::Null));
         for (name, stat) in [
