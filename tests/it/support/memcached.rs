@@ -93,6 +93,13 @@ impl Memcached {
         self.items().into_iter().map(|(key, _)| key).collect()
     }
 
+    /// How many values it has, once nobody has a lock: whoever has built lets go of theirs in the background. Without a
+    /// login only.
+    pub fn count(&self) -> usize {
+        wait_until("nobody has a lock", || !self.keys().iter().any(|key| key.ends_with(".lock")));
+        self.keys().len()
+    }
+
     /// When it forgets a key, in Unix seconds; nothing if it has no such key, and -1 if never. Without a login only.
     pub fn end_of(&self, key: &str) -> Option<i64> {
         let end = |rest: &str| rest.split_once("exp=")?.1.split_once(' ')?.0.parse().ok();
