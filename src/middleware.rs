@@ -62,6 +62,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
     let admission = Admission::new(&state);
     let site = outer(inner(pages, &state, &admission).merge(probes), &state);
+    // The outermost, since what it gives again passes none of the others. It writes the log.
     Front::new(site, admission, state)
 }
 

@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Effort;
 use super::contest::median;
-use super::http::{Client, FORM, SAME_ORIGIN};
+use super::http::{Answer, Client, FORM, SAME_ORIGIN};
 use super::load::{Load, Target, run};
 use super::process::find;
 use super::report::{Goal, goal};
@@ -66,8 +66,12 @@ fn form(app: &App) -> Result<Target> {
 pub fn add(app: &App, headers: &[String]) -> Result<String> {
     let answer = Client::connect(&app.url)?.post("/add", headers, "name=Water+the+plants")?;
     ensure!(answer.status == 303, "{}", answer.head);
-    let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next());
-    Ok(cookie.context("no session was made")?.to_owned())
+    cookie_in(&answer).context("no session was made")
+}
+
+/// Returns the cookie that an answer gives, if it gives one.
+pub fn cookie_in(answer: &Answer) -> Option<String> {
+    Some(answer.header("set-cookie")?.split(';').next()?.to_owned())
 }
 
 fn count(stand: &Stand, database: &str) -> Result<f64> {

@@ -109,7 +109,7 @@ async fn a_process_that_is_killed_while_it_builds_is_replaced() {
     let request = dying.request("GET", "/").send();
     let is_locked = async {
         let is_lock = |key: &String| key.starts_with("tasks.all") && key.ends_with(".lock");
-        while !memcached.keys().iter().any(is_lock) {
+        while !memcached.keys_now().iter().any(is_lock) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

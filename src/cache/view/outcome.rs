@@ -1,7 +1,7 @@
 //! What the layer did with a request and how long it took, as `Cache-Status` (RFC 9211) and `Server-Timing` say it.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,17 +88,26 @@ impl Outcome {
     }
 
     pub(super) fn cache_status(&self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string()).expect("words, numbers and a reason of our own")
+        let mut text = String::with_capacity(64);
+        write!(text, "{self}").expect("a text takes what it is given");
+        HeaderValue::try_from(text).expect("words, numbers and a reason of our own")
     }
 
     /// `took` is how long the answer took altogether.
     pub(super) fn server_timing(&self, timing: Timing, took: Duration) -> HeaderValue {
         let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
         let cache = took.saturating_sub(elsewhere);
-        let mut text = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(cache));
-        for (name, took) in [("gate", timing.gate), ("view", timing.view)] {
+        // Piece by piece and in one place, since every answer has it.
+        let mut text = String::with_capacity(64);
+        let mut say = |name: [&str; 3], took| {
+            text.extend(name);
+            text.push_str(";dur=");
+            push_milliseconds(&mut text, took);
+        };
+        say(["cache;desc=\"", self.word(), "\""], cache);
+        for (name, took) in [(", gate", timing.gate), (", view", timing.view)] {
             if let Some(took) = took {
-                text += &format!(", {name};dur={}", Milliseconds(took));
+                say([name, "", ""], took);
             }
         }
         HeaderValue::try_from(text).expect("words and numbers")
@@ -130,14 +139,20 @@ impl Outcome {
     }
 }
 
-/// As `Server-Timing` has durations.
-struct Milliseconds(Duration);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In whole numbers, since this is written into every answer.
-        let hundredths = (self.0.as_micros() + 5) / 10;
-        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
+/// Writes a duration as `Server-Timing` has it, to a hundredth.
+fn push_milliseconds(text: &mut String, took: Duration) {
+    let hundredths = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_add(5) / 10;
+    let digit = |place| char::from(b'0' + u8::try_from(hundredths / place % 10).expect("a digit"));
+    let mut place = 100;
+    while hundredths / place >= 10 {
+        place *= 10;
+    }
+    while place > 0 {
+        text.push(digit(place));
+        if place == 100 {
+            text.push('.');
+        }
+        place /= 10;
     }
 }
 
@@ -164,6 +179,22 @@ impl fmt::Display for Summary<'_> {
             Miss(reason) => write!(f, "fwd=miss; detail=\"{reason}\""),
             Bypass(reason) => write!(f, "fwd=bypass; detail=\"{reason}\""),
             Method => f.write_str("fwd=method"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_told_in_milliseconds_to_a_hundredth() {
+        for (micros, expected) in
+            [(0, "0.00"), (4, "0.00"), (5, "0.01"), (994, "0.99"), (12_345, "12.35"), (1_000_000, "1000.00")]
+        {
+            let mut text = String::new();
+            push_milliseconds(&mut text, Duration::from_micros(micros));
+            assert_eq!(text, expected);
         }
     }
 }

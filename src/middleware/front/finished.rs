@@ -20,6 +20,9 @@ use crate::session;
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
 const CAPACITY: u64 = 32 * 1024 * 1024;
 
+/// What the two heads of an answer take, about.
+const HEADS: usize = 8 * 1024;
+
 /// What a client may choose of a key.
 const LONGEST_KEY: usize = 1024;
 
@@ -40,7 +43,7 @@ pub(super) struct Answer {
 impl Default for Finished {
     fn default() -> Self {
         let size = |key: &Vec<u8>, answer: &Arc<Answer>| {
-            u32::try_from(key.len() + answer.again.size()).unwrap_or(u32::MAX)
+            u32::try_from(key.len() + HEADS + answer.again.size()).unwrap_or(u32::MAX)
         };
         Self(Memory::builder().max_capacity(CAPACITY).weigher(size).build())
     }

@@ -16,7 +16,7 @@ use self::world::World;
 use super::checker::Fault::{self, *};
 use crate::structure;
 use crate::support::line::Weather;
-use crate::support::{eventually, mistaken, wait_until};
+use crate::support::{eventually, mistaken};
 
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]
@@ -234,9 +234,8 @@ async fn a_writer_who_deletes_from_the_cache_is_caught() {
         let world = World::new(making).await;
         world.add(1, 0).await;
         let rows = world.read(0).await.expect("a page");
-        // Whoever has built lets go of the locks in the background.
-        let is_locked = || world.memcached().keys().iter().any(|key| key.ends_with(".lock"));
-        wait_until("nothing is built any more", || !is_locked());
+        // Until nothing is built any more.
+        world.memcached().keys();
         let sent = || world.process(0).to_memcached.messages();
         let before = sent();
         world.remove(0, rows[0].id).await;
@@ -293,7 +292,7 @@ async fn one_key_that_writers_delete_is_caught_when_a_set_comes_late() {
         to_memcached.release();
         build.await.unwrap().expect("a page");
         let is_list = |key: &String| key.starts_with("tasks.all") && !key.ends_with(".lock");
-        eventually("it arrives", async || world.memcached().keys().iter().any(is_list)).await;
+        eventually("it arrives", async || world.memcached().keys_now().iter().any(is_list)).await;
         world.read(1).await.expect("a page");
     })
     .await;

@@ -198,7 +198,7 @@ async fn who_waits_for_a_visitor_that_gets_a_page_of_their_own_builds_in_their_p
         let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
         database.wait_for_waiting(1).await;
         let is_lock = |key: &String| key.starts_with("view.page") && key.ends_with(".lock");
-        eventually("the page is being built", async || memcached.keys().iter().any(is_lock)).await;
+        eventually("the page is being built", async || memcached.keys_now().iter().any(is_lock)).await;
         let waiting: Vec<_> =
             (0..3).map(|_| tokio::spawn(Visitor::new().request(&app, "GET", "/").send())).collect();
         let looks = proxy.messages_with("view.page:");

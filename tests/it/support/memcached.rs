@@ -88,16 +88,16 @@ impl Memcached {
         memcache::connect(format!("memcache://{login}{}?protocol=binary&timeout=5", self.address())).unwrap()
     }
 
-    /// The keys of what it has, without a login only.
+    /// The keys of what it has once nothing is built any more, without a login only: whoever has built stores it, and lets
+    /// go of their lock, in the background.
     pub fn keys(&self) -> Vec<String> {
-        self.items().into_iter().map(|(key, _)| key).collect()
+        wait_until("nobody has a lock", || !self.keys_now().iter().any(|key| key.ends_with(".lock")));
+        self.keys_now()
     }
 
-    /// How many values it has, once nobody has a lock: whoever has built lets go of theirs in the background. Without a
-    /// login only.
-    pub fn count(&self) -> usize {
-        wait_until("nobody has a lock", || !self.keys().iter().any(|key| key.ends_with(".lock")));
-        self.keys().len()
+    /// The keys of what it has, locks among them. Without a login only.
+    pub fn keys_now(&self) -> Vec<String> {
+        self.items().into_iter().map(|(key, _)| key).collect()
     }
 
     /// When it forgets a key, in Unix seconds; nothing if it has no such key, and -1 if never. Without a login only.
