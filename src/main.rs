@@ -6,7 +6,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use tasklist::cli::Cli;
 
-/// Takes less time for a request than the system's own, and holds less memory after a crowd has left: docs/performance.md.
+/// Takes less time for a request than the system's own, and holds less memory after a crowd has left.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

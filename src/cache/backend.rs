@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join;
 
 use super::{Latency, Ttl};
 
@@ -54,7 +55,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
     /// Stores a value under one key where there is none, and then reads another: returns whether there was none, and
-    /// what was read, which counts only then. In one round trip where the store can do that in this order.
+    /// what was read, which counts only then. In one round trip where the store [keeps the order](Self::keeps_order).
     async fn add_then_get(
         &self,
         added: &str,
@@ -62,9 +63,21 @@ pub trait Backend: Send + Sync + 'static {
         ttl: Ttl,
         read: &str,
     ) -> Result<(bool, Option<Bytes>), Error> {
-        let is_added = self.add(added, value, ttl).await?;
-        let found = if is_added { self.get(read).await.ok().flatten() } else { None };
-        Ok((is_added, found))
+        let add = self.add(added, value, ttl);
+        let (is_added, found) = if self.keeps_order(added, read) {
+            let (is_added, found) = join(add, self.get(read)).await;
+            (is_added?, Some(found))
+        } else {
+            let is_added = add.await?;
+            (is_added, if is_added { Some(self.get(read).await) } else { None })
+        };
+        Ok((is_added, found.and_then(Result::ok).flatten()))
+    }
+
+    /// Returns whether of two operations on these keys, begun one after the other, the first is done first although
+    /// its answer is not waited for.
+    fn keeps_order(&self, _first: &str, _second: &str) -> bool {
+        false
     }
 
     /// Stores a value where there is one, and returns whether there was one.

@@ -155,6 +155,11 @@ impl<E> Versions<E> {
     pub async fn current(&self) -> Result<Arc<str>, E> {
         (self.0)().await
     }
+
+    /// Returns whether both ask the same gate in the same way, one being a clone of the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// Returns a version's name: that of the last one again, if it is the same.
@@ -167,13 +172,6 @@ fn name_of<S: Display + PartialEq>(version: S, last: &Mutex<Option<(S, Arc<str>)
             *last = Some((version, Arc::clone(&name)));
             name
         }
-    }
-}
-
-impl<E> Versions<E> {
-    /// Returns whether both ask the same gate in the same way, one being a clone of the other.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join;
 use tokio::time::Instant;
 
 use super::{
@@ -76,22 +75,9 @@ impl Backend for Memcached {
         Ok(self.client.add(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
     }
 
-    async fn add_then_get(
-        &self,
-        added: &str,
-        value: Bytes,
-        ttl: Ttl,
-        read: &str,
-    ) -> Result<(bool, Option<Bytes>), Error> {
-        let add = self.add(added, value, ttl);
-        if self.server_of(added) != self.server_of(read) {
-            let is_added = add.await?;
-            let found = if is_added { self.get(read).await.ok().flatten() } else { None };
-            return Ok((is_added, found));
-        }
-        // One after the other on one connection, which answers in order.
-        let (is_added, found) = join(add, self.get(read)).await;
-        Ok((is_added?, found.ok().flatten()))
+    /// On the one connection to a server.
+    fn keeps_order(&self, first: &str, second: &str) -> bool {
+        self.server_of(first) == self.server_of(second)
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
