@@ -84,8 +84,9 @@
 //! - **The query counts as asked**, its order included, until the route names the parameters that matter. Then a view
 //!   must look at no others.
 //! - **Encodings** are the cache's: what becomes shorter is kept plain, in gzip and in brotli, and sent as
-//!   `Accept-Encoding` likes it, which then is no part of the key. Not so what the view encoded itself, or forbids to
-//!   transform. A layer further out that compresses must leave such answers alone, see [`Outcome::is_as_stored`].
+//!   `Accept-Encoding` likes it, which then is no part of the key. Where a process keeps copies, the page is stored in
+//!   the one that its first visitor likes, and a copy gets another once somebody asks for it. Not so what the view
+//!   encoded itself, or forbids to transform. A layer further out that compresses must leave such answers alone, see [`Outcome::is_as_stored`].
 //! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
 //! - **HEAD** is answered with what GET stored; a GET never with what HEAD stored.

@@ -46,12 +46,20 @@ pub(super) async fn keep(
         // The visitor is cut off, as without us.
         Err(error) => return Err((Body::from_stream(stream::iter([Err::<Bytes, _>(error)])), "body".into())),
     };
-    let encoded = if method == Method::GET { encode(parts, &body).await } else { vec![] };
-    if !encoded.is_empty() {
+    let is_encodable = method == Method::GET && is_encodable(&parts.headers, &body);
+    let encoded = if is_encodable {
         // From here on it is the encoding that is chosen, and not how a client asks for it, that makes a difference.
         vary_on.retain(|name| **name != header::ACCEPT_ENCODING);
         patch_vary(&mut parts.headers, &["accept-encoding"]);
-    }
+        if layer.copies().is_some() && vary_on.is_empty() {
+            // A copy gets its other encodings once somebody asks for them.
+            encode(&body, Encoding::choose(asked, Encoding::ALL)).await
+        } else {
+            encode(&body, Encoding::ALL).await
+        }
+    } else {
+        vec![]
+    };
     if method == Method::GET {
         parts.headers.remove(header::CONTENT_LENGTH);
         if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
@@ -74,33 +82,31 @@ pub(super) async fn keep(
     Ok(page)
 }
 
-/// Returns the body in each encoding that makes it shorter; none where it must stay as it is.
-async fn encode(parts: &mut response::Parts, body: &Bytes) -> Vec<(Encoding, Bytes)> {
-    let must_stay = has_directive(&parts.headers, "no-transform");
-    if must_stay || !is_compressible(parts, body) {
-        return vec![];
-    }
+/// Returns the body in each of these encodings that makes it shorter.
+async fn encode(body: &Bytes, encodings: impl IntoIterator<Item = Encoding>) -> Vec<(Encoding, Bytes)> {
     let encode = |encoding: Encoding| async move { Some((encoding, encoding.encode(body.clone()).await?)) };
-    join_all(Encoding::ALL.map(encode)).await.into_iter().flatten().collect()
+    join_all(encodings.into_iter().map(encode)).await.into_iter().flatten().collect()
 }
 
-/// Returns whether a layer further out that compresses would do so.
-fn is_compressible(parts: &response::Parts, body: &Bytes) -> bool {
+/// Returns whether a body may be sent in an encoding, and a layer further out that compresses would do so.
+pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
     let kept = [header::CONTENT_ENCODING, header::CONTENT_RANGE];
-    if kept.iter().any(|name| parts.headers.contains_key(name)) {
+    if has_directive(headers, "no-transform") || kept.iter().any(|name| headers.contains_key(name)) {
         return false;
     }
     let mut response = Response::new(Body::from(body.clone()));
-    if let Some(content_type) = parts.headers.get(header::CONTENT_TYPE) {
+    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     }
     DefaultPredicate::new().should_compress(&response)
 }
 
-/// Answers with a page, in the encoding that the client likes best: GET with its body, HEAD without and as long as if
-/// it had one.
-pub(super) fn respond(mut parts: response::Parts, page: &Page, request: &request::Parts) -> Response {
-    let (encoding, body) = page.body(&request.headers);
+/// Answers with a page's body, which may be encoded: GET with it, HEAD without and as long as if it had one.
+pub(super) fn respond(
+    mut parts: response::Parts,
+    (encoding, body): (Option<Encoding>, Bytes),
+    request: &request::Parts,
+) -> Response {
     if let Some(encoding) = encoding {
         parts.headers.insert(header::CONTENT_ENCODING, encoding.header());
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 /// Of brotli's eleven levels and gzip's nine, those after which more time buys little.
-const BROTLI_QUALITY: i32 = 5;
+const BROTLI_QUALITY: i32 = 4;
 const GZIP_LEVEL: u32 = 6;
 
 /// A coding of a body (RFC 9110, section 8.4.1). Of two that a client likes as much, the first is taken.
@@ -26,7 +26,7 @@ impl Encoding {
     pub(super) const ALL: [Self; 2] = [Self::Br, Self::Gzip];
 
     /// Returns what to send of what there is: the one that the client likes best; none is the plain body.
-    pub(super) fn choose(asked: &HeaderMap, there_are: impl Iterator<Item = Self>) -> Option<Self> {
+    pub(super) fn choose(asked: &HeaderMap, there_are: impl IntoIterator<Item = Self>) -> Option<Self> {
         let plain = weight(asked, "identity").unwrap_or_default();
         let mut best = None;
         for encoding in there_are {

@@ -124,14 +124,22 @@ impl Page {
     /// Returns the body that a client likes best, and its encoding if it has one.
     pub(super) fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
         let chosen = Encoding::choose(asked, self.encoded.iter().map(|(encoding, _)| *encoding));
-        let mut end = self.bodies.len();
-        for (encoding, length) in self.encoded.iter().rev() {
-            if chosen == Some(*encoding) {
-                return (chosen, self.bodies.slice(end - length..end));
-            }
-            end -= length;
-        }
-        (None, self.bodies.slice(..end))
+        let encoded = chosen.and_then(|encoding| self.encoded(encoding));
+        encoded.map_or_else(|| (None, self.plain()), |body| (chosen, body))
+    }
+
+    /// Returns the body as the view made it.
+    pub(super) fn plain(&self) -> Bytes {
+        let encoded: usize = self.encoded.iter().map(|(_, length)| length).sum();
+        self.bodies.slice(..self.bodies.len() - encoded)
+    }
+
+    /// Returns the body in an encoding, if it is there.
+    pub(super) fn encoded(&self, encoding: Encoding) -> Option<Bytes> {
+        let index = self.encoded.iter().position(|(other, _)| *other == encoding)?;
+        let behind: usize = self.encoded[index + 1..].iter().map(|(_, length)| length).sum();
+        let end = self.bodies.len() - behind;
+        Some(self.bodies.slice(end - self.encoded[index].1..end))
     }
 
     /// Returns whether it was made under this generation and has not expired.

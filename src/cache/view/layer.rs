@@ -129,6 +129,13 @@ impl CachePage {
     }
 }
 
+impl CachePage {
+    /// Returns this process's copies, where there are any of these pages.
+    pub(super) fn copies(&self) -> Option<&Local> {
+        self.pages.store.local.as_ref().filter(|_| self.versions.is_some())
+    }
+}
+
 impl<S> Layer<S> for CachePage {
     type Service = CachePageService<S>;
 
@@ -167,6 +174,12 @@ impl ViewCache {
     pub fn with_local_copies(mut self) -> Self {
         Arc::make_mut(&mut self.store).local = Some(Local::new(&self.store.cache));
         self
+    }
+
+    /// Returns whether pages are kept in the process as well.
+    #[must_use]
+    pub fn has_local_copies(&self) -> bool {
+        self.store.local.is_some()
     }
 
     /// Lets go of the copies in this process.

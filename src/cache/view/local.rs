@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::HeaderMap;
+use bytes::Bytes;
 use moka::sync::Cache as Memory;
+use tokio::sync::OnceCell;
 
+use super::answer::is_encodable;
+use super::encoding::Encoding;
 use super::entry::Page;
 use crate::cache::{Cache, Key};
 use crate::mistake::Mistake;
@@ -29,11 +33,14 @@ pub(super) struct Ready {
     pub(super) headers: HeaderMap,
     /// Of all copies, when this one was made.
     epoch: usize,
+    is_encodable: bool,
+    /// What the page did not come with, made for the first who asked for it; none where it became no shorter.
+    encoded: [OnceCell<Option<Bytes>>; Encoding::ALL.len()],
 }
 
 impl Local {
     pub(super) fn new(cache: &Cache) -> Self {
-        let size = |_: &Key, ready: &Arc<Ready>| u32::try_from(ready.page.size()).unwrap_or(u32::MAX);
+        let size = |_: &Key, ready: &Arc<Ready>| u32::try_from(ready.largest_size()).unwrap_or(u32::MAX);
         let pages = Memory::builder().max_capacity(CAPACITY).weigher(size).build();
         Self { pages, cache: cache.counted_as("local"), epoch: Arc::default() }
     }
@@ -65,13 +72,49 @@ impl Local {
         self.pages.invalidate_all();
     }
 
-    pub(super) fn keep(&self, url: &Key, page: &Page) {
-        if page.vary_on.is_empty() {
-            self.cache.counters().fills.add_one();
-            let epoch = self.epoch.load(Ordering::Relaxed);
-            let ready = Ready { headers: page.headers(), page: page.clone(), epoch };
-            self.pages.insert(url.clone(), Arc::new(ready));
+    /// Returns the copy of a page, made now if there is none; none if its like is not kept.
+    pub(super) fn copy(&self, url: &Key, page: &Page) -> Option<Arc<Ready>> {
+        let is_same =
+            |ready: &Arc<Ready>| self.has_not_dropped(ready) && ready.page.generation == page.generation;
+        self.pages.get(url).filter(is_same).or_else(|| self.keep(url, page))
+    }
+
+    /// Keeps a copy of a page in place of any older one, and returns it; none if its like is not kept.
+    pub(super) fn keep(&self, url: &Key, page: &Page) -> Option<Arc<Ready>> {
+        if !page.vary_on.is_empty() {
+            return None;
         }
+        self.cache.counters().fills.add_one();
+        let (headers, epoch) = (page.headers(), self.epoch.load(Ordering::Relaxed));
+        let is_encodable = is_encodable(&headers, &page.plain());
+        let ready = Ready { headers, page: page.clone(), epoch, is_encodable, encoded: Default::default() };
+        let ready = Arc::new(ready);
+        self.pages.insert(url.clone(), Arc::clone(&ready));
+        Some(ready)
+    }
+}
+
+impl Ready {
+    /// Returns the body that a client likes best, and its encoding if it has one: made now, if this is the first who
+    /// likes it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves the next one to make it.
+    pub(super) async fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
+        let chosen = Encoding::choose(asked, Encoding::ALL).filter(|_| self.is_encodable);
+        let Some(encoding) = chosen else { return self.page.body(asked) };
+        if let Some(body) = self.page.encoded(encoding) {
+            return (chosen, body);
+        }
+        let made = self.encoded[encoding as usize].get_or_init(|| encoding.encode(self.page.plain())).await;
+        made.clone().map_or_else(|| (None, self.page.plain()), |body| (chosen, body))
+    }
+
+    /// Returns the bytes that it takes with all its encodings, each of which is shorter than the page.
+    fn largest_size(&self) -> usize {
+        let encoded = if self.is_encodable { Encoding::ALL.len() * self.page.plain().len() } else { 0 };
+        self.page.size() + encoded
     }
 }
 

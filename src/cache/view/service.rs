@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, header, request};
+use axum::http::{HeaderMap, Method, StatusCode, header, request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
@@ -16,6 +16,7 @@ use tower::{Service, ServiceExt};
 
 use super::again::{self, Again, Told};
 use super::answer;
+use super::encoding::Encoding;
 use super::entry::{Entry, Page};
 use super::headers;
 use super::key::{self, PageKey};
@@ -156,7 +157,9 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 Ok(version) => version,
                 Err(response) => return Ok(response),
             };
-            if let Some(response) = version.as_ref().and_then(|version| self.show_copy(version)) {
+            if let Some(version) = &version
+                && let Some(response) = self.show_copy(version).await
+            {
                 return Ok(response);
             }
             let versioned = version.map(|version| {
@@ -166,9 +169,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             let keys = versioned.as_ref().unwrap_or(&self.keys);
             match self.store().find(keys, &self.parts.method, &self.parts.headers).await {
                 Found::Page(page) => {
-                    self.keep_copy(&page);
                     let outcome = Outcome::Hit(page.remaining());
-                    return Ok(self.show(page.headers(), &page, outcome));
+                    return Ok(self.show(&page, outcome).await);
                 }
                 Found::Pass(slot) => return Ok(self.build(&slot).await?.0),
                 Found::Unavailable => {
@@ -188,7 +190,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     let patience = self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed());
                     match cache.turn(&seat, &flight, &slot.key, patience, read).await {
                         Turn::Theirs(Entry::Page(page)) if self.is_for_me(&page) => {
-                            return Ok(self.show(page.headers(), &page, Outcome::Collapsed));
+                            return Ok(self.show(&page, Outcome::Collapsed).await);
                         }
                         Turn::Theirs(Entry::Page(page)) => {
                             self.store().learned.insert(self.page(keys).clone(), page.vary_on);
@@ -264,10 +266,10 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         match prepared {
             Ok((mut page, (key, generation))) => {
                 page.generation = generation;
-                if layer.versions.is_some() && asked.method == Method::GET {
-                    store.keep_copy(base, &page);
+                if let Some(local) = layer.copies().filter(|_| asked.method == Method::GET) {
+                    local.keep(base, &page);
                 }
-                let mut response = answer::respond(parts, &page, &asked);
+                let mut response = answer::respond(parts, page.body(&asked.headers), &asked);
                 let (built, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
                 let outcome =
                     if is_stored { Outcome::Stored(slot.fwd) } else { Outcome::Miss("cache-refused".into()) };
@@ -289,32 +291,40 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         pass_by(self.view, request, outcome, self.timing).await
     }
 
-    /// Answers with this process's copy, if it has that of the version.
-    fn show_copy(&self, version: &str) -> Option<Response> {
-        let local = self.store().local.as_ref()?;
+    /// Answers with this process's copy, if it has that of the version. By `&mut`, since the body is not `Sync`.
+    async fn show_copy(&mut self, version: &str) -> Option<Response> {
+        let (versions, local) = (self.layer.versions.as_ref()?, self.layer.copies()?);
         let ready = local.get(&self.keys.get, version)?;
+        let body = ready.body(&self.parts.headers).await;
         let outcome = Outcome::Local(ready.page.remaining());
-        let mut response = self.show(ready.headers.clone(), &ready.page, outcome);
-        if let Some(versions) = &self.layer.versions {
-            response.extensions_mut().insert(Again::new(versions, local, &ready));
-        }
+        let mut response = self.respond(ready.page.status(), ready.headers.clone(), body, outcome);
+        response.extensions_mut().insert(Again::new(versions, local, &ready));
         Some(response)
     }
 
-    fn keep_copy(&self, page: &Page) {
-        if self.layer.versions.is_some() && self.parts.method == Method::GET {
-            self.store().keep_copy(&self.keys.get, page);
-        }
+    /// Answers with a page, and keeps a copy of it where there are copies. By `&mut` as well.
+    async fn show(&mut self, page: &Page, outcome: Outcome) -> Response {
+        let local = self.layer.copies().filter(|_| self.parts.method == Method::GET);
+        let body = match local.and_then(|local| local.copy(&self.keys.get, page)) {
+            Some(ready) => ready.body(&self.parts.headers).await,
+            None => page.body(&self.parts.headers),
+        };
+        self.respond(page.status(), page.headers(), body, outcome)
     }
 
-    /// Answers with a page.
-    fn show(&self, headers: HeaderMap, page: &Page, outcome: Outcome) -> Response {
+    fn respond(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: (Option<Encoding>, Bytes),
+        outcome: Outcome,
+    ) -> Response {
         let (mut parts, ()) = Response::new(()).into_parts();
-        (parts.status, parts.headers) = (page.status(), headers);
+        (parts.status, parts.headers) = (status, headers);
         if let Some(age) = headers::age(&parts.headers) {
             parts.headers.insert(header::AGE, age.into());
         }
-        let mut response = answer::respond(parts, page, &self.parts);
+        let mut response = answer::respond(parts, body, &self.parts);
         outcome.say(self.timing, &mut response);
         response
     }

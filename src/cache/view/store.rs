@@ -158,13 +158,6 @@ impl Store {
         (built, self.cache.store_many(&envelopes, ttl).await)
     }
 
-    /// Keeps a page that is known by its version in this process as well.
-    pub(super) fn keep_copy(&self, url: &Key, page: &Page) {
-        if let Some(local) = &self.local {
-            local.keep(url, page);
-        }
-    }
-
     /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
     /// else is, if that will last.
     pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Built {

@@ -19,7 +19,7 @@ async fn get(site: &Site, accepted: &'static str) -> Answer {
 }
 
 impl Answer {
-    fn decoded(&self) -> String {
+    pub fn decoded(&self) -> String {
         let mut text = String::new();
         match self.header("content-encoding") {
             "" => self.bytes.as_ref().read_to_string(&mut text),

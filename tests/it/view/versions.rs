@@ -105,6 +105,28 @@ pub async fn another_process_finds_the_page_of_a_version(store: &Store) {
     origin.elsewhere(store, &view).get("/").await.is_hit().says("run 1 of 0");
 }
 
+pub async fn a_copy_gets_an_encoding_when_somebody_asks_for_it(store: &Store) {
+    let origin = Origin::default();
+    let view = View::new(|run, _| {
+        let mut response = with(&[("content-type", "text/plain")], format!("run {run} ").repeat(500));
+        response.extensions_mut().insert(Label("0".into()));
+        response
+    });
+    let cache = Cache::over(store.other.clone(), CacheOptions::default());
+    let here = origin.site_with_copies(store, &view);
+    let elsewhere = origin.over(cache, &view, ViewCache::with_local_copies);
+    let first = here.get_with("/", &[("accept-encoding", "gzip")]).await;
+    assert_eq!(first.is_stored().header("content-encoding"), "gzip");
+    for site in [here, elsewhere] {
+        for (accepted, encoding) in [("br", "br"), ("gzip", "gzip"), ("identity", ""), ("gzip, br", "br")] {
+            let hit = site.get_with("/", &[("accept-encoding", accepted)]).await;
+            assert_eq!(hit.is_hit().header("content-encoding"), encoding);
+            assert_eq!(hit.decoded(), "run 1 ".repeat(500));
+            assert_eq!(hit.header("vary"), "accept-encoding", "the plain page as well");
+        }
+    }
+}
+
 pub async fn a_page_is_kept_under_the_version_that_its_view_has_read(store: &Store) {
     let origin = Origin::default();
     let view = {
