@@ -75,7 +75,7 @@ async fn show(app: App) -> Result<String> {
 
 async fn build(db: &Database) -> Result<String> {
     let page = tasks::page(db, 1).await?;
-    let rows = page.tasks.iter().map(|task| TaskRow { task }.render()).collect::<Result<_, _>>()?;
+    let rows = page.tasks.iter().map(|task| Ok(TaskRow { task }.render()?.into())).collect::<Result<_>>()?;
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages: Messages::default() };
     Ok(page.render()?)
 }

@@ -76,7 +76,7 @@ impl AppState {
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
         Ok(Self {
-            monitor: Monitor::new(&cache, &listing, &pages, &sessions),
+            monitor: Monitor::new(&cache, &listing, &sessions),
             admin: Guard::new(&config.server),
             adder: Adder::new(&db),
             db,

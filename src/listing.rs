@@ -57,6 +57,8 @@ impl Listing {
             told => CachedQuery::new(cache, key, told),
         };
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
+        let has_copies = strategy == Strategy::Versioned && pages.has_local_copies();
+        let rows = if has_copies { rows.with_local_copies() } else { rows };
         let (db, pages) = (db.clone(), pages.clone().strategy(strategy));
         Self(Arc::new(Layers { db, strategy, gate, query, rows, pages }))
     }
@@ -125,8 +127,14 @@ impl Listing {
         }
     }
 
-    /// Returns the rows of a page, rendered; those that are cached in one round trip.
-    pub async fn rows(&self, page: &Page) -> Vec<String> {
+    /// Lets go of the copies in this process: of pages and of rows.
+    pub fn drop_copies(&self) {
+        self.0.pages.drop_copies();
+        self.0.rows.drop_copies();
+    }
+
+    /// Returns the rows of a page, rendered; those that are cached in one round trip at most.
+    pub async fn rows(&self, page: &Page) -> Vec<Arc<str>> {
         let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
         self.0.rows.get_or_render(&page.tasks, row_of, render).await
     }

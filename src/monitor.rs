@@ -19,7 +19,7 @@ use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
 use crate::cache::Cache;
-use crate::cache::view::{Outcome, ViewCache};
+use crate::cache::view::Outcome;
 use crate::listing::Listing;
 use crate::session::Sessions;
 
@@ -40,7 +40,6 @@ pub struct Monitor(Arc<Shared>);
 struct Shared {
     cache: Cache,
     listing: Listing,
-    pages: ViewCache,
     sessions: Sessions,
     started: Instant,
     started_at: SystemTime,
@@ -72,11 +71,10 @@ pub struct Decision {
 impl Monitor {
     /// Begins to look at these parts.
     #[must_use]
-    pub fn new(cache: &Cache, listing: &Listing, pages: &ViewCache, sessions: &Sessions) -> Self {
+    pub fn new(cache: &Cache, listing: &Listing, sessions: &Sessions) -> Self {
         Self(Arc::new(Shared {
             cache: cache.clone(),
             listing: listing.clone(),
-            pages: pages.clone(),
             sessions: sessions.clone(),
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -142,7 +140,7 @@ impl Monitor {
     /// servers are empty.
     pub async fn clear(&self) -> bool {
         let is_clear = self.0.cache.clear().await;
-        self.0.pages.drop_copies();
+        self.0.listing.drop_copies();
         is_clear
     }
 }

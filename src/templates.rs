@@ -3,6 +3,7 @@
 mod words;
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use askama::Template;
 use askama_web::WebTemplate;
@@ -25,7 +26,7 @@ pub struct IndexPage {
     /// The tasks shown.
     pub page: Page,
     /// A [`TaskRow`] for each of them, rendered.
-    pub rows: Vec<String>,
+    pub rows: Vec<Arc<str>>,
     /// The form's text, kept when it was refused.
     pub name: String,
     /// Why the text was refused.

@@ -1,9 +1,18 @@
 //! Layer 2: rendered pieces of a page, all of them fetched in one round trip.
 
+use std::sync::Arc;
+
+use moka::sync::Cache as Memory;
 use sha2::{Digest, Sha256};
 
 use super::key::hex;
 use super::{Cache, Key, Ttl};
+
+/// The bytes of all copies in this process together.
+const CAPACITY: u64 = 4 * 1024 * 1024;
+
+/// What is kept for each copy beside its bytes, about.
+const BESIDE_COPY: usize = 200;
 
 /// Pieces that one template renders, such as the rows of a table.
 ///
@@ -14,13 +23,38 @@ pub struct Fragments {
     name: &'static str,
     digest: &'static str,
     ttl: Ttl,
+    copies: Option<Memory<Id, Arc<str>>>,
 }
+
+/// All that a fragment depends on, hashed.
+type Id = [u8; 16];
 
 impl Fragments {
     /// Names the fragments. `digest` stands for the template and all that it includes.
     #[must_use]
     pub fn new(cache: &Cache, name: &'static str, digest: &'static str, ttl: Ttl) -> Self {
-        Self { cache: cache.counted_as("fragments"), name, digest, ttl }
+        Self { cache: cache.counted_as("fragments"), name, digest, ttl, copies: None }
+    }
+
+    /// Keeps fragments in the process as well, up to 4 MiB of them, and asks the cache only for others. A copy has a
+    /// lifetime of its own, so one that was made late in its fragment's life is shown for up to twice as long.
+    #[must_use]
+    pub fn with_local_copies(mut self) -> Self {
+        let size = |_: &Id, copy: &Arc<str>| u32::try_from(copy.len() + BESIDE_COPY).unwrap_or(u32::MAX);
+        let copies = Memory::builder().max_capacity(CAPACITY).weigher(size);
+        let copies = match self.ttl {
+            Ttl::Never => copies,
+            Ttl::After(lifetime) => copies.time_to_live(lifetime),
+        };
+        self.copies = Some(copies.build());
+        self
+    }
+
+    /// Lets go of the copies in this process.
+    pub fn drop_copies(&self) {
+        if let Some(copies) = &self.copies {
+            copies.invalidate_all();
+        }
     }
 
     /// Returns the key of a fragment. `vary_on` is all that it depends on; what it depends on and is not named there
@@ -31,18 +65,15 @@ impl Fragments {
     /// If the name given to [`new`](Self::new) holds a blank.
     #[must_use]
     pub fn key<S: AsRef<str>>(&self, vary_on: &[S]) -> Key {
-        let mut hash = Sha256::new();
-        for part in vary_on.iter().map(AsRef::as_ref) {
-            // With its length before it, so that no two lists look alike.
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let hash = hex(&hash.finalize()[..16]);
-        Key::new(format!("{}.{}.{hash}", self.name, self.digest)).expect("a name without blanks")
+        self.key_of(&id(vary_on))
     }
 
-    /// Returns the fragments of items in their order: those that are cached in one round trip, and the others rendered
-    /// and stored in one.
+    fn key_of(&self, id: &Id) -> Key {
+        Key::new(format!("{}.{}.{}", self.name, self.digest, hex(id))).expect("a name without blanks")
+    }
+
+    /// Returns the fragments of items in their order: those of which there is no copy here from the cache in one round
+    /// trip, and those that are missing there rendered and stored in one.
     ///
     /// # Cancel safety
     ///
@@ -52,28 +83,63 @@ impl Fragments {
         items: &[T],
         vary_on: impl Fn(&T) -> [String; N],
         render: impl Fn(&T) -> String,
-    ) -> Vec<String> {
-        let keys: Vec<_> = items.iter().map(|item| self.key(&vary_on(item))).collect();
-        let cached = self.cache.get_many(&keys).await;
+    ) -> Vec<Arc<str>> {
+        let ids: Vec<_> = items.iter().map(|item| id(&vary_on(item))).collect();
+        let mut fragments: Vec<_> = ids.iter().map(|id| self.copies.as_ref()?.get(id)).collect();
+        let (missing, keys): (Vec<_>, Vec<_>) = fragments
+            .iter()
+            .zip(&ids)
+            .enumerate()
+            .filter(|(_, (copy, _))| copy.is_none())
+            .map(|(index, (_, id))| (index, self.key_of(id)))
+            .unzip();
+        self.cache.counters().hits.add(items.len() - missing.len());
+        if missing.is_empty() {
+            return fragments.into_iter().flatten().collect();
+        }
+        let cached: Vec<Option<String>> = self.cache.get_many(&keys).await;
         let mut rendered = Vec::new();
-        let fragments = items.iter().zip(keys).zip(cached).map(|((item, key), fragment)| {
-            fragment.unwrap_or_else(|| {
-                let fragment = render(item);
+        for ((index, key), cached) in missing.into_iter().zip(keys).zip(cached) {
+            let fragment = cached.unwrap_or_else(|| {
+                let fragment = render(&items[index]);
                 rendered.push((key, fragment.clone()));
                 fragment
-            })
-        });
-        let fragments = fragments.collect();
+            });
+            fragments[index] = Some(self.copy(ids[index], fragment.into()));
+        }
         if !rendered.is_empty() {
             self.cache.set_many(&rendered, self.ttl).await;
         }
-        fragments
+        fragments.into_iter().flatten().collect()
+    }
+
+    fn copy(&self, id: Id, fragment: Arc<str>) -> Arc<str> {
+        if let Some(copies) = &self.copies {
+            copies.insert(id, Arc::clone(&fragment));
+        }
+        fragment
     }
 
     /// Removes a fragment, where what it shows is gone and its like may come again.
     pub async fn delete<S: AsRef<str>>(&self, vary_on: &[S]) {
-        self.cache.delete(&self.key(vary_on)).await;
+        let id = id(vary_on);
+        if let Some(copies) = &self.copies {
+            copies.invalidate(&id);
+        }
+        self.cache.delete(&self.key_of(&id)).await;
     }
+}
+
+fn id<S: AsRef<str>>(vary_on: &[S]) -> Id {
+    let mut hash = Sha256::new();
+    for part in vary_on.iter().map(AsRef::as_ref) {
+        // With its length before it, so that no two lists look alike.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut id = Id::default();
+    id.copy_from_slice(&hash.finalize()[..16]);
+    id
 }
 
 #[cfg(test)]
@@ -112,13 +178,35 @@ mod tests {
             rendered.set(rendered.get() + 1);
             item.trim().to_owned()
         };
-        let rows =
-            async |items: &[&str]| fragments.get_or_render(items, |item| [String::from(*item)], render).await;
-        assert_eq!(rows(&["a", " "]).await, ["a", ""]);
-        assert_eq!(rows(&["b", "a", " "]).await, ["b", "a", ""]);
+        let rows = async |items: &[&str]| {
+            let rows = fragments.get_or_render(items, |item| [String::from(*item)], render).await;
+            rows.join("|")
+        };
+        assert_eq!(rows(&["a", " "]).await, "a|");
+        assert_eq!(rows(&["b", "a", " "]).await, "b|a|");
         assert_eq!(rendered.get(), 3);
         fragments.delete(&["a"]).await;
-        assert_eq!(rows(&["a", "b", " "]).await, ["a", "b", ""]);
+        assert_eq!(rows(&["a", "b", " "]).await, "a|b|");
         assert_eq!(rendered.get(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_copy_spares_the_cache_until_it_is_deleted_or_all_are_dropped() {
+        let cache = Cache::new(Locmem::new(), CacheOptions::default());
+        let fragments = Fragments::new(&cache, "row", "1", Ttl::Never).with_local_copies();
+        let render = |item: &&str| format!("<{item}>");
+        let rows = async |items: &[&str]| {
+            let rows = fragments.get_or_render(items, |item| [String::from(*item)], render).await;
+            (rows.join(""), cache.counted_as("fragments").counters().latency.snapshot().count())
+        };
+        assert_eq!(rows(&["a", "b"]).await, ("<a><b>".into(), 2), "one question, one answer that is stored");
+        assert_eq!(rows(&["b", "a"]).await, ("<b><a>".into(), 2), "none");
+        assert_eq!(rows(&["b", "c", "a"]).await, ("<b><c><a>".into(), 4), "for the new one alone");
+        fragments.delete(&["a"]).await;
+        assert_eq!(rows(&["a"]).await, ("<a>".into(), 7), "deleted, missed, and stored");
+        fragments.drop_copies();
+        assert_eq!(rows(&["c", "a", "b"]).await, ("<c><a><b>".into(), 8), "for all of them");
+        let counters = cache.counted_as("fragments").counters().snapshot("fragments");
+        assert_eq!((counters.hits, counters.misses), (2 + 2 + 3, 4), "a copy is a hit");
     }
 }

@@ -51,3 +51,18 @@ async fn what_is_not_a_row_of_ours_is_not_shown() {
     page.assert_lists(["<b>Right</b>"]);
     assert!(!page.body.contains("Wrong") && page.body.contains("&#60;b&#62;Right"), "{}", page.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_this_process_has_are_not_asked_for_until_the_cache_is_cleared() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let app = Settings::new().with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
+    app.add("One").await;
+    app.add("Two").await.assert_lists(["One", "Two"]);
+    let asked = proxy.messages_with("task-fragment");
+    app.add("Three").await.assert_lists(["One", "Two", "Three"]);
+    assert_eq!(proxy.messages_with("task-fragment"), asked + 2, "the new row is missed, and stored");
+    assert_eq!(app.post("/cache/clear", &[]).await.status, 303);
+    app.get("/").await.assert_lists(["One", "Two", "Three"]);
+    assert_eq!(proxy.messages_with("task-fragment"), asked + 4, "all are missed, and stored");
+}
