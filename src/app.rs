@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use axum::response::IntoResponse;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use crate::config::cache::BackendConfig;
 use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
+use crate::error::Error;
 use crate::listing::Listing;
 use crate::monitor::Monitor;
 use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
@@ -122,11 +124,12 @@ pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCred
 
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
     let signer = Signer::new(config.session.secret.expose_secret().as_bytes());
-    match config.session.engine {
+    let sessions = match config.session.engine {
         SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
-        SessionEngine::CachedDb => Sessions::new(WriteThrough::new(db, cache), signer),
+        SessionEngine::CachedDb => Sessions::new(WriteThrough::new(DatabaseStore::new(db), cache), signer),
         SessionEngine::Db => Sessions::new(DatabaseStore::new(db), signer),
-    }
+    };
+    sessions.refuse_with(|error| Error::from(error).into_response())
 }
 
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {

@@ -99,9 +99,16 @@ impl From<Lost> for Error {
 impl From<session::Error> for Error {
     fn from(error: session::Error) -> Self {
         let status = match error {
-            session::Error::Database(error) => return error.into(),
             session::Error::Gone => StatusCode::BAD_REQUEST,
-            session::Error::Cache | session::Error::Contended => StatusCode::SERVICE_UNAVAILABLE,
+            session::Error::Cache | session::Error::Contended | session::Error::Timeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            session::Error::Store(store) => {
+                return match store.downcast::<db::Error>() {
+                    Ok(error) => (*error).into(),
+                    Err(error) => Self::new(StatusCode::SERVICE_UNAVAILABLE, session::Error::Store(error)),
+                };
+            }
             session::Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)

@@ -65,11 +65,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::db;
+use axum::response::Response;
 
 pub use self::cache_store::CacheStore;
-pub use self::cookie::Signer;
-pub(crate) use self::cookie::may_come_with;
+pub use self::cookie::{Signer, may_come_with};
 pub use self::db_store::DatabaseStore;
 pub use self::layer::carry;
 pub use self::store::{Acceptable, Name, Replaced, Seen, Store, Stored};
@@ -85,6 +84,7 @@ pub const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 pub struct Sessions {
     store: Arc<dyn Store>,
     signer: Arc<Signer>,
+    refuse: fn(Error) -> Response,
 }
 
 /// Why a session could not be loaded or saved.
@@ -93,9 +93,12 @@ pub enum Error {
     /// It was deleted, or has expired, since it was loaded.
     #[error("the session was deleted before the request was done")]
     Gone,
-    /// The database did not do it. A change may have happened.
+    /// What keeps it did not do it. A change may have happened.
     #[error("session store failed")]
-    Database(#[from] db::Error),
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What keeps it did not answer in time. A change may have happened.
+    #[error("session store did not answer in time")]
+    Timeout,
     /// The cache did not do it, and nothing else keeps the session.
     #[error("the cache that keeps the session fails")]
     Cache,
@@ -110,7 +113,14 @@ pub enum Error {
 impl Sessions {
     /// Keeps sessions in a store.
     pub fn new(store: impl Store, signer: Signer) -> Self {
-        Self { store: Arc::new(store), signer: Arc::new(signer) }
+        Self { store: Arc::new(store), signer: Arc::new(signer), refuse: layer::refuse }
+    }
+
+    /// Chooses what a visitor is answered whose session could not be saved; by default a bare status.
+    #[must_use]
+    pub fn refuse_with(mut self, refuse: fn(Error) -> Response) -> Self {
+        self.refuse = refuse;
+        self
     }
 
     /// Removes sessions that have expired, a thousand at a time and at most so many times, and returns how many. Stores

@@ -9,7 +9,6 @@ use axum::http::{Extensions, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::db;
 use crate::error::Error;
 use crate::session::{self, Session, Visit};
 use crate::tasks::Task;
@@ -115,7 +114,7 @@ impl Visitor {
 
     /// Returns the messages that wait to be shown, if there are any. They are there until they are [taken](Self::take).
     pub async fn messages(&self) -> Option<Messages> {
-        let found = timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(db::Error::Timeout.into()));
+        let found = timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(session::Error::Timeout));
         found.unwrap_or_else(|error| {
             self.show_none(&error);
             None
@@ -125,7 +124,7 @@ impl Visitor {
     /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none. Where
     /// it cannot be known whether they are out, they are shown: twice is better than never.
     pub async fn take(&self, messages: Messages) -> Messages {
-        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(db::Error::Timeout.into())) {
+        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(session::Error::Timeout)) {
             Ok(()) => messages,
             Err(error @ (session::Error::Contended | session::Error::Gone)) => {
                 self.show_none(&error);
@@ -189,7 +188,7 @@ impl Visitor {
 
     /// Waits until a change is in the session. By then it is in the database, so little that goes wrong here matters.
     async fn settle(&self, kept: impl Future<Output = Result<(), session::Error>>) -> Result<(), Error> {
-        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(db::Error::Timeout.into()));
+        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(session::Error::Timeout));
         match kept {
             Err(error @ session::Error::Gone) => Err(error.into()),
             Err(error) => {

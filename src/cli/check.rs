@@ -144,8 +144,8 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
 }
 
 fn unwritable(error: session::Error) -> Problem {
-    let remedy = match error {
-        session::Error::Database(db::Error::NoRoom(_)) => {
+    let remedy = match &error {
+        session::Error::Store(error) if matches!(error.downcast_ref(), Some(db::Error::NoRoom(_))) => {
             "make room on the disk of the database; nothing else is to be done"
         }
         _ => {

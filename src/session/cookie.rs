@@ -29,7 +29,8 @@ pub struct Signer {
 }
 
 /// Returns whether a session may come with these headers: where it is false there is none.
-pub(crate) fn may_come_with(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn may_come_with(headers: &HeaderMap) -> bool {
     let has_name =
         |list: &HeaderValue| list.as_bytes().windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes());
     headers.get_all(header::COOKIE).iter().any(has_name)

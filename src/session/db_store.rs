@@ -5,7 +5,7 @@ use tower_sessions::session::Id;
 
 use super::Error;
 use super::store::{Acceptable, Name, Replaced, Store, Stored, now};
-use crate::db::{Arg, Database};
+use crate::db::{self, Arg, Database};
 
 /// Keeps sessions in the table `sessions`.
 #[derive(Clone, Debug)]
@@ -91,5 +91,11 @@ impl Store for DatabaseStore {
 
     fn describe(&self) -> &'static str {
         "db, in the database"
+    }
+}
+
+impl From<db::Error> for Error {
+    fn from(error: db::Error) -> Self {
+        Self::Store(error.into())
     }
 }

@@ -14,7 +14,6 @@ use super::cookie::{self, Ticket};
 use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
 use crate::cache::view::headers::patch_vary;
 use crate::cache::view::make_personal;
-use crate::{db, error};
 
 /// A session that is only read is saved when this much of its life is over; or when it would live longer than one does
 /// that is saved now, by more than this, since a clock was wrong.
@@ -46,7 +45,7 @@ pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next:
         Ok(()) => {}
         // As if there were no session: whoever has the only copy does not answer.
         Err(Error::Cache) => {}
-        Err(error) => response = error::Error::from(error).into_response(),
+        Err(error) => response = (sessions.refuse)(error),
     }
     let cookie = match (ticket, session.id(), visit.seen()) {
         (Some(Ticket { id, seen }), Some(same), Some(current)) if (id, seen) == (same, current) => None,
@@ -75,9 +74,27 @@ async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<()
         return save.await;
     }
     // Nothing is lost that the answer says: the next request tries again.
-    match timeout(RENEWAL_PATIENCE, save).await.unwrap_or(Err(db::Error::Timeout.into())) {
+    match timeout(RENEWAL_PATIENCE, save).await.unwrap_or(Err(Error::Timeout)) {
         Ok(()) => {}
-        Err(error) => tracing::warn!("a session is not renewed: {}", error::Error::from(error)),
+        Err(error) => tracing::warn!("a session is not renewed: {}", with_cause(&error)),
     }
     Ok(())
+}
+
+/// Answers with a bare status, and tells the log why.
+pub(super) fn refuse(error: Error) -> Response {
+    tracing::error!("a session is not saved: {}", with_cause(&error));
+    let status = match error {
+        Error::Gone => StatusCode::BAD_REQUEST,
+        Error::Cache | Error::Contended | Error::Store(_) | Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    status.into_response()
+}
+
+fn with_cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }

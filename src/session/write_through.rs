@@ -1,22 +1,23 @@
 //! Sessions in the database, read through the cache: Django's `cached_db`.
 
+use std::fmt;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use super::cache_store::key;
-use super::db_store::DatabaseStore;
 use super::store::{Acceptable, Name, Replaced, Store, Stored};
 use super::{Error, LIFETIME};
 use crate::cache::{Cache, Ttl};
-use crate::db::{self, Database};
 
-/// Keeps sessions in the database, and copies of them in the cache. Nothing that happens to the copies is an error.
-#[derive(Clone, Debug)]
+/// Keeps sessions in a store that loses none, such as one in the database, and copies of them in the cache. Nothing that
+/// happens to the copies is an error.
+#[derive(Clone)]
 pub struct WriteThrough {
-    db: DatabaseStore,
+    origin: Arc<dyn Store>,
     cache: Cache,
 }
 
@@ -38,10 +39,15 @@ enum Put {
 }
 
 impl WriteThrough {
-    /// Keeps sessions in this database, which must be migrated before, and copies in this cache.
+    /// Keeps sessions in this store, and copies in this cache.
     #[must_use]
-    pub fn new(db: &Database, cache: &Cache) -> Self {
-        Self { db: DatabaseStore::new(db), cache: cache.counted_as("sessions") }
+    pub fn new(origin: impl Store, cache: &Cache) -> Self {
+        Self { origin: Arc::new(origin), cache: cache.counted_as("sessions") }
+    }
+
+    /// Returns the session that is in the store.
+    async fn load(&self, name: &Name) -> Result<Option<Stored>, Error> {
+        self.origin.get(name, Acceptable::Nothing).await
     }
 
     async fn keep_copy(&self, session: &Stored, put: Put) {
@@ -53,7 +59,7 @@ impl WriteThrough {
             Put::Add => return,
         }
         // Whoever deletes it from now on says so in the cache after us. Whoever did before may have been quicker.
-        match self.db.load(name).await {
+        match self.load(name).await {
             Ok(Some(_)) => {}
             Ok(None) => self.keep_gone(name).await,
             Err(_) => self.cache.delete(&key(name)).await,
@@ -62,7 +68,7 @@ impl WriteThrough {
 
     /// Replaces a session, and tells the cache; also when it is not known whether it is replaced.
     async fn replace_to_the_end(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
-        let replaced = self.db.replace(old, new).await;
+        let replaced = self.origin.replace(old, new).await;
         match &replaced {
             Ok(Replaced::Done) => self.keep_copy(new, Put::Set).await,
             Ok(Replaced::Changed(_)) => {}
@@ -73,7 +79,7 @@ impl WriteThrough {
     }
 
     async fn delete_to_the_end(&self, name: &Name) -> Result<(), Error> {
-        let deleted = self.db.delete(name).await;
+        let deleted = self.origin.delete(name).await;
         match &deleted {
             Ok(()) => self.keep_gone(name).await,
             Err(_) => self.cache.delete(&key(name)).await,
@@ -90,14 +96,14 @@ impl WriteThrough {
 impl Store for WriteThrough {
     async fn add(&self, session: &Stored) -> Result<bool, Error> {
         // A copy is made when it is read: who never brings the cookie back would only fill the cache.
-        self.db.add(session).await
+        self.origin.add(session).await
     }
 
     async fn get(&self, name: &Name, copy: Acceptable) -> Result<Option<Stored>, Error> {
         let seen = match copy {
             Acceptable::Any => None,
             Acceptable::Only(seen) => Some(seen),
-            Acceptable::Nothing => return self.db.load(name).await,
+            Acceptable::Nothing => return self.load(name).await,
         };
         let is_good = |copy: &Stored| {
             copy.name == *name && !copy.is_over() && seen.is_none_or(|seen| copy.seen() == seen)
@@ -109,7 +115,7 @@ impl Store for WriteThrough {
             Some(Copy::Session(copy)) if is_good(&copy) => return Ok(Some(copy)),
             _ => {}
         }
-        let session = self.db.load(name).await?;
+        let session = self.load(name).await?;
         match &session {
             Some(session) if is_missing => self.keep_copy(session, Put::Add).await,
             // The copy there may be of a later state than what was just read: it is left to whoever saved that.
@@ -130,11 +136,17 @@ impl Store for WriteThrough {
     }
 
     async fn clear_expired(&self, most: usize) -> Result<usize, Error> {
-        self.db.clear_expired(most).await
+        self.origin.clear_expired(most).await
     }
 
     fn describe(&self) -> &'static str {
         "cached_db, in the database and read through the cache"
+    }
+}
+
+impl fmt::Debug for WriteThrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriteThrough({}, {:?})", self.origin.describe(), self.cache)
     }
 }
 
@@ -148,7 +160,7 @@ async fn to_the_end<T: Send + 'static>(
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             // The runtime ends.
-            Err(_) => Err(db::Error::Timeout.into()),
+            Err(_) => Err(Error::Timeout),
         },
     }
 }

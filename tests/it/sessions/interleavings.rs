@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use tasklist::cache::backend::Backend;
 use tasklist::cache::{Cache, CacheOptions};
 use tasklist::db::Database;
-use tasklist::session::{Error, Name, Sessions, WriteThrough};
+use tasklist::session::{DatabaseStore, Error, Name, Sessions, WriteThrough};
 use tower_sessions::session::Id;
 
 use super::hostile::Hostile;
@@ -76,7 +76,7 @@ async fn interleave(seed: u64, db: &Database, other: &Database) {
     let cache = std::sync::Arc::new(Hostile::new(dice.u64(..), malice));
     let process = |db| {
         let cache = Cache::over(cache.clone() as std::sync::Arc<dyn Backend>, CacheOptions::default());
-        sessions(WriteThrough::new(db, &cache))
+        sessions(WriteThrough::new(DatabaseStore::new(db), &cache))
     };
     let site = Site { processes: [process(db), process(other)], db, cache: &cache };
     let mut visitors: Vec<_> = (0..dice.u32(1..3)).map(|number| Visitor::new(number, &mut dice)).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasklist::cache::backend::memcached;
 use tasklist::cache::{Cache, CacheOptions, Ttl};
-use tasklist::session::{Acceptable, CacheStore, Error, Seen, Sessions, Stored, WriteThrough};
+use tasklist::session::{Acceptable, CacheStore, DatabaseStore, Error, Seen, Sessions, Stored, WriteThrough};
 use tower_sessions::SessionStore;
 use tower_sessions::session::Record;
 
@@ -42,14 +42,19 @@ impl Rig {
     pub async fn start(cache: fn(&str) -> Cache) -> Self {
         let (memcached, table) = (Memcached::start(), Table::on_sqlite().await);
         let proxy = Proxy::start(memcached.address()).await;
-        let here = sessions(WriteThrough::new(&table.db, &cache(&proxy.address.to_string())));
-        let there = sessions(WriteThrough::new(&table.other(), &patient(&memcached.address())));
+        let here =
+            sessions(WriteThrough::new(DatabaseStore::new(&table.db), &cache(&proxy.address.to_string())));
+        let there =
+            sessions(WriteThrough::new(DatabaseStore::new(&table.other()), &patient(&memcached.address())));
         Self { memcached, proxy, table, here, there }
     }
 
     /// A process of which nobody has heard yet.
     fn newcomer(&self) -> Sessions {
-        sessions(WriteThrough::new(&self.table.other(), &patient(&self.memcached.address())))
+        sessions(WriteThrough::new(
+            DatabaseStore::new(&self.table.other()),
+            &patient(&self.memcached.address()),
+        ))
     }
 
     /// Does something during an outage, which is over afterwards.

@@ -97,8 +97,8 @@ fn in_table(table: Table) -> Place {
 
 fn through([here, there]: [Cache; 2], table: Table, kept: impl Any) -> Place {
     Place {
-        here: sessions(WriteThrough::new(&table.db, &here)),
-        there: sessions(WriteThrough::new(&table.other(), &there)),
+        here: sessions(WriteThrough::new(DatabaseStore::new(&table.db), &here)),
+        there: sessions(WriteThrough::new(DatabaseStore::new(&table.other()), &there)),
         cache: Some(here),
         table: Some(table),
         memcached: None,

@@ -121,10 +121,10 @@ async fn what_the_database_refuses_no_cache_has() {
         rig.table.execute(&refuse).await;
     }
     let error = change(&rig.here, session.id, "theme", "dark").await.unwrap_err();
-    assert!(matches!(error, Error::Database(_)), "{error}");
+    assert!(matches!(error, Error::Store(_)), "{error}");
     let visit = rig.here.visit(Acceptable::Nothing);
     let error = explain(&visit, visit.delete(&session.id).await.unwrap_err());
-    assert!(matches!(error, Error::Database(_)), "{error}");
+    assert!(matches!(error, Error::Store(_)), "{error}");
     for process in [&rig.there, &rig.here] {
         for copy in [Acceptable::Any, Acceptable::Nothing] {
             assert_eq!(load_with(process, session.id, copy).await.as_ref(), Some(&session), "{copy:?}");
