@@ -75,9 +75,9 @@
 //!
 //! # How to take it elsewhere
 //!
-//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend and `db` for the one
-//! in the database, and the digests of `build.rs` for fragments. Lines that name `Mistake` are for this crate's tests:
-//! leave them out.
+//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend, and without the one in
+//! the database, which alone knows `db`. `docs/reuse.md` says which commands do that, and `examples/bookshop.rs` is a
+//! service that has done it.
 //!
 //! # How to add a backend
 //!
@@ -101,11 +101,12 @@ mod count;
 pub mod fragment;
 mod get_or_set;
 mod key;
+pub(crate) mod mistake;
 pub mod query;
 mod raw;
 mod seal;
 mod single_flight;
-mod stats;
+pub(crate) mod stats;
 mod strategy;
 mod ttl;
 mod verbs;
@@ -123,7 +124,6 @@ use self::stats::Counters;
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 pub use self::raw::Raw;
 pub use self::seal::Seal;
-pub(crate) use self::stats::{Counter, Histogram};
 pub use self::stats::{Latency, LayerStats};
 pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;

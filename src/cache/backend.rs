@@ -222,6 +222,9 @@ impl fmt::Display for ErrorKind {
 /// How long an operation may take where no server's options say it: as on memcached, waiting for its turn included.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 
+/// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
+const MOST_OWED: usize = 10_000;
+
 /// Returns a value that is not too long, or the error that says so.
 fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
     if value.len() <= LARGEST_VALUE {

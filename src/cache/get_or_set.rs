@@ -10,10 +10,10 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::build_lock::{self, Lock};
+use super::mistake::Mistake;
 use super::single_flight::{Built, Flight, Seat};
 use super::version::Versions;
 use super::{Cache, Key, Ttl};
-use crate::mistake::Mistake;
 
 /// How long one waits at least for those before it in this process, who are known to be alive.
 const QUEUE: Duration = Duration::from_secs(10);

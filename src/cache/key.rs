@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use crate::mistake::Mistake;
+use super::mistake::Mistake;
 
 /// The longest key memcached takes, in bytes (memcached `doc/protocol.txt`, "Keys").
 const LONGEST_KEY: usize = 250;

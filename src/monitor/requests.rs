@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::cache::Latency;
+use crate::cache::stats::{Counter, Histogram};
 use crate::cache::view::Outcome;
-use crate::cache::{Counter, Histogram, Latency};
 
 /// The classes of status codes, by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
-pub(super) const MOST_OWED: usize = 10_000;
+use super::MOST_OWED;
 
 /// Closed: the server is asked. Open: it is not.
 #[derive(Default)]

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::local::{Local, Ready};
 use super::outcome::{Arrival, Outcome, Timing};
+use crate::cache::mistake::{self, Mistake};
 use crate::cache::version::Versions;
-use crate::mistake::{self, Mistake};
 
 /// A page of this process's copies, among the extensions of the answer that it was given out in. A layer further out may
 /// keep what has become of that answer, and give it again to all who would get the same, each after it has

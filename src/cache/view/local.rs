@@ -11,8 +11,8 @@ use tokio::sync::OnceCell;
 use super::answer::is_encodable;
 use super::encoding::Encoding;
 use super::entry::Page;
+use crate::cache::mistake::Mistake;
 use crate::cache::{Cache, Key};
-use crate::mistake::Mistake;
 
 /// The bytes of all pages together.
 const CAPACITY: u64 = 32 * 1024 * 1024;

@@ -27,8 +27,8 @@ use super::store::{Found, Slot, Store};
 use super::verdict;
 use crate::cache::Key;
 use crate::cache::get_or_set::Turn;
+use crate::cache::mistake::Mistake;
 use crate::cache::single_flight::Built;
-use crate::mistake::Mistake;
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;

@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::sweep;
 use super::threads::Turn;
 use crate::cache::Ttl;
-use crate::cache::backend::breaker::MOST_OWED;
+use crate::cache::backend::MOST_OWED;
 use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 
 /// How many entries there may be: as many as a directory is listed and looked through in a fraction of a second. Those
