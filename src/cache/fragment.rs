@@ -1,5 +1,6 @@
 //! Layer 2: rendered pieces of a page, all of them fetched in one round trip.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use moka::sync::Cache as Memory;
@@ -21,7 +22,7 @@ const BESIDE_COPY: usize = 200;
 pub struct Fragments {
     cache: Cache,
     name: &'static str,
-    digest: &'static str,
+    digest: Cow<'static, str>,
     ttl: Ttl,
     copies: Option<Memory<Id, Arc<str>>>,
 }
@@ -30,10 +31,11 @@ pub struct Fragments {
 type Id = [u8; 16];
 
 impl Fragments {
-    /// Names the fragments. `digest` stands for the template and all that it includes.
+    /// Names the fragments. `digest` stands for the template and all that it includes, such as the [`digest`] of their
+    /// text.
     #[must_use]
-    pub fn new(cache: &Cache, name: &'static str, digest: &'static str, ttl: Ttl) -> Self {
-        Self { cache: cache.counted_as("fragments"), name, digest, ttl, copies: None }
+    pub fn new(cache: &Cache, name: &'static str, digest: impl Into<Cow<'static, str>>, ttl: Ttl) -> Self {
+        Self { cache: cache.counted_as("fragments"), name, digest: digest.into(), ttl, copies: None }
     }
 
     /// Keeps fragments in the process as well, up to 4 MiB of them, and asks the cache only for others. A copy has a
@@ -62,7 +64,7 @@ impl Fragments {
     ///
     /// # Panics
     ///
-    /// If the name given to [`new`](Self::new) holds a blank.
+    /// If the name or the digest given to [`new`](Self::new) holds a blank.
     #[must_use]
     pub fn key<S: AsRef<str>>(&self, vary_on: &[S]) -> Key {
         self.key_of(&id(vary_on))
@@ -128,6 +130,12 @@ impl Fragments {
         }
         self.cache.delete(&self.key_of(&id)).await;
     }
+}
+
+/// Returns a few digits that change with a text, such as a template: `digest(include_str!("row.html"))`.
+#[must_use]
+pub fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text)[..8])
 }
 
 fn id<S: AsRef<str>>(vary_on: &[S]) -> Id {

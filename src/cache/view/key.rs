@@ -47,7 +47,7 @@ impl PageKey {
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
         let page = |method| {
-            let digest = digest_part(layer.digest);
+            let digest = digest_part(&layer.digest);
             // A client chooses how long a URL is, and this process keeps the keys of many.
             key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix))).shortened()
         };

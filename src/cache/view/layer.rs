@@ -1,5 +1,6 @@
 //! The layer: what is to be kept, for how long, and under which names.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub struct CachePage {
     pub(super) ttl: Ttl,
     pub(super) browser: Browser,
     pub(super) parameters: QueryNames,
-    pub(super) digest: &'static str,
+    pub(super) digest: Cow<'static, str>,
     pub(super) patience: Duration,
     /// Where the version is asked for of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
@@ -57,11 +58,17 @@ impl CachePage {
         self
     }
 
-    /// Names what makes the pages, such as a digest of their templates: pages that another build made differently are
+    /// Lets the query make no difference: the view looks at none of it.
+    #[must_use]
+    pub fn without_query(self) -> Self {
+        self.vary_on_query([""; 0])
+    }
+
+    /// Names what makes the pages, such as a [digest](crate::cache::fragment::digest) of their templates: pages that another build made differently are
     /// not found. A purge is of both.
     #[must_use]
-    pub fn digest(mut self, digest: &'static str) -> Self {
-        self.digest = digest;
+    pub fn digest(mut self, digest: impl Into<Cow<'static, str>>) -> Self {
+        self.digest = digest.into();
         self
     }
 
