@@ -2,7 +2,7 @@
 //!
 //! # What is here
 //!
-//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in the database
+//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in such a store
 //! and read through the cache ([`WriteThrough`], the default). Views work with the [`Session`] of `tower-sessions`,
 //! which [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those
 //! who want its own layer.
@@ -10,7 +10,7 @@
 //! ```text
 //!   carry ─── cookie ──→ Visit ─┬─ CacheStore ──────→ Cache       gone when the cache is
 //!   (layer)   id, seen   (one   ├─ DatabaseStore ───→ table
-//!                    request's) └─ WriteThrough ────→ table, and then Cache
+//!                    request's) └─ WriteThrough ────→ another store, and then Cache
 //! ```
 //!
 //! # What a cookie says
@@ -65,7 +65,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 pub use self::cache_store::CacheStore;
 pub use self::cookie::{Signer, may_come_with};
@@ -113,7 +113,7 @@ pub enum Error {
 impl Sessions {
     /// Keeps sessions in a store.
     pub fn new(store: impl Store, signer: Signer) -> Self {
-        Self { store: Arc::new(store), signer: Arc::new(signer), refuse: layer::refuse }
+        Self { store: Arc::new(store), signer: Arc::new(signer), refuse: Error::into_response }
     }
 
     /// Chooses what a visitor is answered whose session could not be saved; by default a bare status.

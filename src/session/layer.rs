@@ -81,15 +81,17 @@ async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<()
     Ok(())
 }
 
-/// Answers with a bare status, and tells the log why.
-pub(super) fn refuse(error: Error) -> Response {
-    tracing::error!("a session is not saved: {}", with_cause(&error));
-    let status = match error {
-        Error::Gone => StatusCode::BAD_REQUEST,
-        Error::Cache | Error::Contended | Error::Store(_) | Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-        Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    status.into_response()
+/// A bare status. The log is told why.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Gone => StatusCode::BAD_REQUEST,
+            Self::Cache | Self::Contended | Self::Store(_) | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        tracing::error!(status = status.as_u16(), "{}", with_cause(&self));
+        status.into_response()
+    }
 }
 
 fn with_cause(error: &Error) -> String {
