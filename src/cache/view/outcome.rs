@@ -158,7 +158,7 @@ fn push_milliseconds(text: &mut String, took: Duration) {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tasklist; {}", self.summary())
+        write!(f, concat!(env!("CARGO_PKG_NAME"), "; {}"), self.summary())
     }
 }
 
