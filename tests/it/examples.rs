@@ -1,43 +1,11 @@
 //! The two programs that `scripts/bench` holds the site against do what they are held for.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
-use reqwest::RequestBuilder;
 use reqwest::header::HeaderMap;
-use tempfile::TempDir;
 
 use crate::support::app::{App, Settings};
+use crate::support::example::Example;
 use crate::support::memcached::{Memcached, PASSWORD, USER};
-use crate::support::page::Page;
 use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::process::Process;
-use crate::support::{example, http};
-
-struct Example {
-    url: String,
-    _process: Process,
-    _directory: TempDir,
-}
-
-impl Example {
-    fn start(name: &str, arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(example::build(name, &[]));
-        let mut process = Process::start(command.args(arguments).stdout(Stdio::piped()), directory.path());
-        let mut url = String::new();
-        BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { url: url.trim().to_owned(), _process: process, _directory: directory }
-    }
-
-    fn request(&self) -> RequestBuilder {
-        http().get(&self.url)
-    }
-
-    async fn get(&self) -> Page {
-        Page::read(self.request()).await
-    }
-}
 
 /// A program with a page to hand out.
 async fn serve() -> (App, TestDatabase, Memcached) {

@@ -9,6 +9,7 @@ mod support;
 mod adder;
 mod api_calls;
 mod backends;
+mod bookshop;
 mod browser;
 mod builds;
 mod cache;
