@@ -1,0 +1,115 @@
+//! docs/reuse.md, followed to the letter: packages of somebody else's that take what it says as it says, and compile.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::documents::pieces_stand_in_their_files;
+use crate::structure::{files, read};
+use crate::support::example::{cargo, target};
+
+const DOCUMENT: &str = "docs/reuse.md";
+
+/// What is done under headings of the document, one after the other, in a new package, with what cargo is told to make
+/// of warnings.
+#[track_caller]
+fn check(headings: &[&str], warnings: &str) {
+    let document = read(DOCUMENT);
+    let sections = headings.iter().map(|heading| section(&document, heading)).collect::<Vec<_>>();
+    let directory = tempfile::tempdir().unwrap();
+    let package = directory.path().join("mine");
+    let init = cargo().args(["init", "--quiet", "--lib", "--vcs", "none"]).arg(&package).status();
+    assert!(init.unwrap().success());
+    fs::write(package.join("src/lib.rs"), "").unwrap();
+    for script in sections.iter().flat_map(|section| blocks(section, "sh")) {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &script]).env("TASKLIST", env!("CARGO_MANIFEST_DIR")).current_dir(&package);
+        assert!(shell.status().unwrap().success(), "{script}");
+    }
+    let tables = sections.iter().flat_map(|section| blocks(section, "toml"));
+    let lint = format!("[lints.rust]\nwarnings = \"{warnings}\"\n");
+    let manifest = fs::read_to_string(package.join("Cargo.toml")).unwrap();
+    fs::write(package.join("Cargo.toml"), merged([manifest, lint].into_iter().chain(tables))).unwrap();
+    compile(&package);
+}
+
+/// Compiles a package with the very crates that we are built of, which so need not be fetched.
+#[track_caller]
+fn compile(package: &Path) {
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
+    let mut cargo = cargo();
+    cargo.args(["check", "--quiet", "--offline", "--target-dir"]).arg(target().join("reuse"));
+    let output = cargo.current_dir(package).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What stands under a heading.
+#[track_caller]
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) =
+        document.split_once(&format!("\n### {heading}\n")).unwrap_or_else(|| panic!("no {heading:?}"));
+    rest.split("\n#").next().unwrap()
+}
+
+/// The blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// One manifest of several, whose tables of the same name become one.
+fn merged(manifests: impl Iterator<Item = String>) -> String {
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for manifest in manifests {
+        let mut name = String::new();
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                name = line.to_owned();
+            } else {
+                tables.entry(name.clone()).or_default().push(line.to_owned());
+            }
+        }
+    }
+    tables.iter().fold(String::new(), |mut text, (name, lines)| {
+        writeln!(text, "{name}\n{}", lines.join("\n")).unwrap();
+        text
+    })
+}
+
+/// One after the other, since they share what is compiled.
+#[test]
+fn what_the_document_takes_elsewhere_compiles_there_without_a_warning() {
+    check(&["The client", "The cache", "Pages", "Sessions"], "deny");
+    check(&["The client", "The cache", "Pages"], "deny");
+    check(&["The client", "The cache", "No pages"], "warn");
+    check(&["The client"], "deny");
+}
+
+#[test]
+fn what_the_document_shows_of_the_example_is_what_stands_there() {
+    assert_eq!(pieces_stand_in_their_files(DOCUMENT), 8);
+}
+
+/// The document has a place for each folder of its subject, and none for what is not there.
+#[test]
+fn the_document_names_files_that_are_there() {
+    let text = read(DOCUMENT);
+    let is_file = |word: &&str| {
+        ["src/", "docs/", "tests/", "examples/", "migrations/"].iter().any(|folder| word.starts_with(folder))
+    };
+    let named = text.split('`').skip(1).step_by(2).filter(is_file).collect::<Vec<_>>();
+    assert!(named.len() > 5, "{named:?}");
+    let known = files("src")
+        .into_iter()
+        .chain(files("docs"))
+        .chain(files("tests"))
+        .chain(files("examples"))
+        .chain(files("migrations"));
+    let known = known.collect::<Vec<_>>();
+    for name in named {
+        let is_there = |path: &String| path == name || path.starts_with(&format!("{name}/"));
+        assert!(known.iter().any(is_there), "{DOCUMENT} names {name}");
+    }
+}
