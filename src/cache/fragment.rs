@@ -179,6 +179,13 @@ mod tests {
         assert_eq!(keys.len(), lists.len() + 1);
     }
 
+    #[test]
+    fn a_digest_changes_with_its_text_and_can_be_part_of_a_key() {
+        let digests = ["", "<li>{{ name }}", "<li>{{ name }} "].map(digest);
+        assert_eq!(digests, digests.clone().map(|known| Key::new(known).expect("no blanks").to_string()));
+        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+    }
+
     #[tokio::test]
     async fn a_fragment_is_rendered_once_also_if_it_is_empty() {
         let (fragments, rendered) = (fragments("1"), std::cell::Cell::new(0));

@@ -100,3 +100,24 @@ fn with_cause(error: &Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_by_its_status_whether_it_may_pass() {
+        let cause = std::io::Error::other("the disk is gone");
+        let failures = [(Error::Gone, 400), (Error::Cache, 503), (Error::Store(cause.into()), 503)];
+        for (failure, status) in failures {
+            let told = with_cause(&failure);
+            assert_eq!(failure.into_response().status(), status, "{told}");
+        }
+    }
+
+    #[test]
+    fn the_log_is_told_what_was_behind_a_failure() {
+        let cause = std::io::Error::other("the disk is gone");
+        assert_eq!(with_cause(&Error::Store(cause.into())), "session store failed: the disk is gone");
+    }
+}
