@@ -18,8 +18,9 @@ const DOCUMENT: &str = "docs/reuse.md";
 fn check(headings: &[&str], warnings: &str) {
     let document = read(DOCUMENT);
     let sections = headings.iter().map(|heading| section(&document, heading)).collect::<Vec<_>>();
-    let directory = tempfile::tempdir().unwrap();
-    let package = directory.path().join("mine");
+    // In the same place each time, or what is compiled would be kept for each.
+    let package = target().join("reuse").join(headings.concat().replace(' ', "")).join("mine");
+    let _ = fs::remove_dir_all(&package);
     let init = cargo().args(["init", "--quiet", "--lib", "--vcs", "none"]).arg(&package).status();
     assert!(init.unwrap().success());
     fs::write(package.join("src/lib.rs"), "").unwrap();
