@@ -60,7 +60,7 @@ fn no_banned_crate_is_built_in_and_the_main_ones_are_there_once() {
 
 #[test]
 fn nothing_is_unsafe() {
-    assert!(read("Cargo.toml").lines().any(|line| line == "unsafe_code = \"forbid\""));
+    assert!(read("Cargo.toml").lines().any(|line| line.starts_with("unsafe_code = \"forbid\"")));
     for path in files("src") {
         assert!(!code(&path).contains("unsafe "), "{path}");
     }

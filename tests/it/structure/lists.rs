@@ -1,0 +1,66 @@
+//! Lists that stand in two places and must be the same in both.
+
+use std::collections::BTreeSet;
+
+use super::{files, is_variable, read, variables};
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    let names = |folder: &str| -> Vec<_> {
+        files(folder).iter().map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("migrations/sqlite"), names("migrations/postgres"));
+}
+
+#[test]
+fn every_variable_is_documented_and_every_documented_one_is_read() {
+    let readme = read("README.md");
+    let table = readme.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<_> = table
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(quoted)
+        .filter(|word| is_variable(word))
+        .collect();
+    let fallbacks = |name: &String| {
+        let family = name.starts_with("MEMCACHE_") || name.starts_with("MEMCACHEDCLOUD_");
+        !family || name == "MEMCACHE_CLIENT"
+    };
+    assert_eq!(documented, variables().into_iter().filter(fallbacks).collect());
+    let (example, help) = (read(".env.example"), read("src/cli.rs"));
+    for name in documented.iter() {
+        assert!(example.contains(&format!("{name}=")), "{name} is not in .env.example");
+        assert!(
+            help.contains(&format!(" {name},")) || help.contains(&format!(" {name}.")),
+            "{name} is not in --help"
+        );
+    }
+}
+
+/// What stands in back-ticks.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The lines of a table of a manifest, comments left out.
+fn section_of_manifest<'a>(text: &'a str, table: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = text.lines().skip_while(move |line| *line != table).skip(1);
+    lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'))
+}
+
+#[test]
+fn every_lint_and_every_forbidden_call_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    for table in ["[lints.rust]", "[lints.clippy]"] {
+        let lints: Vec<_> = section_of_manifest(&manifest, table).filter(|line| !line.is_empty()).collect();
+        assert!(lints.len() > 2, "{table}");
+        for lint in lints {
+            assert!(lint.split_once(" # ").is_some_and(|(_, reason)| reason.len() > 10), "why {lint}?");
+        }
+    }
+    let clippy = read("clippy.toml");
+    let calls: Vec<_> = clippy.lines().filter(|line| line.contains("path = ")).collect();
+    assert!(calls.len() > 2);
+    for call in calls {
+        assert!(call.split_once("reason = \"").is_some_and(|(_, reason)| reason.len() > 10), "why {call}?");
+    }
+}
