@@ -1,7 +1,9 @@
 //! The borders between the parts, and the sizes, names and lists that are easily forgotten: what no compiler checks.
 
 mod absences;
+mod commands;
 mod imports;
+mod links;
 mod lists;
 mod sizes;
 

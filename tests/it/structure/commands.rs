@@ -1,0 +1,107 @@
+//! The commands that files and pages name are those that the program has.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use super::{files, read};
+
+/// What platforms run.
+const DEPLOY_FILES: [&str; 7] = [
+    "Procfile",
+    "Dockerfile",
+    "heroku.yml",
+    "app.json",
+    "spec.yaml",
+    "compose.yaml",
+    "deploy/tasklist@.service",
+];
+
+/// The commands below a command, as its help lists them.
+fn below(path: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_tasklist")).args(path).arg("--help").output().unwrap();
+    assert!(output.status.success(), "{path:?}");
+    let help = String::from_utf8(output.stdout).unwrap();
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// Whether the program has a command, such as `migrate` or `cache get`.
+pub fn is_command(words: &[&str]) -> bool {
+    let is_below = |path: &[&str], name: &str| below(path).contains(name);
+    match words {
+        [] => true,
+        ["cache", verb, ..] => is_below(&["cache"], verb),
+        [name, ..] => is_below(&[], name),
+    }
+}
+
+/// What follows the program's name in a line of a file that is run, as far as it is words.
+fn commands_in(line: &str) -> Vec<Vec<String>> {
+    let line = line.replace(['"', '[', ']', ',', '\'', '`'], " ");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let is_program = |word: &str| word.rsplit('/').next() == Some("tasklist");
+    let is_plain = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase());
+    let places = words.iter().enumerate().filter(|(_, word)| is_program(word)).map(|(place, _)| place + 1);
+    places
+        .map(|place| words[place..].iter().take_while(is_plain).take(2).map(|word| (*word).into()).collect())
+        .collect()
+}
+
+/// The code of a page: its fenced blocks by line, and what stands in back-ticks where that begins with the program.
+fn code_of_page(text: &str) -> Vec<String> {
+    let (mut found, mut is_fenced) = (vec![], false);
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_fenced = !is_fenced;
+        } else if is_fenced {
+            // Output has no prompt, and may well speak of the list.
+            found.extend(line.trim_start().strip_prefix("$ ").map(str::to_owned));
+        } else {
+            let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("tasklist "));
+            found.extend(code.map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn check(file: &str, line: &str) -> usize {
+    let commands = commands_in(line);
+    for words in &commands {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        assert!(is_command(&words), "{file}: there is no `tasklist {}`", words.join(" "));
+    }
+    commands.iter().filter(|words| !words.is_empty()).count()
+}
+
+#[test]
+fn every_command_in_a_deploy_file_exists() {
+    for file in DEPLOY_FILES {
+        let text = read(file);
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', '/']));
+        let count: usize = lines.map(|line| check(file, line)).sum();
+        assert!(count > 0 || file == "app.json", "{file}");
+    }
+}
+
+#[test]
+fn every_command_in_the_documents_exists() {
+    let pages = files("docs").into_iter().chain(["README.md", "CHANGELOG.md"].map(String::from));
+    let mut count = 0;
+    for page in pages.filter(|path| path.ends_with(".md")) {
+        count += code_of_page(&read(&page)).iter().map(|code| check(&page, code)).sum::<usize>();
+    }
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_found_out() {
+    assert!(is_command(&["migrate"]) && is_command(&["cache", "get"]));
+    assert!(!is_command(&["migrations"]) && !is_command(&["cache", "flush"]) && !is_command(&["help"]));
+    assert_eq!(commands_in("CMD [\"./target/tasklist\", \"serve\"]"), [["serve"]]);
+    assert_eq!(
+        code_of_page("`tasklist check`\n```console\n$ tasklist x\ntasklist y\n```"),
+        ["tasklist check", "tasklist x"]
+    );
+}
