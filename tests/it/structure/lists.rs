@@ -41,10 +41,57 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// The part of a page below a heading.
+fn section(text: &str, heading: &str) -> String {
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+    lines.take_while(|line| !line.starts_with("## ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// What stands in back-ticks in the first cells of a page's tables below a heading.
+fn first_cells(text: &str, heading: &str) -> Vec<String> {
+    let section = section(text, heading);
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap())).collect()
+}
+
+#[test]
+fn every_dependency_has_its_line_in_the_architecture() {
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = read(manifest);
+        for line in text.lines().skip_while(|line| !line.ends_with("dependencies]")) {
+            assert!(!line.starts_with("[dependencies."), "{manifest}: a line each, so that this finds it");
+        }
+    }
+    let named = |manifest: &str, tables: &[&str]| -> BTreeSet<String> {
+        let text = read(manifest);
+        let lines = tables.iter().flat_map(|table| {
+            section_of_manifest(&text, table).filter_map(|line| line.split_once(" = ")).collect::<Vec<_>>()
+        });
+        lines.map(|(name, _)| name.to_owned()).filter(|name| name != "tasklist").collect()
+    };
+    let built_in = named("Cargo.toml", &["[dependencies]", "[build-dependencies]"]);
+    let mut for_tests = named("Cargo.toml", &["[dev-dependencies]"]);
+    for_tests.extend(named("fuzz/Cargo.toml", &["[dependencies]"]));
+    let architecture = read("docs/ARCHITECTURE.md");
+    let documented = first_cells(&architecture, "## Dependencies");
+    let unique: BTreeSet<_> = documented.iter().cloned().collect();
+    assert_eq!(unique.len(), documented.len(), "a crate has two lines");
+    assert_eq!(unique, built_in.union(&for_tests).cloned().collect());
+}
+
 /// The lines of a table of a manifest, comments left out.
 fn section_of_manifest<'a>(text: &'a str, table: &'a str) -> impl Iterator<Item = &'a str> {
     let lines = text.lines().skip_while(move |line| *line != table).skip(1);
     lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'))
+}
+
+#[test]
+fn every_module_has_its_line_in_the_architecture() {
+    let lib = read("src/lib.rs");
+    let declared = lib
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+    assert_eq!(first_cells(&read("docs/ARCHITECTURE.md"), "## Code map"), declared.collect::<Vec<_>>());
 }
 
 #[test]
