@@ -2,6 +2,7 @@
 
 mod absences;
 mod commands;
+mod django;
 mod imports;
 mod links;
 mod lists;
