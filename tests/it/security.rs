@@ -1,7 +1,7 @@
 //! What docs/security.md promises: against a cache server in other hands, visitors who want others to be shown
 //! something else, and whoever reads what the program prints.
 
-mod document;
+pub mod document;
 mod hostile;
 mod injection;
 mod poisoning;

@@ -16,7 +16,8 @@ fn file_of(path: &[&str]) -> String {
     }
 }
 
-fn is_test(path: &str) -> bool {
+/// Whether there is such a test.
+pub fn is_test(path: &str) -> bool {
     let parts: Vec<_> = path.split("::").collect();
     let Some((name, module)) = parts.split_last() else { return false };
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file_of(module));

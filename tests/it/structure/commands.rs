@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::{files, read};
+use crate::security::document::is_test;
 
 /// What platforms run.
 const DEPLOY_FILES: [&str; 7] = [
@@ -87,7 +88,8 @@ fn every_command_in_a_deploy_file_exists() {
 
 #[test]
 fn every_command_in_the_documents_exists() {
-    let pages = files("docs").into_iter().chain(["README.md", "CHANGELOG.md"].map(String::from));
+    let pages =
+        files("docs").into_iter().chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from));
     let mut count = 0;
     for page in pages.filter(|path| path.ends_with(".md")) {
         count += code_of_page(&read(&page)).iter().map(|code| check(&page, code)).sum::<usize>();
@@ -104,4 +106,18 @@ fn a_command_that_is_not_there_is_found_out() {
         code_of_page("`tasklist check`\n```console\n$ tasklist x\ntasklist y\n```"),
         ["tasklist check", "tasklist x"]
     );
+}
+
+#[test]
+fn every_test_that_is_run_by_name_exists() {
+    let mut count = 0;
+    for file in ["scripts/consistency", "scripts/soak", "CONTRIBUTING.md"] {
+        let text = read(file).replace("\\\n", " ");
+        for line in text.lines().filter(|line| line.contains("--exact")) {
+            let name = line.split_whitespace().next_back().unwrap();
+            assert!(is_test(name), "{file}: there is no test {name}");
+            count += 1;
+        }
+    }
+    assert!(count >= 4, "{count}");
 }

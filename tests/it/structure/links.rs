@@ -11,7 +11,7 @@ const ENDINGS: [&str; 10] =
 /// All documents that are read as such.
 pub fn documents() -> Vec<String> {
     let folders = ["docs", "migrations"].into_iter().flat_map(files);
-    let top = ["README.md", "CHANGELOG.md"].map(String::from);
+    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from);
     folders.filter(|path| path.ends_with(".md")).chain(top).collect()
 }
 
