@@ -93,6 +93,8 @@
 //! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes
 //! 750 ms at most, and on memcached what the [options](crate::memcached::Options) say. There is no compare-and-swap,
 //! and nothing is ordered between processes.
+//!
+//! Next: [`version`], why nothing in it is ever wrong.
 
 pub mod backend;
 mod build_lock;

@@ -2,6 +2,20 @@
 //!
 //! A value comes from the environment or, if it is not set there, from `.env`. A wrong one ends the program with an
 //! error that names the variable, the value unless it may be a secret, and what is accepted.
+//!
+//! ```
+//! use tasklist::config::{Config, Variables};
+//!
+//! let config = Config::from_variables(&Variables::from([("PORT", "5000"), ("CACHE_STRATEGY", "delete")]))?;
+//! assert_eq!(config.server.address.to_string(), "0.0.0.0:5000");
+//! assert_eq!(config.cache.strategy.to_string(), "delete");
+//!
+//! let wrong = Config::from_variables(&Variables::from([("PORT", "http")])).unwrap_err();
+//! assert_eq!(wrong.to_string(), r#"PORT is "http"; accepted: a port number from 0 to 65535"#);
+//! let secret = Config::from_variables(&Variables::from([("CACHE_URL", "memcached://user:hunter2")])).unwrap_err();
+//! assert!(!secret.to_string().contains("hunter2"));
+//! # Ok::<_, tasklist::config::Error>(())
+//! ```
 
 pub mod api;
 pub mod cache;

@@ -1,7 +1,6 @@
 //! A task list that shows how to cache a web application well.
 //!
-//! This crate is an application to run and a text to read. In reading order: what is configured, how the parts are
-//! put together, what a request passes, what the tasks are, and how they are cached.
+//! This crate is an application to run and a text to read.
 //!
 //! ```text
 //!              cli ── config ── app                      start
@@ -13,8 +12,52 @@
 //! ```
 //!
 //! The borders between them are what is absent: [`cache`] knows no tasks, and only [`cache::view`] in it knows HTTP;
-//! [`session`] knows no tasks; [`tasks`] and [`db`] do not know that there is a cache; [`memcached`] knows nothing of ours;
-//! only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
+//! [`session`] knows no tasks; [`tasks`] and [`db`] do not know that there is a cache; [`memcached`] knows nothing of
+//! ours; only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
+//!
+//! # The guided tour
+//!
+//! Below, and at the side, modules are sorted by name. This is the order to read them in. Whoever came for the caching
+//! alone begins at the third part; four stops marked ★ are essays, and the rest of the code follows from them.
+//!
+//! **How it starts.**
+//!
+//! 1. [`cli`]: the commands. [`cli::Cli::run`] is what `main` calls, and begins with the configuration.
+//! 2. [`config`]: all that can be set from outside, one struct per concern, each field with its variable.
+//! 3. [`app`]: makes the parts of it, which connect to nothing yet; it alone names every backend and store.
+//! 4. [`telemetry`]: starts the log that they write to.
+//!
+//! **How a request is answered.**
+//!
+//! 5. [`server`]: accepts connections within limits, and drains them at the end. What comes in goes to the layers.
+//! 6. `middleware` (private; `src/middleware.rs`): every layer, from the outside in, with the reason for its place. The
+//!    innermost is the router.
+//! 7. [`router`]: every route on one screen, each leading to a view, and around which of them there is a cache.
+//! 8. [`views`]: what a request is answered with; [`views::tasks`] first. A view fills a template, or fails.
+//! 9. [`templates`]: the pages, one struct each; [`assets`], the files that they name.
+//! 10. [`error`]: what a visitor is told of a failure, and what the log. [`no_store`] and [`admin`] are small, and about
+//!     who may keep and see what.
+//!
+//! **What is shown, and how it is cached.**
+//!
+//! 11. [`tasks`]: the type and its queries, over [`db`]: one handle for two databases, with limits.
+//! 12. [`listing`]: where tasks and cache meet, in one file that uses all that follows.
+//! 13. ★ [`cache`]: the handle that never fails, the steps of [`get_or_set`](cache::Cache::get_or_set), and what people
+//!     trip over. Then its parts: [`cache::query`], [`cache::fragment`], [`cache::Strategy`], and under all of them
+//!     [`cache::backend`], the contract of a store.
+//! 14. ★ [`cache::version`]: why no page is older than a write that was acknowledged, with the argument; and the
+//!     [`Gate`](cache::version::Gate) that it needs.
+//! 15. ★ [`cache::view`]: whole answers, Django's `cache_page`.
+//! 16. ★ [`memcached`]: the client, down to [`memcached::protocol`], which is bytes and nothing else.
+//!
+//! **What is kept for a visitor, and what is seen from outside.**
+//!
+//! 17. [`session`]: why no session is lost; [`visitor`] is what this application keeps in one.
+//! 18. [`upstream`]: a slow service, asked once for all, as [`views::api_calls`] shows it.
+//! 19. [`monitor`]: the numbers of `/cache` and `/metrics`.
+//! 20. `mistake` (private; `src/mistake.rs`): what one could have got wrong, for tests to find.
+//!
+//! Next: [`config`], or [`cache`].
 
 pub mod cli;
 pub mod config;

@@ -17,16 +17,26 @@
 //! - A *server* connects when there is work, logs in, and is left out for a while when it fails.
 //! - A *client* places keys on servers by a [`Ring`] that agrees with libmemcached's.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use tasklist::memcached::{Client, Credentials, Expiration, Options};
+//! ```
+//! use tasklist::memcached::{Client, Credentials, Error, ErrorKind, Expiration, Options};
 //!
-//! let mut options = Options::new(vec!["mc1.example.com:11211".parse()?]);
+//! async fn greet(client: &Client) -> Result<Option<String>, Error> {
+//!     client.set("greeting", "hello", Expiration::Never).await?;
+//!     let value = client.get("greeting").await?;
+//!     Ok(value.map(|value| String::from_utf8_lossy(&value.data).into_owned()))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Nobody listens at this port: an example cannot ask for more.
+//! let mut options = Options::new(vec!["127.0.0.1:9".parse()?]);
 //! options.credentials = Some(Credentials { username: "user".into(), password: "secret".into() });
 //! let client = Client::new(options);
-//! client.set("greeting", "hello", Expiration::Never).await?;
-//! let value = client.get("greeting").await?;
-//! assert_eq!(value.map(|value| value.data).as_deref(), Some(&b"hello"[..]));
+//! let error = greet(&client).await.unwrap_err();
+//! assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
+//! // Whoever asks next waits for nothing: the server is left out until it answers.
+//! let error = greet(&client).await.unwrap_err();
+//! assert_eq!(error.kind(), &ErrorKind::LeftOut);
 //! # Ok(())
 //! # }
 //! ```
@@ -57,6 +67,8 @@
 //! Keys have 1 to 250 bytes without blanks and control characters. Values have up to 32 MiB here, and as many as the
 //! server takes. A server has one connection, a queue of 4,096 operations, a pipeline of as many, and 10,000 owed keys.
 //! Requests and answers are binary protocol only; MemCachier and memcached up to today's 1.6 speak it.
+//!
+//! Next: [`protocol`], or where the crate's guided tour goes on.
 
 mod client;
 mod connect;

@@ -13,6 +13,33 @@
 //!                    request's) └─ WriteThrough ────→ another store, and then Cache
 //! ```
 //!
+//! ```
+//! use axum::{Extension, Router, body::Body, http::Request, middleware::from_fn_with_state, routing::post};
+//! use tasklist::cache::{Cache, CacheOptions, backend::locmem::Locmem};
+//! use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! async fn count(Extension(session): Extension<Session>) -> String {
+//!     let visits = session.get::<u32>("visits").await.ok().flatten().unwrap_or(0) + 1;
+//!     session.insert("visits", visits).await.expect("a number has an encoding");
+//!     visits.to_string()
+//! }
+//!
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(b"a long secret"));
+//! let site: Router = Router::new().route("/", post(count)).layer(from_fn_with_state(sessions, carry));
+//!
+//! let response = site.clone().oneshot(Request::post("/").body(Body::empty())?).await?;
+//! let cookie = response.headers()["set-cookie"].to_str()?.split(';').next().expect("a pair");
+//! let again = Request::post("/").header("cookie", cookie).body(Body::empty())?;
+//! let body = axum::body::to_bytes(site.oneshot(again).await?.into_body(), 10).await?;
+//! assert_eq!(body, "2");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What a cookie says
 //!
 //! `sessionid=ID.SEEN.SIGNATURE`: which session, and a digest of what was stored in it when this visitor was last told

@@ -55,6 +55,14 @@ pub struct Page {
 }
 
 /// A name that can be stored: trimmed, 1 to 500 characters, any Unicode but NUL.
+///
+/// ```
+/// use tasklist::tasks::{InvalidName, TaskName};
+///
+/// assert!(TaskName::parse("  buy milk ").is_ok());
+/// assert_eq!(TaskName::parse("   "), Err(InvalidName::Empty));
+/// assert_eq!(TaskName::parse(&"x".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskName(String);
 
@@ -88,7 +96,7 @@ pub async fn all(db: &Database) -> Result<TaskList, Error> {
 ///
 /// # Errors
 ///
-/// As [`stamp`].
+/// As [`stamp()`].
 pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
     all_or_page(db, 1).await.map(|(list, _)| list)
 }
@@ -97,7 +105,7 @@ pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
 ///
 /// # Errors
 ///
-/// As [`stamp`].
+/// As [`stamp()`].
 pub async fn all_or_page(
     db: &Database,
     number: usize,
@@ -127,7 +135,7 @@ pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
 ///
 /// # Errors
 ///
-/// As [`stamp`].
+/// As [`stamp()`].
 pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>, Error> {
     Ok(read(db, number, 0).await?.map(|(total, tasks)| Page::read(tasks, number, total)))
 }

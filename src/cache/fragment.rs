@@ -1,4 +1,22 @@
-//! Layer 2: rendered pieces of a page, all of them fetched in one round trip.
+//! Layer 2: rendered pieces of a page, all of them fetched in one round trip. Django's `{% cache %}`, in code.
+//!
+//! ```
+//! use tasklist::cache::{Cache, CacheOptions, Ttl, backend::locmem::Locmem, fragment::Fragments};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! // The third is a digest of the template: `build.rs` makes them.
+//! let rows = Fragments::new(&cache, "row", "5f1c", Ttl::Never);
+//! let tasks = [(1, "milk"), (2, "bread")];
+//! // All that a row shows is in its key, so a row is never old.
+//! let vary_on = |(id, name): &(i64, &str)| [id.to_string(), (*name).to_owned()];
+//! let render = |(_, name): &(i64, &str)| format!("<tr><td>{name}</td></tr>");
+//! let first = rows.get_or_render(&tasks, vary_on, render).await;
+//! let again = rows.get_or_render(&tasks, vary_on, |_| unreachable!("they are cached")).await;
+//! assert_eq!(first, again);
+//! # }
+//! ```
 
 use std::borrow::Cow;
 use std::sync::Arc;

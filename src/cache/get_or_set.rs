@@ -34,6 +34,31 @@ impl Cache {
     /// # Cancel safety
     ///
     /// Dropped at any point it leaves the next one to build.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend::locmem::Locmem};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, key) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("tasks.all")?);
+    /// let queries = AtomicU32::new(0);
+    /// let query = async || {
+    ///     tokio::task::yield_now().await;
+    ///     // The first time the database fails, and what it says is the caller's to deal with.
+    ///     if queries.fetch_add(1, Ordering::Relaxed) == 0 { Err("no database") } else { Ok(vec!["milk".to_owned()]) }
+    /// };
+    /// assert_eq!(cache.get_or_set(&key, Ttl::Never, query).await, Err("no database"));
+    /// // Two ask at once; one queries, and both are answered.
+    /// let (one, other) =
+    ///     tokio::join!(cache.get_or_set(&key, Ttl::Never, query), cache.get_or_set(&key, Ttl::Never, query));
+    /// assert_eq!(one?, other?);
+    /// assert_eq!(queries.into_inner(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn get_or_set<T, E>(
         &self,
         key: &Key,

@@ -14,6 +14,16 @@ const LONGEST_KEY: usize = 250;
 const READABLE_HEAD: usize = 100;
 
 /// A checked key: not empty, no blanks, no control characters.
+///
+/// ```
+/// use tasklist::cache::{Key, KeyPrefix};
+///
+/// let (prefix, key) = ("shop".parse::<KeyPrefix>()?, Key::new("tasks.all")?);
+/// assert_eq!(prefix.apply(&key), "shop:tasks.all");
+/// assert!(prefix.apply(&Key::new("long".repeat(1000))?).len() <= 250);
+/// assert!(Key::new("two words").is_err());
+/// # Ok::<_, tasklist::cache::InvalidKey>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 

@@ -1,4 +1,21 @@
 //! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use tasklist::cache::{Cache, CacheOptions, Key, Strategy, backend::locmem::Locmem, query::CachedQuery};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! let tasks = CachedQuery::<Vec<String>, Infallible>::new(&cache, Key::new("tasks.all")?, Strategy::Delete);
+//! assert!(tasks.get_or_set(async || Ok(vec![])).await?.is_empty());
+//! // A task is added, and only then the cache is told.
+//! let query = async || Ok(vec!["milk".to_owned()]);
+//! tasks.changed(query).await;
+//! assert_eq!(tasks.get_or_set(query).await?, ["milk"]);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::sync::Arc;

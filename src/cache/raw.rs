@@ -7,6 +7,23 @@ use super::{Cache, Key, Ttl};
 
 /// A view of a [`Cache`] for tools: what any other client stores is read, what is stored any other client reads, and
 /// whoever asks learns what went wrong. Nothing is counted. What the app itself keeps goes through [`Cache`].
+///
+/// ```
+/// use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend::locmem::Locmem};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (cache, visits) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("visits")?);
+/// assert_eq!(cache.incr(&visits, 1).await, None);
+/// // A counter is bare, and made where there is none.
+/// cache.raw().add(&visits, "0".into(), Ttl::Never).await?;
+/// assert_eq!(cache.incr(&visits, 1).await, Some(1));
+/// assert_eq!(cache.raw().get(&visits).await?.as_deref(), Some(&b"1"[..]));
+/// // What the app keeps is in an envelope, which a counter is not.
+/// assert_eq!(cache.get::<u64>(&visits).await, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a>(pub(super) &'a Cache);
 

@@ -113,6 +113,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Next: [`view`](super::view), whole pages.
 
 mod gate;
 mod round;

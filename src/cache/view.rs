@@ -103,6 +103,8 @@
 //! - A page's remaining life is told by this machine's clock.
 //! - 304 is for a layer further out, which finds an `ETag`, and the [`Outcome`] among the answer's extensions. The tag is
 //!   that of the plain body: whoever compares tags must tell encodings apart.
+//!
+//! Next: [`memcached`](crate::memcached), where they are kept.
 
 pub mod headers;
 

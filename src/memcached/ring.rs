@@ -8,6 +8,18 @@ use super::options::{DEFAULT_PORT, ServerAddress};
 const POINTS_PER_SERVER: usize = 100;
 
 /// Points on a circle, each belonging to a server. A key belongs to the next point.
+///
+/// ```
+/// use tasklist::memcached::Ring;
+///
+/// let three = ["mc1", "mc2", "mc3"].map(|name| name.parse().expect("a host name"));
+/// let (all, two) = (Ring::new(&three), Ring::new(&three[..2]));
+/// // Without the third server, the keys of the others stay where they are.
+/// for key in ["tasks.all", "apicalls.last", "a", "b", "c"].map(str::as_bytes) {
+///     let server = all.server_of(key);
+///     assert!(server == 2 || two.server_of(key) == server);
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ring {
     points: Vec<(u32, usize)>,

@@ -12,6 +12,25 @@ use crate::memcached::protocol::Status;
 use crate::memcached::{self, Client, Expiration, Options, Ring, ServerAddress};
 
 /// The backend over our own client.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend::memcached::Memcached};
+/// use tasklist::memcached::Options;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // No server answers there: pages are slower, and nothing else.
+/// let servers = Options::new(vec!["127.0.0.1:9".parse()?]);
+/// let (cache, key) = (Cache::new(Memcached::new(servers), CacheOptions::default()), Key::new("tasks.all")?);
+/// cache.set(&key, "old", Ttl::Never).await;
+/// assert_eq!(cache.get::<String>(&key).await, None);
+/// let build = async || Ok::<_, Infallible>(String::from("from the database"));
+/// assert_eq!(cache.get_or_set(&key, Ttl::Never, build).await?, "from the database");
+/// assert!(cache.stats()[0].errors > 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Memcached {
     client: Client,
     servers: Vec<ServerAddress>,

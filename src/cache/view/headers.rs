@@ -2,6 +2,21 @@
 //!
 //! The first functions work on headers; [`vary_on_headers`], [`cache_control`] and [`never_cached`] are layers that
 //! apply them to all that a view answers.
+//!
+//! ```
+//! use axum::{Router, http::HeaderMap, routing::get};
+//! use tasklist::cache::view::headers::{patch_cache_control, patch_vary, vary_on_headers};
+//!
+//! let mut headers = HeaderMap::new();
+//! patch_vary(&mut headers, &["Cookie"]);
+//! patch_vary(&mut headers, &["cookie", "Accept-Language"]);
+//! assert_eq!(headers["vary"], "Cookie, Accept-Language");
+//! patch_cache_control(&mut headers, &[("public", None), ("max_age", Some("60"))]);
+//! patch_cache_control(&mut headers, &[("private", None), ("max_age", Some("600"))]);
+//! assert_eq!(headers["cache-control"], "private, max-age=60");
+//!
+//! let site: Router = Router::new().route("/", get("hello").layer(vary_on_headers(["Accept-Language"])));
+//! ```
 
 use std::time::{Duration, SystemTime};
 

@@ -38,6 +38,31 @@ pub struct CachePage {
 }
 
 /// Keeps the answers of views for `ttl`: Django's `cache_page`.
+///
+/// ```
+/// use axum::{Router, body::Body, http::Request, routing::get};
+/// use tasklist::cache::view::{CACHE_STATUS, cache_page};
+/// use tasklist::cache::{Cache, CacheOptions, Ttl, backend::locmem::Locmem};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = Cache::new(Locmem::new(), CacheOptions::default());
+/// let layer = cache_page(&cache, Ttl::Never);
+/// let pages = layer.handle();
+/// let site: Router = Router::new().route("/news", get(|| async { "news" }).layer(layer));
+/// let ask = async || {
+///     let request = Request::get("/news").header("host", "example.com").body(Body::empty())?;
+///     let response = site.clone().oneshot(request).await?;
+///     Ok::<_, Box<dyn std::error::Error>>(response.headers()[CACHE_STATUS].to_str()?.to_owned())
+/// };
+/// assert_eq!(ask().await?, "tasklist; fwd=uri-miss; stored");
+/// assert_eq!(ask().await?, "tasklist; hit");
+/// pages.purge("/news").await;
+/// assert_eq!(ask().await?, "tasklist; fwd=uri-miss; stored");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn cache_page(cache: &Cache, ttl: Ttl) -> CachePage {
     CachePage::new(cache, ttl)

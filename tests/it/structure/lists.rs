@@ -85,13 +85,25 @@ fn section_of_manifest<'a>(text: &'a str, table: &'a str) -> impl Iterator<Item 
     lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'))
 }
 
+/// The modules of the library, in its order.
+fn modules(lib: &str) -> Vec<&str> {
+    let lines = lib.lines().map(|line| line.trim_start_matches("pub "));
+    lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect()
+}
+
 #[test]
 fn every_module_has_its_line_in_the_architecture() {
     let lib = read("src/lib.rs");
-    let declared = lib
-        .lines()
-        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
-    assert_eq!(first_cells(&read("docs/ARCHITECTURE.md"), "## Code map"), declared.collect::<Vec<_>>());
+    assert_eq!(first_cells(&read("docs/ARCHITECTURE.md"), "## Code map"), modules(&lib));
+}
+
+#[test]
+fn the_guided_tour_leads_to_every_module() {
+    let lib = read("src/lib.rs");
+    let (_, tour) = lib.split_once("# The guided tour").unwrap();
+    for module in modules(&lib) {
+        assert!(tour.contains(&format!("`{module}`")), "{module} is left out");
+    }
 }
 
 #[test]
