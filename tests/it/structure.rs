@@ -12,7 +12,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// All files below a folder of the package, by their path in it.
+/// What is not ours below a folder: what tools have made there.
+const FOREIGN: [&str; 3] = [".git", "target", "node_modules"];
+
+/// All files below a folder of the package, by their path in it; with a blank, all there are.
 pub fn files(folder: &str) -> Vec<String> {
     let mut found = vec![];
     let mut folders = vec![PathBuf::from(folder)];
@@ -20,7 +23,7 @@ pub fn files(folder: &str) -> Vec<String> {
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder)).unwrap().flatten() {
             let path = folder.join(entry.file_name());
             if entry.file_type().unwrap().is_dir() {
-                folders.push(path);
+                folders.extend((!FOREIGN.iter().any(|name| path.ends_with(name))).then_some(path));
             } else {
                 found.push(path.to_str().unwrap().to_owned());
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use super::{files, read};
+use super::links::documents;
+use super::read;
 use crate::security::document::is_test;
 
 /// What platforms run.
@@ -39,6 +40,8 @@ pub fn is_command(words: &[&str]) -> bool {
 
 /// What follows the program's name in a line of a file that is run, as far as it is words.
 fn commands_in(line: &str) -> Vec<Vec<String>> {
+    // From the sources, the program is what cargo runs.
+    let line = line.replace("cargo run -- ", "tasklist ").replace("cargo run --release -- ", "tasklist ");
     let line = line.replace(['"', '[', ']', ',', '\'', '`'], " ");
     let words: Vec<_> = line.split_whitespace().collect();
     let is_program = |word: &str| word.rsplit('/').next() == Some("tasklist");
@@ -49,7 +52,7 @@ fn commands_in(line: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The code of a page: its fenced blocks by line, and what stands in back-ticks where that begins with the program.
+/// The code of a page: its fenced blocks by line, and what stands in back-ticks and runs the program.
 fn code_of_page(text: &str) -> Vec<String> {
     let (mut found, mut is_fenced) = (vec![], false);
     for line in text.lines() {
@@ -59,7 +62,11 @@ fn code_of_page(text: &str) -> Vec<String> {
             // Output has no prompt, and may well speak of the list.
             found.extend(line.trim_start().strip_prefix("$ ").map(str::to_owned));
         } else {
-            let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("tasklist "));
+            let code = line
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|code| ["tasklist ", "cargo run "].iter().any(|start| code.starts_with(start)));
             found.extend(code.map(str::to_owned));
         }
     }
@@ -88,10 +95,8 @@ fn every_command_in_a_deploy_file_exists() {
 
 #[test]
 fn every_command_in_the_documents_exists() {
-    let pages =
-        files("docs").into_iter().chain(["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from));
     let mut count = 0;
-    for page in pages.filter(|path| path.ends_with(".md")) {
+    for page in documents() {
         count += code_of_page(&read(&page)).iter().map(|code| check(&page, code)).sum::<usize>();
     }
     assert!(count > 20, "{count}");
@@ -101,6 +106,7 @@ fn every_command_in_the_documents_exists() {
 fn a_command_that_is_not_there_is_found_out() {
     assert!(is_command(&["migrate"]) && is_command(&["cache", "get"]));
     assert!(!is_command(&["migrations"]) && !is_command(&["cache", "flush"]) && !is_command(&["help"]));
+    assert_eq!(commands_in("cargo run -- cache get foo && tasklist"), [["cache", "get"].as_slice(), &[]]);
     assert_eq!(commands_in("CMD [\"./target/tasklist\", \"serve\"]"), [["serve"]]);
     assert_eq!(
         code_of_page("`tasklist check`\n```console\n$ tasklist x\ntasklist y\n```"),

@@ -8,11 +8,9 @@ use super::{files, read};
 const ENDINGS: [&str; 10] =
     [".rs", ".md", ".toml", ".yaml", ".yml", ".json", ".sql", ".html", ".conf", ".service"];
 
-/// All documents that are read as such.
+/// All pages.
 pub fn documents() -> Vec<String> {
-    let folders = ["docs", "migrations"].into_iter().flat_map(files);
-    let top = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from);
-    folders.filter(|path| path.ends_with(".md")).chain(top).collect()
+    files("").into_iter().filter(|path| path.ends_with(".md")).collect()
 }
 
 fn exists(path: &str) -> bool {
@@ -110,10 +108,8 @@ pub fn looks_like_a_file(word: &str) -> bool {
 
 /// Whether a word is a file or folder here: from the top, or by the end of its path.
 pub fn is_a_file(word: &str) -> bool {
-    let folders =
-        ["src", "tests", "benches", "examples", "docs", "deploy", "fuzz", "templates", "migrations"];
     let end = format!("/{word}");
-    exists(word) || folders.into_iter().flat_map(files).any(|path| path.ends_with(&end))
+    exists(word) || files("").iter().any(|path| path.ends_with(&end))
 }
 
 /// What stands in back-ticks and looks like a file, the arguments of a script left out.
@@ -149,11 +145,7 @@ fn every_file_that_a_document_names_is_there() {
 #[test]
 fn every_file_that_a_comment_names_is_there() {
     let mut count = 0;
-    for path in ["src", "tests", "benches", "examples"]
-        .into_iter()
-        .flat_map(files)
-        .filter(|path| path.ends_with(".rs"))
-    {
+    for path in files("").into_iter().filter(|path| path.ends_with(".rs")) {
         let text = read(&path);
         let comments: Vec<_> =
             text.lines().map(str::trim_start).filter(|line| line.starts_with("//")).collect();
