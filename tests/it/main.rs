@@ -39,4 +39,5 @@ mod security;
 mod sessions;
 mod stamps;
 mod structure;
+mod tutorial;
 mod view;

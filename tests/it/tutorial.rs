@@ -1,0 +1,68 @@
+//! `docs/tutorial.md`, followed to the letter: its code stands in the files that it names, and its commands, typed in
+//! order from an empty directory on, show what it says that they show.
+//!
+//! Terminals, shells, memcached, SQLite, git and curl are real. Not seen are Heroku and DigitalOcean, for whose programs
+//! others stand in that know the words and no answers, so the tutorial shows none of theirs. The program is the one that
+//! these tests have, for a build takes minutes: a `cargo` of ours looks only whether the sources that were cloned have
+//! all that a build needs. With `TUTORIAL_REPLAY=full` the real one builds, in `target/tutorial`.
+
+mod excerpt;
+mod laptop;
+mod markdown;
+mod transcript;
+
+use std::path::Path;
+
+use self::laptop::{Laptop, Until};
+use self::markdown::{Block, Keys, Place, Typed};
+use crate::structure::read;
+
+const TUTORIAL: &str = "docs/tutorial.md";
+
+fn blocks() -> Vec<Block> {
+    markdown::parse(&read(TUTORIAL)).unwrap_or_else(|error| panic!("{TUTORIAL}, {error}"))
+}
+
+#[test]
+fn the_code_of_the_tutorial_is_that_of_the_program() {
+    let mut count = 0;
+    for block in blocks() {
+        let Block::Excerpt(excerpt) = block else { continue };
+        let is_there = excerpt::stands_in(&read(&excerpt.path), &excerpt.lines);
+        assert!(is_there, "{TUTORIAL}:{}: this is not in {}", excerpt.line, excerpt.path);
+        count += 1;
+    }
+    assert!(count > 10, "{count} excerpts");
+}
+
+#[test]
+fn the_links_of_the_tutorial_lead_somewhere() {
+    for (line, target) in markdown::links(&read(TUTORIAL)) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(target.split('#').next().unwrap());
+        assert!(path.exists(), "{TUTORIAL}:{line}: there is no {target}");
+    }
+}
+
+#[test]
+fn the_tutorial_leads_from_an_empty_directory_to_its_end() {
+    let typed: Vec<(Place, Typed)> = blocks()
+        .into_iter()
+        .filter_map(|block| match block {
+            Block::Console { place, typed } => Some(typed.into_iter().map(move |typed| (place, typed))),
+            Block::Excerpt(_) => None,
+        })
+        .flatten()
+        .collect();
+    let is_full = std::env::var("TUTORIAL_REPLAY").is_ok_and(|how| how == "full");
+    let mut laptop = Laptop::new(is_full);
+    for (index, (place, line)) in typed.iter().enumerate() {
+        // A command is over when the next line can be typed; one that is interrupted then, when it does what it is for.
+        let mut later = typed[index + 1..].iter().filter(|(other, _)| other == place);
+        let until = match later.next().map(|(_, next)| &next.keys) {
+            Some(Keys::Interrupt) => Until::Begun(&line.expected),
+            Some(Keys::Line(_)) => Until::ProgramPrompt,
+            Some(Keys::Command(_)) | None => Until::Prompt,
+        };
+        laptop.type_in(*place, line, &until);
+    }
+}
