@@ -9,12 +9,13 @@
 mod excerpt;
 mod laptop;
 mod markdown;
+mod told;
 mod transcript;
 
 use std::path::Path;
 
 use self::laptop::{Laptop, Until};
-use self::markdown::{Block, Keys, Place, Typed};
+use self::markdown::{Block, Keys};
 use crate::structure::read;
 
 const TUTORIAL: &str = "docs/tutorial.md";
@@ -45,24 +46,21 @@ fn the_links_of_the_tutorial_lead_somewhere() {
 
 #[test]
 fn the_tutorial_leads_from_an_empty_directory_to_its_end() {
-    let typed: Vec<(Place, Typed)> = blocks()
-        .into_iter()
-        .filter_map(|block| match block {
-            Block::Console { place, typed } => Some(typed.into_iter().map(move |typed| (place, typed))),
-            Block::Excerpt(_) => None,
-        })
-        .flatten()
-        .collect();
+    let all = blocks().into_iter().flat_map(|block| match block {
+        Block::Console(typed) => typed,
+        Block::Excerpt(_) => vec![],
+    });
+    let all: Vec<_> = all.collect();
     let is_full = std::env::var("TUTORIAL_REPLAY").is_ok_and(|how| how == "full");
     let mut laptop = Laptop::new(is_full);
-    for (index, (place, line)) in typed.iter().enumerate() {
+    for (index, typed) in all.iter().enumerate() {
         // A command is over when the next line can be typed; one that is interrupted then, when it does what it is for.
-        let mut later = typed[index + 1..].iter().filter(|(other, _)| other == place);
-        let until = match later.next().map(|(_, next)| &next.keys) {
-            Some(Keys::Interrupt) => Until::Begun(&line.expected),
+        let mut later = all[index + 1..].iter().filter(|later| later.place == typed.place);
+        let until = match later.next().map(|next| &next.keys) {
+            Some(Keys::Interrupt) => Until::Begun(&typed.expected),
             Some(Keys::Line(_)) => Until::ProgramPrompt,
             Some(Keys::Command(_)) | None => Until::Prompt,
         };
-        laptop.type_in(*place, line, &until);
+        laptop.type_in(typed, &until);
     }
 }

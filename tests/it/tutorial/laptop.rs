@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::markdown::{Keys, Place, Typed};
+use super::markdown::{Keys, PROGRAM_PROMPT, Place, Typed};
 use super::transcript;
 use crate::support::app::BINARY;
 use crate::support::process::{Process, find};
@@ -23,8 +23,6 @@ const HOLD: &str = "ip link set lo up && echo up && exec sleep infinity";
 /// Makes the shell's prompt known: the last command's exit code between two characters that nothing else writes.
 const PROMPT: &str = r"stty -echo; PS1=$'\x1e$?\x1e' PS2=; unset HISTFILE; export TERM=dumb; cd work";
 const MARK: char = '\u{1e}';
-
-const PROGRAM_PROMPT: &str = "tasklist> ";
 
 /// Programs that stand in for those that take minutes, or an account.
 const STAND_INS: [(&str, &str); 3] = [
@@ -77,8 +75,8 @@ impl Laptop {
     }
 
     /// Types a line and checks what is to be seen.
-    pub fn type_in(&mut self, place: Place, typed: &Typed, until: &Until<'_>) {
-        let terminal = if place == Place::Platform { Place::First } else { place };
+    pub fn type_in(&mut self, typed: &Typed, until: &Until<'_>) {
+        let terminal = if typed.place == Place::Platform { Place::First } else { typed.place };
         if !self.terminals.contains_key(&terminal) {
             let screen = self.open();
             self.terminals.insert(terminal, screen);
@@ -99,8 +97,8 @@ impl Laptop {
         let is_as_expected = match until {
             // What a program that is told to stop still says is its log.
             _ if is_interrupt && expected.is_empty() => status.is_some(),
-            _ if place == Place::Platform => true,
-            Until::Begun(_) => transcript::begins(&expected, &seen),
+            _ if typed.place == Place::Platform => true,
+            Until::Begun(_) => status.is_none() && transcript::begins(&expected, &seen),
             Until::Prompt | Until::ProgramPrompt => transcript::matches(&expected, &seen),
         };
         let difference = transcript::difference(&expected, &seen);
@@ -134,15 +132,12 @@ impl Laptop {
 }
 
 impl Drop for Laptop {
-    /// What was left running in the background ends with the laptop.
+    /// What was left running in the background ends with the laptop: memcached, if it is in this network.
     fn drop(&mut self) {
-        for name in fs::read_dir(self.home.path().join("work/tasklist")).into_iter().flatten().flatten() {
-            let path = name.path();
-            if path.extension().is_some_and(|extension| extension == "pid")
-                && let Ok(id) = fs::read_to_string(&path)
-            {
-                let _ = Command::new("kill").args(["-KILL", id.trim()]).stderr(Stdio::null()).status();
-            }
+        let network = |id: &str| fs::read_link(format!("/proc/{id}/ns/net")).ok();
+        let Ok(id) = fs::read_to_string(self.home.path().join("work/tasklist/memcached.pid")) else { return };
+        if network(id.trim()).is_some_and(|other| Some(other) == network(&self.holder.id().to_string())) {
+            let _ = Command::new("kill").args(["-KILL", id.trim()]).status();
         }
     }
 }

@@ -5,8 +5,8 @@
 pub enum Block {
     /// What stands in a file.
     Excerpt(Excerpt),
-    /// What is typed at a terminal, in order.
-    Console { place: Place, typed: Vec<Typed> },
+    /// What is typed at terminals, in order.
+    Console(Vec<Typed>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -21,11 +21,11 @@ pub struct Excerpt {
 /// Where commands are typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// The terminal that one begins with.
+    /// The terminal that one begins with: `$`.
     First,
-    /// The one where the app runs.
+    /// The one where the app runs: `app$`.
     App,
-    /// The one of a second process.
+    /// The one of a second process: `second$`.
     Second,
     /// The first as well, for programs that ask a platform, whose answers nobody has seen.
     Platform,
@@ -36,6 +36,7 @@ pub enum Place {
 pub struct Typed {
     /// In the text, from 1.
     pub line: usize,
+    pub place: Place,
     pub keys: Keys,
     pub expected: Vec<String>,
 }
@@ -49,6 +50,13 @@ pub enum Keys {
     /// Ctrl-C.
     Interrupt,
 }
+
+/// The prompts, as the text has them.
+const PROMPTS: [(&str, Place); 3] =
+    [("$ ", Place::First), ("app$ ", Place::App), ("second$ ", Place::Second)];
+
+/// The prompt of `tasklist shell`, which is opened in the first terminal.
+pub const PROGRAM_PROMPT: &str = "tasklist> ";
 
 /// Languages of excerpts.
 const LANGUAGES: [&str; 7] = ["rust", "sql", "toml", "html", "yaml", "json", "text"];
@@ -72,10 +80,8 @@ pub fn parse(text: &str) -> Result<Vec<Block>, String> {
         let end = begin + length.ok_or_else(|| format!("line {begin}: the block has no end"))?;
         let body = dedent(&lines[begin..end]);
         let block = match info.split_whitespace().collect::<Vec<_>>()[..] {
-            ["console"] => console(Place::First, begin, body)?,
-            ["console", "app"] => console(Place::App, begin, body)?,
-            ["console", "second"] => console(Place::Second, begin, body)?,
-            ["console", "platform"] => console(Place::Platform, begin, body)?,
+            ["console"] => Block::Console(console(begin, body)?),
+            ["console", "platform"] => Block::Console(at_platform(console(begin, body)?)?),
             [language] if LANGUAGES.contains(&language) => {
                 let path = linked(&lines[..at]);
                 let path = path.ok_or_else(|| format!("line {begin}: no file is linked above the block"))?;
@@ -115,42 +121,51 @@ fn linked(before: &[&str]) -> Option<String> {
     Some(target.to_owned())
 }
 
-fn console(place: Place, begin: usize, lines: Vec<String>) -> Result<Block, String> {
-    let mut typed: Vec<Typed> = vec![];
+fn console(begin: usize, lines: Vec<String>) -> Result<Vec<Typed>, String> {
+    let mut all: Vec<Typed> = vec![];
     let mut goes_on = false;
     for (number, line) in (begin + 1..).zip(lines) {
-        let keys = if goes_on {
-            let Some(Typed { keys: Keys::Command(command), .. }) = typed.last_mut() else { unreachable!() };
-            *command += "\n";
-            *command += &line;
-            None
-        } else if line == "$ ^C" {
-            Some(Keys::Interrupt)
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            Some(Keys::Command(command.to_owned()))
-        } else if let Some(line) = line.strip_prefix("tasklist> ") {
-            Some(Keys::Line(line.to_owned()))
-        } else if let Some(last) = typed.last_mut() {
-            last.expected.push(line.clone());
-            continue;
-        } else {
-            return Err(format!("line {number}: nothing is typed before this is seen"));
+        let begun = all.last_mut();
+        let (place, keys) = match (typed(&line), begun) {
+            (_, Some(Typed { keys: Keys::Command(command), .. })) if goes_on => {
+                *command += "\n";
+                *command += &line;
+                goes_on = line.ends_with('\\');
+                continue;
+            }
+            (Some(typed), _) => typed,
+            (None, Some(begun)) => {
+                begun.expected.push(line);
+                continue;
+            }
+            (None, None) => return Err(format!("line {number}: nothing is typed before this is seen")),
         };
         goes_on = line.ends_with('\\');
-        typed.extend(keys.map(|keys| Typed { line: number, keys, expected: vec![] }));
+        all.push(Typed { line: number, place, keys, expected: vec![] });
     }
-    if goes_on {
-        return Err(format!("line {begin}: the last command does not end"));
+    match all.last() {
+        None => Err(format!("line {begin}: nothing is typed")),
+        Some(last) if goes_on => Err(format!("line {}: the command does not end", last.line)),
+        Some(_) => Ok(all),
     }
-    if typed.is_empty() {
-        return Err(format!("line {begin}: nothing is typed"));
+}
+
+/// What a line says that is typed, and where.
+fn typed(line: &str) -> Option<(Place, Keys)> {
+    if let Some(line) = line.strip_prefix(PROGRAM_PROMPT) {
+        return Some((Place::First, Keys::Line(line.to_owned())));
     }
-    if place == Place::Platform
-        && let Some(told) = typed.iter().find(|typed| !typed.expected.is_empty())
-    {
-        return Err(format!("line {}: nobody has seen what the platform answers", told.line));
+    PROMPTS.into_iter().find_map(|(prompt, place)| match line.strip_prefix(prompt)? {
+        "^C" => Some((place, Keys::Interrupt)),
+        command => Some((place, Keys::Command(command.to_owned()))),
+    })
+}
+
+fn at_platform(typed: Vec<Typed>) -> Result<Vec<Typed>, String> {
+    match typed.iter().find(|typed| !typed.expected.is_empty()) {
+        Some(told) => Err(format!("line {}: nobody has seen what the platform answers", told.line)),
+        None => Ok(typed.into_iter().map(|typed| Typed { place: Place::Platform, ..typed }).collect()),
     }
-    Ok(Block::Console { place, typed })
 }
 
 #[cfg(test)]
@@ -180,18 +195,20 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_followed_by_what_is_seen() {
-        let text = "```console second\n$ a \\\n    b\nseen\n\nmore\n$ ^C\ntasklist> get foo\nbar\n```";
-        let typed = |line, keys, expected: &[&str]| Typed {
-            line,
-            keys,
-            expected: expected.iter().map(ToString::to_string).collect(),
+        let text = "```console\n$ a \\\n    b\nseen\n\nmore\napp$ ^C\nsecond$ c\ntasklist> get foo\nbar\n```";
+        let typed = |line, place, keys, expected: &[&str]| {
+            let expected = expected.iter().map(ToString::to_string).collect();
+            Typed { line, place, keys, expected }
         };
         let all = vec![
-            typed(2, Keys::Command("a \\\n    b".into()), &["seen", "", "more"]),
-            typed(7, Keys::Interrupt, &[]),
-            typed(8, Keys::Line("get foo".into()), &["bar"]),
+            typed(2, Place::First, Keys::Command("a \\\n    b".into()), &["seen", "", "more"]),
+            typed(7, Place::App, Keys::Interrupt, &[]),
+            typed(8, Place::Second, Keys::Command("c".into()), &[]),
+            typed(9, Place::First, Keys::Line("get foo".into()), &["bar"]),
         ];
-        assert_eq!(parse(text), Ok(vec![Block::Console { place: Place::Second, typed: all }]));
+        assert_eq!(parse(text), Ok(vec![Block::Console(all)]));
+        let platform = typed(2, Place::Platform, Keys::Command("a".into()), &[]);
+        assert_eq!(parse("```console platform\n$ a\n```"), Ok(vec![Block::Console(vec![platform])]));
     }
 
     #[test]
@@ -202,7 +219,7 @@ mod tests {
         check_error("```console third\n$ a\n```", "line 1: what is a block of \"console third\"?");
         check_error("```console\nseen\n```", "line 2: nothing is typed before this is seen");
         check_error("```console\n```", "line 1: nothing is typed");
-        check_error("```console\n$ a \\\n```", "line 1: the last command does not end");
+        check_error("```console\n$ a \\\n```", "line 2: the command does not end");
         check_error(
             "```console platform\n$ a\n$ b\nc\n```",
             "line 3: nobody has seen what the platform answers",
