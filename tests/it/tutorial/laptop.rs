@@ -55,6 +55,17 @@ pub enum Until<'a> {
     Begun(&'a [String]),
 }
 
+/// What came of a line that was typed.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The shell is back, with this exit code.
+    Exit(i32),
+    /// The program runs on, as it should.
+    GoesOn,
+    /// Nothing that was waited for, in all the time there was.
+    Late,
+}
+
 impl Laptop {
     /// `is_full` is whether the real cargo builds.
     pub fn new(is_full: bool) -> Self {
@@ -91,22 +102,24 @@ impl Laptop {
             screen.seen = screen.terminal.screen().len();
         }
         screen.terminal.press(&keys);
-        let (seen, status) = screen.wait(until, limit);
+        let (seen, end) = screen.wait(until, limit);
         let Typed { line, expected, .. } = typed;
         let expected = trimmed(expected);
         let is_as_expected = match until {
+            Until::Begun(_) => transcript::begins(&expected, &seen),
             // What a program that is told to stop still says is its log.
-            _ if is_interrupt && expected.is_empty() => status.is_some(),
-            _ if typed.place == Place::Platform => true,
-            Until::Begun(_) => status.is_none() && transcript::begins(&expected, &seen),
-            Until::Prompt | Until::ProgramPrompt => transcript::matches(&expected, &seen),
+            _ if is_interrupt && expected.is_empty() => true,
+            _ => typed.place == Place::Platform || transcript::matches(&expected, &seen),
         };
         let difference = transcript::difference(&expected, &seen);
         assert!(is_as_expected, "docs/tutorial.md:{line}: after {keys:?} this was expected:\n{difference}");
-        // Who shows nothing must not fail in silence.
-        let may_fail = is_interrupt || !expected.is_empty();
-        let is_failed = status.is_some_and(|status| status != 0);
-        assert!(may_fail || !is_failed, "docs/tutorial.md:{line}: {keys:?} failed:\n{}", seen.join("\n"));
+        let is_fine = match (until, end) {
+            // Who shows nothing must not fail in silence.
+            (Until::Prompt, End::Exit(code)) => code == 0 || is_interrupt || !expected.is_empty(),
+            (Until::Prompt, _) | (_, End::Late | End::Exit(_)) => false,
+            (Until::ProgramPrompt | Until::Begun(_), End::GoesOn) => true,
+        };
+        assert!(is_fine, "docs/tutorial.md:{line}: {keys:?} came to {end:?}:\n{}", seen.join("\n"));
     }
 
     fn open(&self) -> Screen {
@@ -117,10 +130,9 @@ impl Laptop {
         let home = self.home.path();
         command.env("PATH", path(&[&home.join("bin")])).env("TASKLIST", home.join("origin"));
         command.env("PROGRAM", BINARY).env("REAL_CARGO", env!("CARGO"));
-        for name in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
-            if let Ok(value) = std::env::var(name) {
-                command.env(format!("REAL_{name}"), value);
-            }
+        command.env("REAL_HOME", std::env::var("HOME").unwrap());
+        for name in ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+            command.envs(std::env::var(name).map(|value| (name, value)));
         }
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tutorial");
         command.env("LANG", "C.UTF-8").env("FULL_TARGET", target);
@@ -143,9 +155,9 @@ impl Drop for Laptop {
 }
 
 impl Screen {
-    /// Returns the lines that came of what was typed, and the exit code if it has ended.
+    /// Returns the lines that came of what was typed, and how it went on.
     #[track_caller]
-    fn wait(&mut self, until: &Until<'_>, limit: Duration) -> (Vec<String>, Option<i32>) {
+    fn wait(&mut self, until: &Until<'_>, limit: Duration) -> (Vec<String>, End) {
         let started = Instant::now();
         loop {
             let screen = self.terminal.screen();
@@ -155,25 +167,25 @@ impl Screen {
                 && let Some((status, _)) = rest.split_once(MARK)
             {
                 self.seen += output.len() + status.len() + 2;
-                return (lines(output), Some(status.parse().unwrap()));
+                return (lines(output), End::Exit(status.parse().unwrap()));
             }
             match until {
                 Until::Prompt => {}
                 Until::ProgramPrompt => {
                     if let Some(output) = new.strip_suffix(PROGRAM_PROMPT) {
                         self.seen = screen.len();
-                        return (lines(output), None);
+                        return (lines(output), End::GoesOn);
                     }
                 }
                 Until::Begun(expected) => {
                     let seen = lines(new);
                     if transcript::begins(&trimmed(expected), &seen) {
-                        return (seen, None);
+                        return (seen, End::GoesOn);
                     }
                 }
             }
             if is_late {
-                return (lines(new), None);
+                return (lines(new), End::Late);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
