@@ -239,6 +239,10 @@ fn publish(repository: &Path) {
     git(&["init", "--quiet", "--initial-branch=main", repository.to_str().unwrap()]);
     let directory = format!("--git-dir={}", repository.join(".git").display());
     let tree = format!("--work-tree={package}");
+    // What is ignored is left out, and so is what was built, wherever that is.
+    if let Some(built) = Path::new(BINARY).strip_prefix(package).ok().and_then(|path| path.iter().next()) {
+        fs::write(repository.join(".git/info/exclude"), format!("/{}\n", built.display())).unwrap();
+    }
     git(&[&directory, &tree, "add", "--all"]);
     git(&[&directory, &tree, "commit", "--quiet", "--message=The task list"]);
 }
