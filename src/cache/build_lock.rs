@@ -34,7 +34,12 @@ pub(super) enum Turn<T> {
     /// Build: it cannot be known who else does.
     Unknown,
     /// Nothing: another has built this, which is in this envelope.
-    Theirs(T, Bytes),
+    Theirs {
+        value: T,
+        envelope: Bytes,
+        /// Whether it was waited for, and not there at once.
+        has_waited: bool,
+    },
 }
 
 /// The lock of one key. Dropped, it is released in the background.
@@ -72,18 +77,17 @@ pub(super) async fn take<T>(
                 ours.forget();
                 return Turn::Unknown;
             }
-            // Whoever held it before may have stored the value since it was missed.
-            Ok((true, found)) => {
-                return match found.and_then(|envelope| Some((read(name, &envelope)?, envelope))) {
-                    Some((value, envelope)) => {
-                        ours.release().await;
-                        Turn::Theirs(value, envelope)
-                    }
-                    None => Turn::Ours { lock: ours, has_waited },
-                };
-            }
-            Ok((false, _)) => {
-                ours.forget();
+            // Whoever held it before may have stored the value by now. Nobody waits for a lock whose value is there.
+            Ok((is_ours, found)) => {
+                if !is_ours {
+                    ours.forget();
+                }
+                if let Some((value, envelope)) = both_of(found, |envelope| read(name, envelope)) {
+                    return Turn::Theirs { value, envelope, has_waited };
+                }
+                if is_ours {
+                    return Turn::Ours { lock: ours, has_waited };
+                }
                 has_waited = true;
             }
         }
@@ -98,16 +102,19 @@ pub(super) async fn take<T>(
             let (Some(Ok(envelope)), Some(Ok(holder))) = (found.next(), found.next()) else {
                 return Turn::Unknown;
             };
-            if let Some((value, envelope)) =
-                envelope.and_then(|envelope| Some((read(name, &envelope)?, envelope)))
-            {
-                return Turn::Theirs(value, envelope);
+            if let Some((value, envelope)) = both_of(envelope, |envelope| read(name, envelope)) {
+                return Turn::Theirs { value, envelope, has_waited };
             }
             if holder.is_none() {
                 break;
             }
         }
     }
+}
+
+/// Returns a value and the envelope that it was in.
+fn both_of<T>(found: Option<Bytes>, read: impl Fn(&Bytes) -> Option<T>) -> Option<(T, Bytes)> {
+    found.and_then(|envelope| Some((read(&envelope)?, envelope)))
 }
 
 impl Lock {

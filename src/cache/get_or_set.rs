@@ -78,8 +78,8 @@ impl Cache {
         let name = self.name(key);
         let seat = self.flights().join(&name);
         let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
-        match self.turn(&seat, key, key, self.patience(), read).await {
-            Turn::Theirs(value) => Ok(value),
+        match self.turn(&seat, key, key, Look::Again, self.patience(), read).await {
+            Turn::Theirs { value, .. } => Ok(value),
             Turn::Alone => build().await,
             Turn::Ours(permit) => {
                 let value = permit.during(build()).await?;
@@ -121,20 +121,24 @@ impl Cache {
         };
         let mut has_waited = false;
         loop {
+            // Who has been told comes for something that is missing in this version, and then this most likely is, too.
+            let look = if told.is_some() { Look::First } else { Look::Again };
             let version = match told.take() {
                 Some(version) => version,
                 None => versions.current().await?,
             };
             let versioned = key.at(&version);
-            if let Some(value) = self.get(&versioned).await {
+            if look == Look::Again
+                && let Some(value) = self.get(&versioned).await
+            {
                 return Ok(value);
             }
             let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
             let name = self.name(if is_mistaken { key } else { &versioned });
             let seat = self.flights().join(&name);
             let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
-            match self.turn(&seat, &versioned, &versioned, self.patience(), read).await {
-                Turn::Theirs(value) => return Ok(value),
+            match self.turn(&seat, &versioned, &versioned, look, self.patience(), read).await {
+                Turn::Theirs { value, .. } => return Ok(value),
                 // Whoever was waited for may have stored a newer version than the one asked for.
                 Turn::Ours(permit) if permit.has_waited && !has_waited => {
                     has_waited = true;
@@ -163,7 +167,44 @@ impl Cache {
     /// in the same flight in this process, and the lock of `flight` in all of them. Another process is waited for until
     /// `patience` has passed since the call, one's own for as long at least. What `read` makes nothing of is not waited
     /// for.
+    ///
+    /// Where the value is most likely missing this may be the first look for it, which then costs no round trip of its
+    /// own; but if it is there, it costs three operations more, for which nobody waits.
     pub(super) async fn turn<'a, T>(
+        &self,
+        seat: &'a Seat<'_>,
+        flight: &Key,
+        key: &Key,
+        look: Look,
+        patience: Duration,
+        read: impl Fn(&str, &Bytes) -> Option<T>,
+    ) -> Turn<'a, T> {
+        let counters = self.counters();
+        let read = |name: &str, envelope: &Bytes| {
+            let value = read(name, envelope);
+            if value.is_none() && look == Look::First {
+                counters.unreadable.add_one();
+            }
+            value
+        };
+        match (self.take_turn(seat, flight, key, patience, read).await, look) {
+            (Turn::Theirs { value, was_there: true }, Look::First) => {
+                counters.hits.add_one();
+                Turn::Theirs { value, was_there: true }
+            }
+            (Turn::Theirs { value, was_there: true }, Look::Again) => {
+                counters.shared.add_one();
+                Turn::Theirs { value, was_there: false }
+            }
+            (turn, Look::First) => {
+                counters.misses.add_one();
+                turn
+            }
+            (turn, Look::Again) => turn,
+        }
+    }
+
+    async fn take_turn<'a, T>(
         &self,
         seat: &'a Seat<'_>,
         flight: &Key,
@@ -177,14 +218,16 @@ impl Cache {
         };
         if let Some(value) = built.as_ref().and_then(|built| read(&built.name, &built.envelope)) {
             self.counters().shared.add_one();
-            return Turn::Theirs(value);
+            return Turn::Theirs { value, was_there: false };
         }
         let (name, lock) = (self.name(key), self.name(&flight.lock()));
         match build_lock::take(self.backend(), &name, &lock, deadline, read).await {
-            build_lock::Turn::Theirs(value, envelope) => {
-                self.counters().shared.add_one();
+            build_lock::Turn::Theirs { value, envelope, has_waited } => {
                 *built = Some(Built { name, envelope });
-                Turn::Theirs(value)
+                if has_waited {
+                    self.counters().shared.add_one();
+                }
+                Turn::Theirs { value, was_there: !has_waited }
             }
             build_lock::Turn::Ours { lock, has_waited } => {
                 Turn::Ours(Permit { built, lock: Some(lock), has_waited })
@@ -208,10 +251,21 @@ impl Cache {
     }
 }
 
-/// What to do after a miss.
+/// Whether whoever waits for a value has looked for it before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    First,
+    Again,
+}
+
+/// What to do after a miss, or at the first look.
 pub(super) enum Turn<'a, T> {
     /// Nothing: another has built this.
-    Theirs(T),
+    Theirs {
+        value: T,
+        /// And nobody was waited for: it was found at the first look.
+        was_there: bool,
+    },
     /// Build. Others wait for it, in this process at least.
     Ours(Permit<'a>),
     /// Build for oneself: another takes too long.

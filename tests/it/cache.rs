@@ -37,11 +37,12 @@ async fn a_change_through_one_process_is_on_the_next_page_of_the_other() {
 #[tokio::test]
 async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
     // How often a first load sets and misses, and what a reload asks for. Set and missed are the list and the page; set
-    // as well the lock of whoever builds each, and missed each once more, when nobody else can be building it.
-    for (strategy, first, gets, lives) in [
-        ("versioned", 4, 1, 3599),
+    // as well the lock of whoever builds each, and missed each once more, when nobody else can be building it. But for
+    // the list of a version whose page is missing: that is looked for only then.
+    for (strategy, [first_sets, first_misses], gets, lives) in [
+        ("versioned", [4, 3], 1, 3599),
         // The page, and the generation that it bears.
-        ("delete", 5, 2, 299),
+        ("delete", [5, 5], 2, 299),
     ] {
         let memcached = Memcached::start_with_sasl();
         let settings = Settings::new().with_login(&memcached).with("CACHE_STRATEGY", strategy);
@@ -52,7 +53,7 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
         let page = app.get_from("localhost", "/").await;
         page.assert_lists([]);
         assert_eq!(page.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"));
-        let [sets, misses, hits] = [sets + first, misses + first, counted()[2]];
+        let [sets, misses, hits] = [sets + first_sets, misses + first_misses, counted()[2]];
         assert_eq!(counted(), [sets, misses, hits], "{strategy}");
         for reload in 1..=5 {
             let again = app.get_from("localhost", "/").await;

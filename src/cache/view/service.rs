@@ -19,14 +19,14 @@ use super::answer;
 use super::encoding::Encoding;
 use super::entry::{Entry, Page};
 use super::headers;
-use super::key::{self, PageKey};
+use super::key::{self, PageKey, State};
 use super::layer::CachePage;
-use super::outcome::{Arrival, Asked, Label, Outcome, Timing};
+use super::outcome::{Arrival, Asked, Fwd, Label, Outcome, Timing};
 use super::personal::keep_nowhere;
 use super::store::{Found, Slot, Store};
 use super::verdict;
 use crate::cache::Key;
-use crate::cache::get_or_set::Turn;
+use crate::cache::get_or_set::{Look, Turn};
 use crate::cache::mistake::Mistake;
 use crate::cache::single_flight::Built;
 
@@ -135,6 +135,27 @@ where
     Ok(response)
 }
 
+/// Looks for the page; but not the first time, where it is most likely missing: there are copies, and none of this version.
+async fn look_up(
+    layer: &CachePage,
+    parts: &request::Parts,
+    keys: &PageKey,
+    is_first_time: bool,
+) -> (Look, Found) {
+    let store = &layer.pages.store;
+    let is_likely_missing = is_first_time
+        && layer.copies().is_some()
+        && parts.method == Method::GET
+        && !store.learned.contains_key(&keys.get);
+    match &keys.state {
+        State::Version(version) if is_likely_missing => {
+            let (key, generation) = (keys.get.clone(), version.to_string());
+            (Look::First, Found::Nothing(Slot { key, generation, fwd: Fwd::UriMiss }))
+        }
+        _ => (Look::Again, store.find(keys, &parts.method, &parts.headers).await),
+    }
+}
+
 /// Runs the view, and returns how long it took.
 async fn run<S>(view: S, request: Request) -> Result<(Response, Duration), S::Error>
 where
@@ -167,7 +188,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 self.keys.at(version)
             });
             let keys = versioned.as_ref().unwrap_or(&self.keys);
-            match self.store().find(keys, &self.parts.method, &self.parts.headers).await {
+            let (look, found) = look_up(&self.layer, &self.parts, keys, look == 0).await;
+            match found {
                 Found::Page(page) => {
                     let outcome = Outcome::Hit(page.remaining());
                     return Ok(self.show(&page, outcome).await);
@@ -178,27 +200,27 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 }
                 Found::Nothing(slot) => {
                     let cache = self.store().cache.clone();
-                    let is_mistaken = Mistake::PageFlightWithoutVersion.is_made();
-                    let flight = if is_mistaken { self.keys.get.clone() } else { slot.build() };
+                    let flight = self.flight(&slot);
                     let name = cache.name(&flight);
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let seat = cache.flights().join(&name);
                     let store = self.store();
                     let read =
                         |name: &str, envelope: &Bytes| store.open(&slot, versioned.is_some(), name, envelope);
-                    // Of which asking for the version may have taken its part.
-                    let patience = self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed());
-                    match cache.turn(&seat, &flight, &slot.key, patience, read).await {
-                        Turn::Theirs(Entry::Page(page)) if self.is_for_me(&page) => {
-                            return Ok(self.show(&page, Outcome::Collapsed).await);
+                    match cache.turn(&seat, &flight, &slot.key, look, self.patience(), read).await {
+                        Turn::Theirs { value: Entry::Page(page), was_there } if self.is_for_me(&page) => {
+                            let hit = Outcome::Hit(page.remaining());
+                            return Ok(self
+                                .show(&page, if was_there { hit } else { Outcome::Collapsed })
+                                .await);
                         }
-                        Turn::Theirs(Entry::Page(page)) => {
+                        Turn::Theirs { value: Entry::Page(page), .. } => {
                             self.store().learned.insert(self.page(keys).clone(), page.vary_on);
                         }
-                        Turn::Theirs(Entry::Varies { .. } | Entry::Generation(_)) => {}
-                        Turn::Theirs(Entry::Pass { .. }) | Turn::Alone => {
+                        Turn::Theirs { value: Entry::Pass { .. }, .. } | Turn::Alone => {
                             return Ok(self.build(&slot).await?.0);
                         }
+                        Turn::Theirs { .. } => {}
                         // Whoever was waited for may have stored a newer version than the one asked for.
                         Turn::Ours(permit) if versioned.is_some() && permit.has_waited && !has_waited => {
                             has_waited = true;
@@ -327,6 +349,16 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let mut response = answer::respond(parts, body, &self.parts);
         outcome.say(self.timing, &mut response);
         response
+    }
+
+    /// Returns how long it may still wait for another process: asking for the version may have taken its part.
+    fn patience(&self) -> Duration {
+        self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed())
+    }
+
+    /// Returns the name that all who build this page share.
+    fn flight(&self, slot: &Slot) -> Key {
+        if Mistake::PageFlightWithoutVersion.is_made() { self.keys.get.clone() } else { slot.build() }
     }
 
     /// Returns whether a page was made for the same values of the headers it varies on.

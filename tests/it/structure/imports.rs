@@ -59,7 +59,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("cache::backend::memcached", &["memcached"]),
     ("cache::version", &[]),
     ("memcached", &[]),
-    ("mistake", &["db", "tasks"]),
+    ("mistake", &["cache", "db", "tasks"]),
 ];
 
 /// The modules at the top that code names, by `crate::` or by as many `super::` as lead there.
