@@ -74,6 +74,8 @@ struct Visit<S> {
     parts: request::Parts,
     body: Body,
     timing: Timing,
+    /// Whether the visitor may have a page of their own, which is known before a build has begun, most likely.
+    may_be_own: bool,
 }
 
 async fn visit<S>(layer: Arc<CachePage>, view: S, request: Request) -> Result<Response, S::Error>
@@ -104,11 +106,11 @@ where
     };
     let own = layer.personal.as_ref().filter(|_| parts.method == Method::GET);
     let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
-        return Visit { layer, view, keys, parts, body, timing }.answer().await;
+        return Visit { layer, view, keys, parts, body, timing, may_be_own: false }.answer().await;
     };
     let (own_view, own_parts) = (view.clone(), parts.clone());
     // The session is asked for first, so that both go the same way together.
-    let shared = Visit { layer, view, keys, parts, body, timing }.answer();
+    let shared = Visit { layer, view, keys, parts, body, timing, may_be_own: true }.answer();
     let own = match select(own, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
         // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
@@ -135,15 +137,11 @@ where
     Ok(response)
 }
 
-/// Looks for the page; but not the first time, where it is most likely missing: there are copies, and none of this version.
-async fn look_up(
-    layer: &CachePage,
-    parts: &request::Parts,
-    keys: &PageKey,
-    is_first_time: bool,
-) -> (Look, Found) {
+/// Looks for the page; but not where that may be done together with the right to build it, since the page is most likely
+/// missing: there are copies, and none of this version.
+async fn look_up(layer: &CachePage, parts: &request::Parts, keys: &PageKey, may_wait: bool) -> (Look, Found) {
     let store = &layer.pages.store;
-    let is_likely_missing = is_first_time
+    let is_likely_missing = may_wait
         && layer.copies().is_some()
         && parts.method == Method::GET
         && !store.learned.contains_key(&keys.get);
@@ -188,7 +186,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 self.keys.at(version)
             });
             let keys = versioned.as_ref().unwrap_or(&self.keys);
-            let (look, found) = look_up(&self.layer, &self.parts, keys, look == 0).await;
+            let (look, found) = look_up(&self.layer, &self.parts, keys, look == 0 && !self.may_be_own).await;
             match found {
                 Found::Page(page) => {
                     let outcome = Outcome::Hit(page.remaining());
