@@ -6,7 +6,7 @@ use super::contest::{Rounds, contest, median};
 use super::hits::fill_page;
 use super::http::Client;
 use super::load::{Load, Target};
-use super::rebuild::Bench;
+use super::rebuild::{Bench, Cost};
 use super::report::{head, line, thousands};
 use super::stand::{App, Example, NAME, Stand};
 use super::writes::{add, cookie_in};
@@ -14,6 +14,8 @@ use super::writes::{add, cookie_in};
 const ROUNDS: usize = 3;
 const SECONDS: usize = 1;
 const CONNECTIONS: usize = 128;
+
+const AS_BROWSERS: &str = "accept-encoding: gzip, deflate, br, zstd";
 
 const STRATEGIES: [&str; 5] = ["versioned", "expire", "delete", "rotate", "update"];
 const BACKENDS: [&str; 5] = ["memcached", "memcache crate", "locmem", "db", "file"];
@@ -104,7 +106,7 @@ fn beside_limit(stand: &Stand, apps: &[&App], target: &Target, connections: usiz
 
 fn visitors(stand: &Stand, app: &App) -> Result<()> {
     head("By visitor", &CELLS);
-    let compressed = Target::page("").with("accept-encoding: gzip, deflate, br, zstd");
+    let compressed = Target::page("").with(AS_BROWSERS);
     let guest = Target::page("").with(&format!("cookie: {}", guest(app)?));
     let both = compressed.clone().with_all(&guest.headers);
     let visitors = [
@@ -174,17 +176,22 @@ fn sizes(stand: &Stand, database: &str, app: &App) -> Result<()> {
 }
 
 fn rebuilds(stand: &Stand) -> Result<()> {
-    head("Rebuild of the first page after a write, by number of tasks", &["", "ms", "its SQL, ms", "ratio"]);
+    let title = "Rebuild of the first page after a write, by number of tasks";
+    head(title, &["", "ms", "its SQL, ms", "ratio", "in brotli, ratio"]);
     let mut bench = Bench::new(stand, "growing", 0)?;
     for tasks in [1, 10, 100, 1_000, 10_000, 100_000] {
         bench.fill(tasks)?;
-        let rounds = bench.costs("/", ROUNDS)?;
+        let plain = bench.costs("/", &[], ROUNDS)?;
+        let compressed = bench.costs("/", &[AS_BROWSERS.to_owned()], ROUNDS)?;
         let milliseconds = |seconds: f64| format!("{:.2}", seconds * 1000.0);
+        let ratio =
+            |costs: &[Cost]| format!("{:.2}", median(costs.iter().map(|cost| cost.page / cost.statement)));
         line(&[
             thousands(tasks as f64),
-            milliseconds(median(rounds.iter().map(|cost| cost.page))),
-            milliseconds(median(rounds.iter().map(|cost| cost.statement))),
-            format!("{:.2}", median(rounds.iter().map(|cost| cost.page / cost.statement))),
+            milliseconds(median(plain.iter().map(|cost| cost.page))),
+            milliseconds(median(plain.iter().map(|cost| cost.statement))),
+            ratio(&plain),
+            ratio(&compressed),
         ]);
     }
     Ok(())

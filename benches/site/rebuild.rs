@@ -38,7 +38,7 @@ pub struct Cost {
 
 pub fn measure(stand: &Stand, effort: Effort) -> Result<()> {
     let mut short = Bench::new(stand, "rebuild", 100)?;
-    let rounds = short.costs("/", effort.rounds)?;
+    let rounds = short.costs("/", &[], effort.rounds)?;
     let over_sql = median(rounds.iter().map(|cost| cost.page / cost.statement));
     let at_most = |must, aim| Goal::AtMost { must, aim };
     goal(
@@ -80,15 +80,15 @@ impl<'a> Bench<'a> {
         self.stand.fill(&self.database, tasks, NAME)
     }
 
-    /// Measures a page and the statement that it is built by, in turns.
-    pub fn costs(&mut self, path: &str, rounds: usize) -> Result<Vec<Cost>> {
+    /// Measures a page, asked for with these headers, and the statement that it is built by, in turns.
+    pub fn costs(&mut self, path: &str, headers: &[String], rounds: usize) -> Result<Vec<Cost>> {
         let statement = self.learn(path)?;
         let mut connection = self.stand.runtime.block_on(PgConnection::connect(&self.database))?;
         let mut costs = vec![];
         for round in 0..=rounds {
             let (mut pages, mut statements) = (vec![], vec![]);
             for _ in 0..TURNS {
-                pages.push(self.turn(path)?);
+                pages.push(self.turn(path, headers)?);
                 statements.push(self.stand.runtime.block_on(statement.time(&mut connection))?);
             }
             // The first warms up: the rows are stored then.
@@ -100,16 +100,16 @@ impl<'a> Bench<'a> {
     }
 
     fn round(&mut self, path: &str) -> Result<f64> {
-        let times = (0..TURNS).map(|_| self.turn(path)).collect::<Result<Vec<_>>>()?;
+        let times = (0..TURNS).map(|_| self.turn(path, &[])).collect::<Result<Vec<_>>>()?;
         Ok(median(times))
     }
 
     /// Writes by hand, so that nothing that is shown changes, and returns how long the page then takes.
-    fn turn(&mut self, path: &str) -> Result<f64> {
+    fn turn(&mut self, path: &str, headers: &[String]) -> Result<f64> {
         let sql = "update tasks set name = name where id = (select min(id) from tasks)";
         self.stand.runtime.block_on(sqlx::query(sql).execute(&mut self.writer))?;
         let started = Instant::now();
-        let answer = self.reader.get(path, &[])?;
+        let answer = self.reader.get(path, headers)?;
         let took = started.elapsed().as_secs_f64();
         ensure!(answer.status == 200 && !answer.is_hit(), "{} was not built: {}", self.app.url, answer.head);
         Ok(took)
@@ -120,7 +120,7 @@ impl<'a> Bench<'a> {
         self.log_statements("set log_min_duration_statement = 0")?;
         let known = self.stand.postgres.statements().unwrap_or_default().len();
         let found = wait_for("the log has the page's statement", || {
-            self.turn(path).ok()?;
+            self.turn(path, &[]).ok()?;
             let mut statements = self.stand.postgres.statements().ok()?.into_iter().skip(known);
             statements.rfind(|(sql, _)| sql.contains("from tasks"))
         })?;
