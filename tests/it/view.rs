@@ -145,6 +145,7 @@ on_both! {
         a_page_is_shown_while_its_version_is_the_current_one
         another_process_finds_the_page_of_a_version
         a_copy_gets_an_encoding_when_somebody_asks_for_it
+        a_page_that_varies_is_found_where_there_are_copies
         a_page_is_kept_under_the_version_that_its_view_has_read
         an_answer_that_does_not_say_its_version_is_not_stored
         without_a_version_there_is_no_page

@@ -127,6 +127,26 @@ pub async fn a_copy_gets_an_encoding_when_somebody_asks_for_it(store: &Store) {
     }
 }
 
+pub async fn a_page_that_varies_is_found_where_there_are_copies(store: &Store) {
+    let origin = Origin::default();
+    let view = View::new(|run, request| {
+        let language = request.headers()["accept-language"].to_str().unwrap();
+        let mut response = with(&[("vary", "accept-language")], format!("run {run} in {language}"));
+        response.extensions_mut().insert(Label("0".into()));
+        response
+    });
+    let cache = Cache::over(store.other.clone(), CacheOptions::default());
+    let here = origin.site_with_copies(store, &view);
+    let elsewhere = origin.over(cache, &view, ViewCache::with_local_copies);
+    here.get_with("/", &[("accept-language", "de")]).await.is_stored().says("run 1 in de");
+    for _ in 0..2 {
+        elsewhere.get_with("/", &[("accept-language", "de")]).await.is_hit().says("run 1 in de");
+        here.get_with("/", &[("accept-language", "de")]).await.is_hit().says("run 1 in de");
+    }
+    elsewhere.get_with("/", &[("accept-language", "fr")]).await.says("run 2 in fr");
+    here.get_with("/", &[("accept-language", "fr")]).await.is_hit().says("run 2 in fr");
+}
+
 pub async fn a_page_is_kept_under_the_version_that_its_view_has_read(store: &Store) {
     let origin = Origin::default();
     let view = {
