@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::documents::pieces_stand_in_their_files;
+use crate::documents::{excerpts_stand_in_their_files, markdown};
 use crate::structure::{files, read};
 use crate::support::example::{cargo, target};
 
@@ -56,8 +56,8 @@ fn section<'a>(document: &'a str, heading: &str) -> &'a str {
 
 /// The blocks of a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    let blocks = markdown::blocks(text).unwrap();
+    blocks.into_iter().filter(|block| block.info == language).map(|block| block.text()).collect()
 }
 
 /// One manifest of several, whose tables of the same name become one.
@@ -90,7 +90,7 @@ fn what_the_document_takes_elsewhere_compiles_there_without_a_warning() {
 
 #[test]
 fn what_the_document_shows_of_the_example_is_what_stands_there() {
-    assert_eq!(pieces_stand_in_their_files(DOCUMENT), 7);
+    assert_eq!(excerpts_stand_in_their_files(DOCUMENT, &["sh", "toml"]), 7);
 }
 
 /// The document has a place for each folder of its subject, and none for what is not there.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use super::links::documents;
 use super::read;
+use crate::documents::{self, markdown};
 use crate::security::document::is_test;
 
 /// What platforms run.
@@ -52,25 +52,16 @@ fn commands_in(line: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The code of a page: its fenced blocks by line, and what stands in back-ticks and runs the program.
+/// The code of a page: what stands in back-ticks and runs the program, and its blocks by line.
 fn code_of_page(text: &str) -> Vec<String> {
-    let (mut found, mut is_fenced) = (vec![], false);
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            is_fenced = !is_fenced;
-        } else if is_fenced {
-            // Output has no prompt, and may well speak of the list.
-            found.extend(line.trim_start().strip_prefix("$ ").map(str::to_owned));
-        } else {
-            let code = line
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .filter(|code| ["tasklist ", "cargo run "].iter().any(|start| code.starts_with(start)));
-            found.extend(code.map(str::to_owned));
-        }
-    }
-    found
+    let runs = |code: &&str| ["tasklist ", "cargo run "].iter().any(|start| code.starts_with(start));
+    let prose = markdown::prose(text);
+    let named = prose.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(runs);
+    let blocks = markdown::blocks(text).unwrap();
+    let lines = blocks.iter().flat_map(|block| &block.lines);
+    // Output has no prompt, and may well speak of the list.
+    let typed = lines.filter_map(|line| line.trim_start().strip_prefix("$ "));
+    named.chain(typed).map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -96,7 +87,7 @@ fn every_command_in_a_deploy_file_exists() {
 #[test]
 fn every_command_in_the_documents_exists() {
     let mut count = 0;
-    for page in documents() {
+    for page in documents::all() {
         count += code_of_page(&read(&page)).iter().map(|code| check(&page, code)).sum::<usize>();
     }
     assert!(count > 20, "{count}");

@@ -3,15 +3,11 @@
 use std::path::Path;
 
 use super::{files, read};
+use crate::documents::{self, markdown};
 
 /// Files end so.
 const ENDINGS: [&str; 10] =
     [".rs", ".md", ".toml", ".yaml", ".yml", ".json", ".sql", ".html", ".conf", ".service"];
-
-/// All pages.
-pub fn documents() -> Vec<String> {
-    files("").into_iter().filter(|path| path.ends_with(".md")).collect()
-}
 
 fn exists(path: &str) -> bool {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
@@ -21,24 +17,9 @@ fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-/// The text outside fenced blocks, and outside back-ticks too if these are not wanted.
-fn prose(text: &str, with_code: bool) -> String {
-    let mut is_fenced = false;
-    let mut prose = String::new();
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            is_fenced = !is_fenced;
-        } else if !is_fenced {
-            prose += line;
-            prose.push('\n');
-        }
-    }
-    if with_code { prose } else { prose.split('`').step_by(2).collect() }
-}
-
 /// Where a document's links lead: `[text](target)`, `src="target"`, `srcset="target"`.
 fn targets(text: &str) -> Vec<String> {
-    let text = prose(text, false);
+    let text: String = markdown::prose(text).split('`').step_by(2).collect();
     let mut found = vec![];
     for (opening, closing) in [("](", ')'), ("src=\"", '"'), ("srcset=\"", '"'), ("href=\"", '"')] {
         let parts = text.split(opening).skip(1).filter_map(|part| part.split_once(closing));
@@ -61,7 +42,7 @@ fn anchor(heading: &str) -> String {
 }
 
 fn anchors(text: &str) -> Vec<String> {
-    prose(text, true).lines().filter(|line| line.starts_with('#')).map(anchor).collect()
+    markdown::prose(text).lines().filter(|line| line.starts_with('#')).map(anchor).collect()
 }
 
 /// Says what is wrong with a link, if anything.
@@ -121,7 +102,7 @@ fn files_named_in(text: &str) -> Vec<String> {
 #[test]
 fn every_link_in_a_document_leads_somewhere() {
     let mut count = 0;
-    for page in documents() {
+    for page in documents::all() {
         for target in targets(&read(&page)) {
             count += 1;
             assert_eq!(fault(&page, &target), None);
@@ -133,8 +114,8 @@ fn every_link_in_a_document_leads_somewhere() {
 #[test]
 fn every_file_that_a_document_names_is_there() {
     let mut count = 0;
-    for page in documents() {
-        for word in files_named_in(&prose(&read(&page), true)) {
+    for page in documents::all() {
+        for word in files_named_in(&markdown::prose(&read(&page))) {
             count += 1;
             assert!(is_a_file(&word), "{page} names {word}");
         }

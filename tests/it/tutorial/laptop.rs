@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::markdown::{Keys, PROGRAM_PROMPT, Place, Typed};
+use super::console::{Keys, PROGRAM_PROMPT, Place, Typed};
 use super::transcript;
 use crate::support::app::BINARY;
 use crate::support::process::{Process, find};
