@@ -41,13 +41,18 @@ impl Mistake {
     }
 }
 
-/// Returns whether a mistake, of the cache's or of others, is the one that `TASKLIST_MISTAKE` names.
+/// Returns whether a mistake, of the cache's or of others, is the one that `TASKLIST_MISTAKE` names, and says so.
 #[cfg(feature = "mistakes")]
 pub(crate) fn is_chosen(mistake: &dyn std::fmt::Debug) -> bool {
     #[expect(clippy::disallowed_methods, reason = "what only tests set is no configuration")]
     static CHOSEN: std::sync::LazyLock<Option<String>> =
         std::sync::LazyLock::new(|| std::env::var("TASKLIST_MISTAKE").ok());
-    CHOSEN.as_deref() == Some(&format!("{mistake:?}"))
+    let is_chosen = CHOSEN.as_deref() == Some(&format!("{mistake:?}"));
+    if is_chosen {
+        // Whoever wants to know how far it has come cannot see it otherwise.
+        tracing::error!(?mistake, "a mistake is made");
+    }
+    is_chosen
 }
 
 /// Makes [`Mistake::JoinsSentQuery`]: waits for the call under way, if there is one.

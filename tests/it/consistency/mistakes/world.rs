@@ -44,7 +44,7 @@ pub struct Parts {
 
 /// A process, the way to it, and its ways to the servers.
 pub struct Process {
-    _app: App,
+    app: App,
     http: reqwest::Client,
     door: Proxy,
     pub to_database: Proxy,
@@ -91,6 +91,11 @@ impl World {
     /// Whether the mistake is made in this one.
     pub fn is_mistaken(&self) -> bool {
         self.0.is_mistaken
+    }
+
+    /// How often a process has made its mistake.
+    pub fn mistakes(&self, process: usize) -> usize {
+        self.process(process).app.output().matches("a mistake is made").count()
     }
 
     /// The version of the list, as it stands in keys.
@@ -241,7 +246,7 @@ impl Process {
         };
         let app = settings.serve();
         let door = Proxy::start(app.address().to_owned()).await;
-        Self { _app: app, http: http(), door, to_database, line, to_memcached }
+        Self { app, http: http(), door, to_database, line, to_memcached }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
