@@ -1,7 +1,7 @@
 //! Single functions on the way of a page, by themselves, for whoever changes one of them.
 //!
-//! As the library offers them: an envelope is opened and closed by a `Cache` over a store in this process (`encode` over
-//! one that keeps nothing), and the key of a page is built by a hit of its layer, of which it is a part.
+//! As the library offers them: an envelope is opened and closed by a `Cache` over a store in this process (`encode`
+//! over one that keeps nothing), and the key of a page is built by a hit of its layer, of which it is a part.
 
 use std::hint::black_box;
 

@@ -1,8 +1,8 @@
-//! A small service that has taken `src/memcached`, `src/cache` and `src/session` with it: a shelf of books that visitors
-//! look at, add to and buy from. docs/reuse.md goes through it piece by piece.
+//! A small service that has taken `src/memcached`, `src/cache` and `src/session` with it: a shelf of books that
+//! visitors look at, add to and buy from. docs/reuse.md goes through it piece by piece.
 //!
-//! `bookshop 127.0.0.1:11211 books.sqlite` serves on a free port of this machine, and prints where. Start it twice, with
-//! the same memcached and the same file, and the two are one shop.
+//! `bookshop 127.0.0.1:11211 books.sqlite` serves on a free port of this machine, and prints where. Start it twice,
+//! with the same memcached and the same file, and the two are one shop.
 
 use std::error::Error;
 use std::fmt;

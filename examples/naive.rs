@@ -1,10 +1,10 @@
-//! What one would write on a Sunday, for `scripts/bench` to hold tasklist against: the same page over the same database,
-//! kept whole in memcached by the `memcache` crate, with one blocking `get` for each request. A miss builds the page and
-//! stores it; until it expires it is as old as it is.
+//! What one would write on a Sunday, for `scripts/bench` to hold tasklist against: the same page over the same
+//! database, kept whole in memcached by the `memcache` crate, with one blocking `get` for each request. A miss builds
+//! the page and stores it; until it expires it is as old as it is.
 //!
-//! `naive postgres://user@host/name 'memcache://user:password@host:11211?protocol=binary'` serves on a free port of this
-//! machine, and prints where. A number behind that is how many connections to memcached it has; the crate's own pool has
-//! one.
+//! `naive postgres://user@host/name 'memcache://user:password@host:11211?protocol=binary'` serves on a free port of
+//! this machine, and prints where. A number behind that is how many connections to memcached it has; the crate's own
+//! pool has one.
 
 use std::time::Duration;
 

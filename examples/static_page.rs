@@ -1,9 +1,9 @@
 //! The limit that `scripts/bench` holds the cached page against: a plain axum server that fetches a page of a running
 //! tasklist once, and hands out the same bytes under the same headers ever after, from memory.
 //!
-//! `static_page http://127.0.0.1:8000/ ['accept-encoding: br']...` asks with these headers, serves on a free port of this
-//! machine, and prints where. What differs from answer to answer, such as `x-request-id`, stays as it was in that one. A
-//! request whose `If-None-Match` is the page's tag gets the 304 that tasklist gives.
+//! `static_page http://127.0.0.1:8000/ ['accept-encoding: br']...` asks with these headers, serves on a free port of
+//! this machine, and prints where. What differs from answer to answer, such as `x-request-id`, stays as it was in that
+//! one. A request whose `If-None-Match` is the page's tag gets the 304 that tasklist gives.
 
 use std::sync::Arc;
 

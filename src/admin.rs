@@ -13,8 +13,8 @@ use secrecy::ExposeSecret;
 
 use crate::config::ServerConfig;
 
-/// Proof that a request comes from somebody who may: anybody where `DEBUG` is on, else who knows `ADMIN_PASSWORD`. Where
-/// there is none, there is no such page.
+/// Proof that a request comes from somebody who may: anybody where `DEBUG` is on, else who knows `ADMIN_PASSWORD`.
+/// Where there is none, there is no such page.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin;
 

@@ -1,5 +1,5 @@
-//! Style sheet, script and icon: embedded, under names that carry a hash of their content, so that a browser keeps them for
-//! good and a new build is seen at once.
+//! Style sheet, script and icon: embedded, under names that carry a hash of their content, so that a browser keeps them
+//! for good and a new build is seen at once.
 
 use std::sync::LazyLock;
 

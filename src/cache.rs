@@ -75,9 +75,9 @@
 //!
 //! # How to take it elsewhere
 //!
-//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend, and without the one in
-//! the database, which alone knows `db`. `docs/reuse.md` says which commands do that, and `examples/bookshop.rs` is a
-//! service that has done it.
+//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend, and without the one
+//! in the database, which alone knows `db`. `docs/reuse.md` says which commands do that, and `examples/bookshop.rs` is
+//! a service that has done it.
 //!
 //! # How to add a backend
 //!

@@ -35,8 +35,8 @@
 //! 7. [`router`]: every route on one screen, each leading to a view, and around which of them there is a cache.
 //! 8. [`views`]: what a request is answered with; [`views::tasks`] first. A view fills a template, or fails.
 //! 9. [`templates`]: the pages, one struct each; [`assets`], the files that they name.
-//! 10. [`error`]: what a visitor is told of a failure, and what the log. [`no_store`] and [`admin`] are small, and about
-//!     who may keep and see what.
+//! 10. [`error`]: what a visitor is told of a failure, and what the log. [`no_store`] and [`admin`] are small, and
+//!     about who may keep and see what.
 //!
 //! **What is shown, and how it is cached.**
 //!

@@ -89,7 +89,8 @@ impl Listing {
         (self.0.strategy == Strategy::Versioned).then(|| self.0.gate.stats())
     }
 
-    /// Returns a page of it, for somebody who has waited since `arrival`, and may have been told the current state since.
+    /// Returns a page of it, for somebody who has waited since `arrival`, and may have been told the current state
+    /// since.
     ///
     /// # Errors
     ///

@@ -43,8 +43,8 @@
 //!
 //! # What people trip over
 //!
-//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped, its answer is read like any other
-//!   and thrown away, so the connection stays in step; whether its command was carried out is open.
+//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped, its answer is read like any
+//!   other and thrown away, so the connection stays in step; whether its command was carried out is open.
 //! - **An overdue answer ends the connection,** and so does anything that is not an answer to what was asked. All that
 //!   was under way fails. Nothing is sent twice: the client does not retry.
 //! - **A server that fails is left out.** One operation pays for finding out; those that follow fail at once, until the
@@ -59,8 +59,8 @@
 //!
 //! A `get` of 4 KiB makes 2.14 allocations: its copy of the key, the channel on which its caller waits, and a share of
 //! the buffer that values are read into. With one caller it makes 3.1 system calls (a write, a read and a wait between
-//! them), with 64 callers on the same connection 0.7 to 1.6 (counted under strace, which slows them), since what they ask
-//! goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
+//! them), with 64 callers on the same connection 0.7 to 1.6 (counted under strace, which slows them), since what they
+//! ask goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
 //!
 //! # Limits
 //!

@@ -15,8 +15,8 @@ pub use self::stamp::{Stamp, Stamped, stamp};
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
 
-/// How many tasks are read as one list; a longer list is read by pages. Which is quicker from a few hundred on: each task
-/// more is sent, decoded and cached after every change, and a page is found as quickly in any list.
+/// How many tasks are read as one list; a longer list is read by pages. Which is quicker from a few hundred on: each
+/// task more is sent, decoded and cached after every change, and a page is found as quickly in any list.
 const LONGEST_LIST: usize = 500;
 
 /// How many bytes of names are read as one list. With what is around them they fit into one cached value of 1 MB.

@@ -23,8 +23,8 @@ use super::{Latency, Ttl};
 /// What holds for every backend:
 ///
 /// - A key is what [`KeyPrefix::apply`](super::KeyPrefix::apply) returns: clean, and at most 250 bytes long.
-/// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked, or
-///   would not do it.
+/// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked,
+///   or would not do it.
 /// - An empty value is a value.
 /// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`]. `set` then leaves nothing,
 ///   `add` and `replace` leave what was there.
@@ -160,8 +160,8 @@ pub struct Link {
     pub latency: Latency,
 }
 
-/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a miss
-/// of it.
+/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a
+/// miss of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {kind}")]
 pub struct Error {
@@ -240,8 +240,8 @@ fn parse_number(value: &[u8]) -> Option<u64> {
     if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// Returns what a memcached server that answers is described by. What it says of itself is shown on a terminal, which must
-/// not take it for instructions.
+/// Returns what a memcached server that answers is described by. What it says of itself is shown on a terminal, which
+/// must not take it for instructions.
 fn describe_server(version: &str, user: Option<&str>) -> String {
     let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
     format!("memcached {}, binary protocol, {login}", version.replace(char::is_control, "?"))

@@ -1,7 +1,7 @@
 //! Mistakes that the cache makes on purpose when a test wants to know whether it would be noticed.
 //!
-//! Only a build with the feature `mistakes` can make any, and that makes the one that `TASKLIST_MISTAKE` names. In every
-//! other build [`Mistake::is_made`] is a constant `false`, and nothing is left of what hangs on it.
+//! Only a build with the feature `mistakes` can make any, and that makes the one that `TASKLIST_MISTAKE` names. In
+//! every other build [`Mistake::is_made`] is a constant `false`, and nothing is left of what hangs on it.
 //! `tests/it/consistency/mistakes.rs` tells for each what comes of it.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! What a copy must be labelled with to be shown again: the version of the data it was made of. The protocol by which no
-//! reader is ever shown what is older than an acknowledged write.
+//! What a copy must be labelled with to be shown again: the version of the data it was made of. The protocol by which
+//! no reader is ever shown what is older than an acknowledged write.
 //!
 //! A version is whatever the origin says names one state of its data: a counter with a random token, a revision, a
 //! digest. Where all that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for.
@@ -8,8 +8,9 @@
 //! # What the gate promises
 //!
 //! *The answer to a call comes from a query that was sent after the call began.* So it is no older than any change that
-//! was acknowledged before the call, to whomever, and since queries are sent one after the other it is no older than any
-//! answer the gate gave before. There is no last known version to fall back to: if the query fails, so do its callers.
+//! was acknowledged before the call, to whomever, and since queries are sent one after the other it is no older than
+//! any answer the gate gave before. There is no last known version to fall back to: if the query fails, so do its
+//! callers.
 //!
 //! Why that holds, and is cheap:
 //!
@@ -27,28 +28,28 @@
 //! # The protocol
 //!
 //! ```text
-//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged             nothing is sent to the cache
+//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged          nothing is sent to the cache
 //!   read     gate: S ──→ copy of S? ──→ cache has S? ──→ build: data and label L, one statement ──→ store under L
 //! ```
 //!
 //! 1. The origin draws a version that was never used, in the transaction of every change, whoever makes it.
 //! 2. A read passes the gate, which tells S. It takes what this process, or else the cache, has under S.
-//! 3. Otherwise it builds, or waits for a build *begun by somebody who was told S as well*. A build reads the data and the
-//!    version it is of, its label L, in one statement and outside any transaction; its result is stored under L.
+//! 3. Otherwise it builds, or waits for a build *begun by somebody who was told S as well*. A build reads the data and
+//!    the version it is of, its label L, in one statement and outside any transaction; its result is stored under L.
 //!
 //! # Why no read is old
 //!
 //! Write "S covers w" where the state that S names has the change w in it or came after it.
 //!
-//! - *What is stored under a version is of that version.* It is stored only under the label that was read with it, and no
-//!   version is drawn twice. A store that comes late, twice or out of order stores what would be there anyway; a value
-//!   that is lost, evicted, or forgotten in a restart is a miss; one that comes back is still right.
+//! - *What is stored under a version is of that version.* It is stored only under the label that was read with it, and
+//!   no version is drawn twice. A store that comes late, twice or out of order stores what would be there anyway; a
+//!   value that is lost, evicted, or forgotten in a restart is a miss; one that comes back is still right.
 //! - *S covers every write that was acknowledged before the read began.* The query that told S was sent after that, the
 //!   acknowledgement came after the commit, and the statement sees what is committed.
-//! - *L covers what S covers.* The build's statement was sent after S was told, to its own reader or to one with whom it
-//!   shares S.
-//! - So *no read is older than a write acknowledged before it began*; and *no read is older than one that ended before it
-//!   began*, since what that one showed was committed before it ended, and the later gate's query came after.
+//! - *L covers what S covers.* The build's statement was sent after S was told, to its own reader or to one with whom
+//!   it shares S.
+//! - So *no read is older than a write acknowledged before it began*; and *no read is older than one that ended before
+//!   it began*, since what that one showed was committed before it ended, and the later gate's query came after.
 //!
 //! No clock, no lifetime, no compare-and-swap and no delete is in the argument. A lifetime only frees memory, and the
 //! lock that lets one process build for all may be lost: then two build the same.
@@ -59,11 +60,11 @@
 //! |---|---|---|
 //! | read, copy in the process | a share of one point read | nothing |
 //! | read, page in the cache | a share of one point read | one `get` |
-//! | read, nothing there | that, and for one reader of all the query | look, lock, look again, store, unlock; for each layer |
+//! | read, nothing there | that, and for one reader the query | look, lock, look again, store, unlock; for each layer |
 //! | write | one more row in its transaction | nothing |
 //!
-//! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked for.
-//! Who writes often and keeps much needs a cache with room for that.
+//! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked
+//! for. Who writes often and keeps much needs a cache with room for that.
 //!
 //! # What failures do
 //!
@@ -134,8 +135,8 @@ pub struct Versions<E>(Arc<Current<E>>);
 type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
 
 impl<E> Versions<E> {
-    /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it must
-    /// hold no blanks and no control characters.
+    /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it
+    /// must hold no blanks and no control characters.
     pub fn of<S, F>(gate: &Gate<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,

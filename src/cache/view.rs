@@ -31,8 +31,9 @@
 //!    the request headers that it varies on; then the page is at `view.page:GET:URL#HASH`, of their names and values.
 //! 2. A request asks for the generation and the page at once, and for the variant as well if this process has learned
 //!    the names (`learn_cache_key`). What it finds counts only if it bears the generation that it found.
-//! 3. On a miss one builds and the others wait for it, in this process and in others ([`Cache::get_or_set`](super::Cache::get_or_set) has the same
-//!    rules). What they wait for is named by page *and generation*.
+//! 3. On a miss one builds and the others wait for it, in this process and in others
+//!    ([`Cache::get_or_set`](super::Cache::get_or_set) has the same rules). What they wait for is named by page *and
+//!    generation*.
 //! 4. The view runs. Its answer is stored with the generation of step 2, which was read before the view began.
 //! 5. An answer that may not be stored goes to its own caller. All who waited then run the view at once, and for two
 //!    seconds nobody waits for it, unless it was a failure.
@@ -57,24 +58,26 @@
 //!
 //! # Pages kept by version
 //!
-//! Where the origin can say which version of the data is the current one, [`CachePage::versioned`] needs no generation and
-//! no purge. Every request first passes the [`Gate`](super::version::Gate); then it looks for the page of that version, in
-//! this process's copies and in the cache, where the version is part of the key. A miss runs the view, which says with a
-//! [`Label`] which version it has read: at least the one that was asked for, and it is stored under that. What is stored
-//! is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back whatever it likes.
+//! Where the origin can say which version of the data is the current one, [`CachePage::versioned`] needs no generation
+//! and no purge. Every request first passes the [`Gate`](super::version::Gate); then it looks for the page of that
+//! version, in this process's copies and in the cache, where the version is part of the key. A miss runs the view,
+//! which says with a [`Label`] which version it has read: at least the one that was asked for, and it is stored under
+//! that. What is stored is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back
+//! whatever it likes.
 //!
 //! # One visitor's own
 //!
 //! A page that now and then has something for one visitor, such as a message, stays everybody's with
-//! [`CachePage::personal`]: while the page is looked for, the visitor's session is, and only if there is something in it
-//! the view runs, for an answer that nobody keeps. Whoever brings no cookie is not asked about.
+//! [`CachePage::personal`]: while the page is looked for, the visitor's session is, and only if there is something in
+//! it the view runs, for an answer that nobody keeps. Whoever brings no cookie is not asked about.
 //!
 //! # What people trip over
 //!
-//! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and [`Ttl::Never`](super::Ttl::Never) is for
-//!   ever. The browser is told `no-cache` with a strong `ETag`, unless the view gave a `max-age` or `Expires`, or the
-//!   route a [`Browser`] lifetime, which counts from when the browser got the page. `Age` is set only where the view
-//!   itself gave both `max-age` and `Expires` (Django sets both, and `Age` always).
+//! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and
+//!   [`Ttl::Never`](super::Ttl::Never) is for ever. The browser is told `no-cache` with a strong `ETag`, unless the
+//!   view gave a `max-age` or `Expires`, or the route a [`Browser`] lifetime, which counts from when the browser got
+//!   the page. `Age` is set only where the view itself gave both `max-age` and `Expires` (Django sets both, and `Age`
+//!   always).
 //! - **`no-cache` in a view's own answer** means that it is not stored, as do `private` and `no-store`. So a view's
 //!   layer belongs inside what adds such headers to every answer, and outside what makes an answer a visitor's own:
 //!   it sees, and judges, only what is further in. [`watch_order`] warns where it is not so.
@@ -86,7 +89,8 @@
 //! - **Encodings** are the cache's: what becomes shorter is kept plain, in gzip and in brotli, and sent as
 //!   `Accept-Encoding` likes it, which then is no part of the key. Where a process keeps copies, the page is stored in
 //!   the one that its first visitor likes, and a copy gets another once somebody asks for it. Not so what the view
-//!   encoded itself, or forbids to transform. A layer further out that compresses must leave such answers alone, see [`Outcome::is_as_stored`].
+//!   encoded itself, or forbids to transform. A layer further out that compresses must leave such answers alone, see
+//!   [`Outcome::is_as_stored`].
 //! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
 //! - **HEAD** is answered with what GET stored; a GET never with what HEAD stored.
@@ -101,8 +105,8 @@
 //! - The generation and the page are two keys: of two servers either may be away, which is a bypass or a miss.
 //! - A purge is of one path, however written; there is none of all below a path.
 //! - A page's remaining life is told by this machine's clock.
-//! - 304 is for a layer further out, which finds an `ETag`, and the [`Outcome`] among the answer's extensions. The tag is
-//!   that of the plain body: whoever compares tags must tell encodings apart.
+//! - 304 is for a layer further out, which finds an `ETag`, and the [`Outcome`] among the answer's extensions. The tag
+//!   is that of the plain body: whoever compares tags must tell encodings apart.
 //!
 //! Next: [`memcached`](crate::memcached), where they are kept.
 

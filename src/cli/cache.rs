@@ -26,8 +26,8 @@ pub(super) struct CacheCommand {
     /// Print one JSON object, such as {"ok":true,"key":"foo","found":true,"value":"bar","took_ms":0.4}.
     ///
     /// `ok` is whether the exit code is 0. `get`, `incr` and `decr` say `found` and `value`, `set`, `add` and `replace`
-    /// say `stored`, `delete` says `deleted`, `touch` `touched`, `clear` `cleared`, and `stats` lists `servers`. A value
-    /// that is not UTF-8 is `value_base64` instead. What failed has `cause` and `remedy`.
+    /// say `stored`, `delete` says `deleted`, `touch` `touched`, `clear` `cleared`, and `stats` lists `servers`. A
+    /// value that is not UTF-8 is `value_base64` instead. What failed has `cause` and `remedy`.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

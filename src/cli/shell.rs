@@ -112,7 +112,8 @@ impl Shell<'_> {
     }
 }
 
-/// Reads a line. One that is blank or a comment orders nothing, and neither does one that asks for help, which is shown.
+/// Reads a line. One that is blank or a comment orders nothing, and neither does one that asks for help, which is
+/// shown.
 fn parse(line: &[u8]) -> Result<Option<Order>, String> {
     // Files from elsewhere end their lines so.
     let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -24,7 +24,8 @@ pub struct CacheConfig {
     pub key_prefix: KeyPrefix,
     /// `CACHE_STRATEGY`.
     pub strategy: Strategy,
-    /// `CACHE_LOCAL`: whether each process has copies of the current pages and of their rows. Not with a backend that keeps nothing.
+    /// `CACHE_LOCAL`: whether each process has copies of the current pages and of their rows. Not with a backend that
+    /// keeps nothing.
     pub local: bool,
     /// `CACHE_SIGNED`: whether what is stored is signed with a key of `SECRET_KEY`'s. Off by default.
     pub signed: bool,

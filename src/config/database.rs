@@ -21,8 +21,8 @@ const ACCEPTED_CA: &str = "a certificate in PEM, lines and all, which begins wit
 /// The database, and how slow its list query pretends to be.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
-    /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only. A Postgres on this machine
-    /// may be reached by the directory of its socket: `postgres:///name?host=/var/run/postgresql`.
+    /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only. A Postgres on this
+    /// machine may be reached by the directory of its socket: `postgres:///name?host=/var/run/postgresql`.
     ///
     /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has
     /// signed its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if

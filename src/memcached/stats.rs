@@ -33,8 +33,8 @@ pub struct ServerStats {
     pub connections: u64,
     /// Failed writes whose keys were too many to be deleted later.
     pub forgotten: u64,
-    /// How long the operations took that were answered, from the call to the answer: the first counts those that took less
-    /// than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
+    /// How long the operations took that were answered, from the call to the answer: the first counts those that took
+    /// less than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
     pub latency: [u64; LATENCY_BUCKETS],
     /// All of them together, in microseconds.
     pub latency_micros: u64,

@@ -1,8 +1,8 @@
 //! A line in the log for each request, with what the cache did for it, and a name that its other lines share.
 //!
-//! The line has the path and not the query: logs are kept for long and read by many, and what stands behind a `?` may be
-//! a visitor's own affair. Nor has it any header. What a visitor chooses is cut where it is long, and a path or method has
-//! no control characters, so that none looks like another line.
+//! The line has the path and not the query: logs are kept for long and read by many, and what stands behind a `?` may
+//! be a visitor's own affair. Nor has it any header. What a visitor chooses is cut where it is long, and a path or
+//! method has no control characters, so that none looks like another line.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +26,8 @@ const LONGEST_ID: usize = 64;
 const LONGEST_METHOD: usize = 16;
 const LONGEST_PATH: usize = 200;
 
-/// What machines ask for again and again. A line for each would hide the others, so these are for those who look closely,
-/// unless something is wrong.
+/// What machines ask for again and again. A line for each would hide the others, so these are for those who look
+/// closely, unless something is wrong.
 const POLLED: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/cache", "/cache.json"];
 
 /// How many answers that are given again have a line in each second.

@@ -43,8 +43,8 @@ impl Signer {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
-    /// Returns the ticket that comes with a request, if this signer has signed it. There may be other cookies of the same
-    /// name, for other paths or from other sites of the same domain.
+    /// Returns the ticket that comes with a request, if this signer has signed it. There may be other cookies of the
+    /// same name, for other paths or from other sites of the same domain.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Ticket> {
         // Others' may have any bytes in them.
         let lists =

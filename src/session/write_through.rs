@@ -13,8 +13,8 @@ use super::store::{Acceptable, Name, Replaced, Store, Stored};
 use super::{Error, LIFETIME};
 use crate::cache::{Cache, Ttl};
 
-/// Keeps sessions in a store that loses none, such as one in the database, and copies of them in the cache. Nothing that
-/// happens to the copies is an error.
+/// Keeps sessions in a store that loses none, such as one in the database, and copies of them in the cache. Nothing
+/// that happens to the copies is an error.
 #[derive(Clone)]
 pub struct WriteThrough {
     origin: Arc<dyn Store>,

@@ -15,12 +15,12 @@
 //! - **Nobody is told of a task before the commit of the very statement that added it has been answered.**
 //! - **Nobody joins a group whose statement may have been sent.** It is taken out of where they gather before.
 //! - **A group is one statement, and so one transaction.** Ids are in the order in which its members came.
-//! - **One bad name fails nobody else.** If the database says no to a group's statement, nothing of it has happened, and
-//!   each is tried alone.
-//! - **Nothing is tried again that may have happened.** After silence, or a connection that was lost, all of the group are
-//!   told so, as one alone would be.
-//! - **Nobody waits for two statements that hang.** One that takes long holds back nobody: the next group goes beside it.
-//!   Where each is tried alone and one gets no answer, those behind it are told so too.
+//! - **One bad name fails nobody else.** If the database says no to a group's statement, nothing of it has happened,
+//!   and each is tried alone.
+//! - **Nothing is tried again that may have happened.** After silence, or a connection that was lost, all of the group
+//!   are told so, as one alone would be.
+//! - **Nobody waits for two statements that hang.** One that takes long holds back nobody: the next group goes beside
+//!   it. Where each is tried alone and one gets no answer, those behind it are told so too.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

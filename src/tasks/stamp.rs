@@ -11,7 +11,8 @@ use crate::mistake::Mistake;
 /// Names one state of the list: two reads with the same stamp have read the same tasks.
 ///
 /// The database draws a new one in the transaction of any change to tasks, also one made by hand (`list_state` in
-/// `migrations/`). Of two stamps none can be said to be the newer one: after a restored dump `v` counts from where it was.
+/// `migrations/`). Of two stamps none can be said to be the newer one: after a restored dump `v` counts from where it
+/// was.
 ///
 /// Its text, `v-tok`, is made of digits, a dash and letters, and can be part of any key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -77,7 +77,8 @@ pub async fn index(
 ///
 /// # Errors
 ///
-/// The database's, and a session that was deleted meanwhile. A name that cannot be stored is answered with the form and a message.
+/// The database's, and a session that was deleted meanwhile. A name that cannot be stored is answered with the form and
+/// a message.
 pub async fn add(
     State(db): State<Database>,
     State(adder): State<Adder>,

@@ -55,9 +55,9 @@
 //! # What the mistakes teach
 //!
 //! `mistakes::Mistake` names them. For each the checker finds a broken promise, and that the way there which is written
-//! beside it is one. A label read before its list, or a list kept under the gate's stamp, leaves promises 1 and 2 whole:
-//! the list is too new and never too old. It breaks the third, on which everything rests that takes equal labels for
-//! equal bytes: an ETag, a page put together from two reads. A label read *after* its list breaks all three.
+//! beside it is one. A label read before its list, or a list kept under the gate's stamp, leaves promises 1 and 2
+//! whole: the list is too new and never too old. It breaks the third, on which everything rests that takes equal labels
+//! for equal bytes: an ETag, a page put together from two reads. A label read *after* its list breaks all three.
 //!
 //! A token must be new after a dump was restored, not only after the next write. Else a read may join a build that
 //! began before, was asked for under the same stamp, and has read a list which is no more. Without single flight, that

@@ -1,10 +1,10 @@
 //! `docs/tutorial.md`, followed to the letter: its code stands in the files that it names, and its commands, typed in
 //! order from an empty directory on, show what it says that they show.
 //!
-//! Terminals, shells, memcached, SQLite, git and curl are real. Not seen are Heroku and DigitalOcean, for whose programs
-//! others stand in that know the words and no answers, so the tutorial shows none of theirs. The program is the one that
-//! these tests have, for a build takes minutes: a `cargo` of ours looks only whether the sources that were cloned have
-//! all that a build needs. With `TUTORIAL_REPLAY=full` the real one builds, in `target/tutorial`.
+//! Terminals, shells, memcached, SQLite, git and curl are real. Not seen are Heroku and DigitalOcean, for whose
+//! programs others stand in that know the words and no answers, so the tutorial shows none of theirs. The program is
+//! the one that these tests have, for a build takes minutes: a `cargo` of ours looks only whether the sources that were
+//! cloned have all that a build needs. With `TUTORIAL_REPLAY=full` the real one builds, in `target/tutorial`.
 
 mod console;
 mod laptop;

@@ -1,7 +1,7 @@
 //! The view cache, around a small router with nothing else in it: on both a store in the process and a real memcached.
 //!
-//! Each behaviour is one function, and [`on_both!`] makes a test of it for each store. What only a server can show, such
-//! as its outage, is in `view/servers.rs`.
+//! Each behaviour is one function, and [`on_both!`] makes a test of it for each store. What only a server can show,
+//! such as its outage, is in `view/servers.rs`.
 
 mod answers;
 mod builds;

@@ -4,8 +4,8 @@
 //! multi-key operation on one of them. Of a write that took too long the caller learns so, and the thread gives it up
 //! before it could undo a later one.
 //!
-//! A process that is stopped in the middle of a change keeps a lock. The keys that share it, one in sixteen, can be read
-//! and not changed until it goes on or ends.
+//! A process that is stopped in the middle of a change keeps a lock. The keys that share it, one in sixteen, can be
+//! read and not changed until it goes on or ends.
 
 mod directory;
 mod entry;

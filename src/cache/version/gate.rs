@@ -133,9 +133,9 @@ where
         }
     }
 
-    /// Lets those call who are ready to, as long as each turn of theirs brings more: the busier the process is, the more of
-    /// them share a query. But not very many, whose answers would all be written at once, which no cache of a processor
-    /// has room for.
+    /// Lets those call who are ready to, as long as each turn of theirs brings more: the busier the process is, the
+    /// more of them share a query. But not very many, whose answers would all be written at once, which no cache of a
+    /// processor has room for.
     async fn gather(&self) {
         let mut seats = 0;
         loop {

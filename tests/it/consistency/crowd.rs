@@ -179,8 +179,8 @@ impl Guest<'_> {
 
     /// Looks for the task and for what was said of it. The change was acknowledged, so it must be seen, wherever the
     /// guest looks. What was said must be told as well, unless the process that said it could not write it down; where
-    /// one cannot read it, another tells it later. Returns the task's id if it was told, since what was not written down
-    /// cannot be undone.
+    /// one cannot read it, another tells it later. Returns the task's id if it was told, since what was not written
+    /// down cannot be undone.
     async fn look(&mut self, name: &str, is_there: bool, said: &str) -> Option<Option<String>> {
         let (change, message) = (self.caller.last, format!("{said} “{name}”"));
         for _ in 0..LOOKS {

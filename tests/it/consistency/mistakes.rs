@@ -2,8 +2,8 @@
 //! say of what visitors saw exactly what is wrong. Without the mistake the same story must end well.
 //!
 //! Mistakes in our code are those of `src/mistake.rs` and `src/cache/mistake.rs`; others are made where they would be,
-//! in the database's triggers or the configuration. Mistakes inside the gate are in `tests/it/gate/interleavings.rs`, as
-//! orders in which its callers take turns.
+//! in the database's triggers or the configuration. Mistakes inside the gate are in `tests/it/gate/interleavings.rs`,
+//! as orders in which its callers take turns.
 
 mod world;
 

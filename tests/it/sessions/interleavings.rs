@@ -1,9 +1,10 @@
-//! Thousands of orders in which visitors' requests meet, in two processes that share a database and a cache that does what
-//! it likes. Nobody loses a login or a change that was acknowledged, nobody gets another's session, and no request fails.
+//! Thousands of orders in which visitors' requests meet, in two processes that share a database and a cache that does
+//! what it likes. Nobody loses a login or a change that was acknowledged, nobody gets another's session, and no request
+//! fails.
 //!
 //! What is left out are the limits that [`session`](tasklist::session) names: what safe requests see with a cookie of
-//! before a logout, where the cache was not told or went back to what it had, and with one that came in the wrong order.
-//! And a visitor who logs in waits for the answer: a request of before may still take the cookie of after away.
+//! before a logout, where the cache was not told or went back to what it had, and with one that came in the wrong
+//! order. And a visitor who logs in waits for the answer: a request of before may still take the cookie of after away.
 //!
 //! A seed decides what visitors do and what the cache does; the database's threads are as quick as they happen to be.
 

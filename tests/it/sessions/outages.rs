@@ -1,4 +1,5 @@
-//! What memcached's outages do to sessions: nothing, where a database has them; and where it has not, one kind of error.
+//! What memcached's outages do to sessions: nothing, where a database has them; and where it has not, one kind of
+//! error.
 
 use std::time::Duration;
 
@@ -108,8 +109,8 @@ fn impatient(address: &str) -> Cache {
     Cache::new(memcached::Memcached::new(options), CacheOptions::default())
 }
 
-/// Does something in each outage with a session of which memcached has a copy. What its visitor has seen then is what both
-/// processes have, and one that comes later.
+/// Does something in each outage with a session of which memcached has a copy. What its visitor has seen then is what
+/// both processes have, and one that comes later.
 async fn check(work: impl AsyncFn(Sessions, Record) -> Seen, theme: &str) {
     for outage in OUTAGES {
         let mut rig = Rig::start(impatient).await;

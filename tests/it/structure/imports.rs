@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{code, files, read};
 
-/// Every module at the top, in the order of `lib.rs`, and what it imports: this and nothing else. A part of a module that
-/// knows more or less than the rest of it has a row of its own.
+/// Every module at the top, in the order of `lib.rs`, and what it imports: this and nothing else. A part of a module
+/// that knows more or less than the rest of it has a row of its own.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "cache", "config", "db", "error", "router", "server", "session", "telemetry"]),

@@ -73,8 +73,8 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// Whether a word looks like a file of this tree: it begins with one of its folders, or it has a file's ending and could
-/// be nobody else's.
+/// Whether a word looks like a file of this tree: it begins with one of its folders, or it has a file's ending and
+/// could be nobody else's.
 pub fn looks_like_a_file(word: &str) -> bool {
     let is_path = |c: char| c.is_ascii_alphanumeric() || "/._-@".contains(c);
     let is_placeholder = word.contains("NAME") || word.starts_with(['/', '.']);

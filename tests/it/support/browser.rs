@@ -84,7 +84,8 @@ impl Browser {
         self.client.goto(&format!("{}{}", app.url, path.trim_start_matches('/'))).await.unwrap();
     }
 
-    /// Waits until the elements that a selector finds have these texts: what is sent without a reload is answered later.
+    /// Waits until the elements that a selector finds have these texts: what is sent without a reload is answered
+    /// later.
     pub async fn assert_texts(&self, selector: &str, expected: &[&str]) {
         let started = Instant::now();
         loop {

@@ -43,8 +43,8 @@ impl Example {
     }
 }
 
-/// Returns the path of an example. It is built as the tests are, beside what they have built, so that only our own crate is
-/// compiled again, if anything.
+/// Returns the path of an example. It is built as the tests are, beside what they have built, so that only our own
+/// crate is compiled again, if anything.
 pub fn build(name: &str, features: &[&str]) -> PathBuf {
     let profile = Path::new(env!("CARGO_BIN_EXE_tasklist")).parent().unwrap();
     let mut cargo = cargo();

@@ -88,8 +88,8 @@ impl Memcached {
         memcache::connect(format!("memcache://{login}{}?protocol=binary&timeout=5", self.address())).unwrap()
     }
 
-    /// The keys of what it has once nothing is built any more, without a login only: whoever has built stores it, and lets
-    /// go of their lock, in the background.
+    /// The keys of what it has once nothing is built any more, without a login only: whoever has built stores it, and
+    /// lets go of their lock, in the background.
     pub fn keys(&self) -> Vec<String> {
         wait_until("nobody has a lock", || !self.keys_now().iter().any(|key| key.ends_with(".lock")));
         self.keys_now()

@@ -1,5 +1,5 @@
-//! A TCP proxy that can hold a message on its way to the server, or the answer, so that a test decides when it arrives, if
-//! ever.
+//! A TCP proxy that can hold a message on its way to the server, or the answer, so that a test decides when it arrives,
+//! if ever.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! A visitor with a browser of their own: it keeps the cookie that it is given, brings it along, and goes where it is led.
+//! A visitor with a browser of their own: it keeps the cookie that it is given, brings it along, and goes where it is
+//! led.
 
 use std::sync::Mutex;
 

@@ -1,5 +1,5 @@
-//! The reader's laptop: an empty directory, a few terminals, and a network of its own, where the ports that the tutorial
-//! names are free whatever else runs here.
+//! The reader's laptop: an empty directory, a few terminals, and a network of its own, where the ports that the
+//! tutorial names are free whatever else runs here.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};

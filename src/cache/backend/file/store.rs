@@ -1,7 +1,7 @@
 //! What an operation does in the directory, step by step, on a blocking thread; and the deletes that are owed.
 //!
-//! A change holds its key's lock, which all processes share, from the look at the old value to the new one. A read needs
-//! no lock, since a file is replaced in one step.
+//! A change holds its key's lock, which all processes share, from the look at the old value to the new one. A read
+//! needs no lock, since a file is replaced in one step.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,7 +25,8 @@ use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 /// that are written between two looks come on top.
 const MOST_ENTRIES: usize = 10_000;
 
-/// How many keys a process changes before it looks whether there are too many. Looking costs as much as some ten writes.
+/// How many keys a process changes before it looks whether there are too many. Looking costs as much as some ten
+/// writes.
 const CULL_EVERY: usize = 100;
 
 /// How many owed deletes an operation on other keys tries.

@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::directory::LOCKS;
 use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 
-/// How much of an operation's time is left when a thread stops waiting for a lock, so that it is back before its caller has gone.
+/// How much of an operation's time is left when a thread stops waiting for a lock, so that it is back before its caller
+/// has gone.
 const LOCK_MARGIN: Duration = Duration::from_millis(50);
 
 /// Threads at work at once.
