@@ -77,8 +77,10 @@ impl AppState {
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
+        let gate = listing.clone();
+        let gate = move || gate.gate_stats();
         Ok(Self {
-            monitor: Monitor::new(&cache, &listing, &sessions),
+            monitor: Monitor::new(&cache, config.cache.strategy, gate, &sessions),
             admin: Guard::new(&config.server),
             adder: Adder::new(&db),
             db,

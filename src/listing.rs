@@ -14,7 +14,7 @@ use crate::cache::view::{Asked, CachePage, Label, ViewCache};
 use crate::cache::{Cache, Key, Strategy, Ttl};
 use crate::db::{self, Database};
 use crate::error::Error;
-use crate::mistake::{self, Mistake};
+use crate::mistake::Mistake;
 use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
 use crate::templates::{TaskRow, digest};
 use crate::visitor::Visitor;
@@ -45,7 +45,7 @@ impl Listing {
             let db = origin.clone();
             async move {
                 let stamp = tasks::stamp(&db).await;
-                Ok(if Mistake::FallsBack.is_made() { mistake::fall_back(stamp) } else { stamp }?)
+                Ok(if Mistake::FallsBack.is_made() { fall_back(stamp) } else { stamp }?)
             }
         });
         let key = Key::new("tasks.all").expect("a constant without blanks");
@@ -75,12 +75,6 @@ impl Listing {
             Some(async move { visitor.messages().await })
         });
         if self.0.strategy == Strategy::Versioned { layer.versioned(&self.0.gate) } else { layer }
-    }
-
-    /// Returns how a write becomes visible in it.
-    #[must_use]
-    pub fn strategy(&self) -> Strategy {
-        self.0.strategy
     }
 
     /// Returns what asking for the current version came to, if it is asked for.
@@ -183,4 +177,12 @@ fn row_of(task: &Task) -> [String; 2] {
 
 async fn in_time<T>(deadline: Instant, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout_at(deadline, answer).await.unwrap_or(Err(db::Error::Timeout.into()))
+}
+
+/// Makes [`Mistake::FallsBack`]: returns what was told the last time, if now there is only an error.
+fn fall_back(told: Result<Stamp, db::Error>) -> Result<Stamp, db::Error> {
+    static LAST: Mutex<Option<Stamp>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    *last = told.as_ref().ok().copied().or(*last);
+    last.map_or(told, Ok)
 }

@@ -2,11 +2,6 @@
 //!
 //! Those of the cache are in `src/cache/mistake.rs`, and what is said there holds here as well.
 
-use std::sync::{Mutex, PoisonError};
-
-use crate::db;
-use crate::tasks::Stamp;
-
 /// What one could easily have got wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mistake {
@@ -36,12 +31,4 @@ impl Mistake {
     pub(crate) fn is_made(self) -> bool {
         crate::cache::mistake::is_chosen(&self)
     }
-}
-
-/// Makes [`Mistake::FallsBack`]: returns what was told the last time, if now there is only an error.
-pub(crate) fn fall_back(told: Result<Stamp, db::Error>) -> Result<Stamp, db::Error> {
-    static LAST: Mutex<Option<Stamp>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    *last = told.as_ref().ok().copied().or(*last);
-    last.map_or(told, Ok)
 }

@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep};
 use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
-use crate::cache::Cache;
+use crate::cache::version::GateStats;
 use crate::cache::view::Outcome;
-use crate::listing::Listing;
+use crate::cache::{Cache, Strategy};
 use crate::session::Sessions;
 
 pub use self::edge::{Connections, Cut, Open, Refusal};
@@ -39,7 +39,8 @@ pub struct Monitor(Arc<Shared>);
 
 struct Shared {
     cache: Cache,
-    listing: Listing,
+    strategy: Strategy,
+    gate: Box<dyn Fn() -> Option<GateStats> + Send + Sync>,
     sessions: Sessions,
     started: Instant,
     started_at: SystemTime,
@@ -69,12 +70,18 @@ pub struct Decision {
 }
 
 impl Monitor {
-    /// Begins to look at these parts.
+    /// Begins to look at these parts. `gate` tells what asking for the current version came to, if it is asked for.
     #[must_use]
-    pub fn new(cache: &Cache, listing: &Listing, sessions: &Sessions) -> Self {
+    pub fn new(
+        cache: &Cache,
+        strategy: Strategy,
+        gate: impl Fn() -> Option<GateStats> + Send + Sync + 'static,
+        sessions: &Sessions,
+    ) -> Self {
         Self(Arc::new(Shared {
             cache: cache.clone(),
-            listing: listing.clone(),
+            strategy,
+            gate: Box::new(gate),
             sessions: sessions.clone(),
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -134,14 +141,6 @@ impl Monitor {
         decision.path = cut(&decision.path, LONGEST_PATH).into_owned();
         decisions.truncate(DECISIONS - 1);
         decisions.push_front(decision);
-    }
-
-    /// Empties the cache, and lets go of this process's copies; other processes keep theirs. Returns whether all
-    /// servers are empty.
-    pub async fn clear(&self) -> bool {
-        let is_clear = self.0.cache.clear().await;
-        self.0.listing.drop_copies();
-        is_clear
     }
 }
 

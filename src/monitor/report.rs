@@ -113,10 +113,10 @@ impl Monitor {
         };
         Report {
             cache: shared.cache.to_string(),
-            strategy: shared.listing.strategy().to_string(),
+            strategy: shared.strategy.to_string(),
             sessions: shared.sessions.to_string(),
             uptime_seconds: shared.started.elapsed().as_secs(),
-            gate: shared.listing.gate_stats().map(|stats| GateReport::of(stats, reads)),
+            gate: (shared.gate)().map(|stats| GateReport::of(stats, reads)),
             layers: layers.into_iter().map(layer).collect(),
             servers: servers.into_iter().map(Server::from).collect(),
             decisions: lock(&shared.decisions).iter().cloned().collect(),

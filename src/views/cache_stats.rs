@@ -6,6 +6,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Redirect};
 
 use crate::admin::Admin;
+use crate::cache::Cache;
+use crate::listing::Listing;
 use crate::monitor::{Monitor, Report};
 use crate::no_store::NoStore;
 use crate::templates::CacheStatsPage;
@@ -26,9 +28,16 @@ pub async fn metrics(_: Admin, State(monitor): State<Monitor>) -> NoStore<impl I
     NoStore(([(header::CONTENT_TYPE, content_type)], monitor.metrics().await))
 }
 
-/// Empties the cache, and leads back to where it is seen.
-pub async fn clear(_: Admin, State(monitor): State<Monitor>) -> NoStore<Redirect> {
-    if monitor.clear().await {
+/// Empties the cache, lets go of this process's copies (other processes keep theirs), and leads back to where it is
+/// seen.
+pub async fn clear(
+    _: Admin,
+    State(cache): State<Cache>,
+    State(listing): State<Listing>,
+) -> NoStore<Redirect> {
+    let is_clear = cache.clear().await;
+    listing.drop_copies();
+    if is_clear {
         tracing::info!("cache cleared");
     } else {
         tracing::warn!("not all of the cache is cleared");
