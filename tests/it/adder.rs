@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tasklist::db::{Database, Error};
 use tasklist::tasks::{self, Adder, Task, TaskList, TaskName};
 
-use crate::support::backends::open_database;
+use crate::support::database::{on_both_databases, open_database};
 use crate::support::eventually;
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::proxy::Proxy;
@@ -45,15 +45,6 @@ async fn names(db: &Database) -> Vec<String> {
 /// How many statements have changed tasks, on Postgres.
 async fn statements(db: &Database) -> u64 {
     tasks::stamp(db).await.unwrap().to_string().split_once('-').unwrap().0.parse().unwrap()
-}
-
-async fn on_both_databases(test: impl AsyncFn(&str)) {
-    let directory = tempfile::tempdir().unwrap();
-    let sqlite = format!("sqlite://{}/db.sqlite3", directory.path().display());
-    for url in [sqlite, Postgres::shared().database().await.url] {
-        open_database(&url).migrate().await.unwrap();
-        test(&url).await;
-    }
 }
 
 /// A Postgres whose statements a test holds, and one who adds by way of it and lets nobody go beside what is held.

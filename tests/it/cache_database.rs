@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::support::app::Settings;
-use crate::support::backends::{migrated, open_database as open};
+use crate::support::backends::migrated;
+use crate::support::database::{self, open_database as open};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -27,10 +28,10 @@ fn sqlite_url(directory: &TempDir) -> String {
 
 /// Runs a test with two handles over the same table, as two processes have them, and its URL.
 async fn on_both_databases(test: impl AsyncFn([DatabaseCache; 2], &str)) {
-    let directory = tempfile::tempdir().unwrap();
-    for url in [sqlite_url(&directory), Postgres::shared().database().await.url] {
-        test([migrated(&url).await, DatabaseCache::new(open(&url))], &url).await;
-    }
+    database::on_both_databases(async |url| {
+        test([migrated(url).await, DatabaseCache::new(open(url))], url).await;
+    })
+    .await;
 }
 
 fn bytes(text: &'static str) -> Bytes {

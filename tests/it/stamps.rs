@@ -9,19 +9,7 @@ mod restored;
 use tasklist::db::Database;
 use tasklist::tasks::{self, Stamp, Task, TaskList, TaskName};
 
-use crate::support::backends::open_database;
-use crate::support::postgres::Postgres;
 use crate::support::session::Session;
-
-/// Runs a test on a migrated database of each kind, by its URL.
-async fn on_both_databases(test: impl AsyncFn(&str)) {
-    let directory = tempfile::tempdir().unwrap();
-    let sqlite = format!("sqlite://{}/db.sqlite3", directory.path().display());
-    for url in [sqlite, Postgres::shared().database().await.url] {
-        open_database(&url).migrate().await.unwrap();
-        test(&url).await;
-    }
-}
 
 async fn stamp(db: &Database) -> Stamp {
     tasks::stamp(db).await.unwrap()

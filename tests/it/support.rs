@@ -6,6 +6,7 @@ pub mod axe;
 pub mod backends;
 pub mod browser;
 pub mod clock;
+pub mod database;
 pub mod disk;
 pub mod example;
 pub mod line;

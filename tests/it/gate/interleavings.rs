@@ -53,23 +53,16 @@ use shuttle::future::{block_on, spawn, yield_now};
 
 use self::real::{Gate, GateStats, Lost};
 use self::sync::{Arc, Mutex};
+use super::{Answer, Failed};
 
 /// Orders that are tried in each test, of each kind.
 const ORDERS: usize = 2_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failed {
-    Told,
-    Lost,
-}
 
 impl From<Lost> for Failed {
     fn from(_: Lost) -> Self {
         Self::Lost
     }
 }
-
-type Answer = Result<u32, Failed>;
 
 /// What is asked, and what changes meanwhile.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::sessions;
 use crate::support::backends::{self, options};
+use crate::support::database::open_database;
 use crate::support::memcached::Memcached;
 use crate::support::postgres::Postgres;
 
@@ -47,14 +48,14 @@ impl Table {
     }
 
     async fn new(url: String, kept: impl Any + Send) -> Self {
-        let db = backends::open_database(&url);
+        let db = open_database(&url);
         db.migrate().await.unwrap();
         Self { url, db, _kept: Box::new(kept) }
     }
 
     /// Returns connections of another process.
     pub fn other(&self) -> Database {
-        backends::open_database(&self.url)
+        open_database(&self.url)
     }
 
     /// All that is in the table.

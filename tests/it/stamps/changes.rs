@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use tasklist::tasks;
 
-use super::{Session, add, list, on_both_databases, stamp, v};
-use crate::support::backends::open_database;
+use super::{Session, add, list, stamp, v};
+use crate::support::database::{on_both_databases, open_database};
 use crate::support::postgres::Postgres;
 
 const CHANGES: &[&str] = &[

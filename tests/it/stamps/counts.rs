@@ -3,9 +3,9 @@
 use tasklist::db::Database;
 use tasklist::tasks::{self, Page, Task, TaskList};
 
+use super::Session;
 use super::restored::copy;
-use super::{Session, on_both_databases};
-use crate::support::backends::open_database;
+use crate::support::database::{on_both_databases, open_database};
 use crate::support::postgres::Postgres;
 
 /// On an empty table, one after the other.

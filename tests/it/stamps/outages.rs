@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Session, add, stamp};
-use crate::support::backends::open_database;
+use crate::support::database::open_database;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 

@@ -10,8 +10,8 @@ use tasklist::db::{self, Database};
 use tasklist::tasks::{self, Page, Stamp, Stamped, TaskList};
 use tokio::task::JoinSet;
 
-use super::{Session, add, list, on_both_databases, stamp, v};
-use crate::support::backends::open_database;
+use super::{Session, add, list, stamp, v};
+use crate::support::database::{on_both_databases, open_database};
 
 /// Statements that change the list in the middle and at both ends.
 const WRITES: [&str; 3] = [

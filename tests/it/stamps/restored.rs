@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use tasklist::db::Error;
 use tasklist::tasks;
 
-use super::{Session, add, list, on_both_databases, stamp, v};
-use crate::support::backends::open_database;
+use super::{Session, add, list, stamp, v};
+use crate::support::database::{on_both_databases, open_database};
 use crate::support::postgres::Postgres;
 
 #[tokio::test]

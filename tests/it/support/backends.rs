@@ -11,9 +11,9 @@ use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use tasklist::cache::backend::{Backend, memcached};
 use tasklist::config::{Config, Variables, cache::BackendConfig};
-use tasklist::db::Database;
 use tasklist::memcached::Options;
 
+use super::database::open_database;
 use super::memcached::{Memcached, PASSWORD, USER};
 use super::postgres::Postgres;
 
@@ -82,11 +82,6 @@ pub async fn migrated(url: &str) -> DatabaseCache {
     let db = open_database(url);
     db.migrate().await.unwrap();
     DatabaseCache::new(db)
-}
-
-/// A database with connections of its own, as another process has.
-pub fn open_database(url: &str) -> Database {
-    Database::new(&Config::from_variables(&Variables::from([("DATABASE_URL", url)])).unwrap().database)
 }
 
 pub async fn file() -> Store {
