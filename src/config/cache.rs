@@ -55,8 +55,8 @@ impl CacheConfig {
         let local = variables.parse("CACHE_LOCAL", "on or off", on_or_off)?;
         let signed = variables.parse("CACHE_SIGNED", "on or off", on_or_off)?.unwrap_or(false);
         if signed && variables.get("SECRET_KEY")?.is_none() {
-            let because = "CACHE_SIGNED is on, and what is signed with a key drawn at the start no other process reads; \
-                           set it, or CACHE_SIGNED=off";
+            let because = "CACHE_SIGNED is on, and what is signed with a key drawn at the start no other process \
+                           reads; set it, or CACHE_SIGNED=off";
             return Err(missing("SECRET_KEY", because));
         }
         let backend = BackendConfig::from_variables(variables)?;

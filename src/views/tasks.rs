@@ -1,4 +1,4 @@
-//! The list and the two changes to it.
+//! The list, and what visitors do to it: add, remove, and put back.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, FromRequest, Query, State};

@@ -251,7 +251,8 @@ async fn a_writer_who_deletes_from_the_cache_is_caught() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counting_only_the_changes_of_the_program_is_caught() {
-    let mistake = "before insert or update or delete on tasks for each statement when (current_setting('application_name') = 'tasklist')";
+    let mistake = "before insert or update or delete on tasks for each statement \
+                   when (current_setting('application_name') = 'tasklist')";
     check(Trigger(mistake), &[Lost], async |world| {
         world.add(1, 0).await;
         world.read(0).await.expect("a page");

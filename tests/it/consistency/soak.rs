@@ -190,8 +190,8 @@ impl Report {
             self.outages.iter().map(|outage| (outage.end + RECOVERY - outage.begin).as_secs_f64()).sum();
         let share = announced / (self.time.as_secs_f64() * (MORTAL + 1) as f64);
         let mut text = format!(
-            "{} s: {requests} requests, {failures} failed, {} of them outside the {} announced outages ({:.0} % of the time, \
-             recovery included)\n",
+            "{} s: {requests} requests, {failures} failed, {} of them outside the {} announced outages \
+             ({:.0} % of the time, recovery included)\n",
             self.time.as_secs(),
             self.unexplained.len(),
             self.outages.len(),

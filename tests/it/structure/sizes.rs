@@ -60,7 +60,7 @@ fn functions_are_short() {
 
 #[test]
 fn functions_are_found_with_their_length() {
-    let text = "impl A {\n    pub(in crate::cli) async fn a(\n        b: u8,\n    ) -> u8 {\n        if b {\n        }\n\n    }\n\n    \
-                fn b() {}\n    fn c();\n    fn d(\n        e: u8,\n    ) -> u8;\n}\n\npub const fn f() {\n    1\n}\n";
+    let text = "impl A {\n    pub(in crate::cli) async fn a(\n        b: u8,\n    ) -> u8 {\n        if b {\n        }\n\n    \
+                }\n\n    fn b() {}\n    fn c();\n    fn d(\n        e: u8,\n    ) -> u8;\n}\n\npub const fn f() {\n    1\n}\n";
     assert_eq!(functions(text), [(2, 7), (10, 1), (11, 1), (12, 3), (17, 3)]);
 }
