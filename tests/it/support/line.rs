@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::proxy::contains;
 use super::statements::Statements;
 
 /// One client's line to the server. Ends with the runtime of its test.
@@ -167,8 +168,4 @@ impl Line {
 /// Reads and forgets, until the sender hangs up.
 async fn swallow(mut from: impl AsyncRead + Unpin) {
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-}
-
-fn contains(message: &[u8], mark: &str) -> bool {
-    mark.is_empty() || message.windows(mark.len()).any(|part| part == mark.as_bytes())
 }
