@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::documents::{excerpts_stand_in_their_files, markdown};
-use crate::structure::{files, read};
+use crate::structure::read;
 use crate::support::example::{cargo, target};
 
 const DOCUMENT: &str = "docs/reuse.md";
@@ -17,7 +17,8 @@ const DOCUMENT: &str = "docs/reuse.md";
 #[track_caller]
 fn check(headings: &[&str], warnings: &str) {
     let document = read(DOCUMENT);
-    let sections = headings.iter().map(|heading| section(&document, heading)).collect::<Vec<_>>();
+    let section = |heading| markdown::section(&document, &format!("### {heading}"));
+    let sections: Vec<_> = headings.iter().map(section).collect();
     // In the same place each time, or what is compiled would be kept for each.
     let package = target().join("reuse").join(headings.concat().replace(' ', "")).join("mine");
     let _ = fs::remove_dir_all(&package);
@@ -44,14 +45,6 @@ fn compile(package: &Path) {
     cargo.args(["check", "--quiet", "--offline", "--target-dir"]).arg(target().join("reuse"));
     let output = cargo.current_dir(package).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// What stands under a heading.
-#[track_caller]
-fn section<'a>(document: &'a str, heading: &str) -> &'a str {
-    let (_, rest) =
-        document.split_once(&format!("\n### {heading}\n")).unwrap_or_else(|| panic!("no {heading:?}"));
-    rest.split("\n#").next().unwrap()
 }
 
 /// The blocks of a language.
@@ -91,26 +84,4 @@ fn what_the_document_takes_elsewhere_compiles_there_without_a_warning() {
 #[test]
 fn what_the_document_shows_of_the_example_is_what_stands_there() {
     assert_eq!(excerpts_stand_in_their_files(DOCUMENT, &["sh", "toml"]), 7);
-}
-
-/// The document has a place for each folder of its subject, and none for what is not there.
-#[test]
-fn the_document_names_files_that_are_there() {
-    let text = read(DOCUMENT);
-    let is_file = |word: &&str| {
-        ["src/", "docs/", "tests/", "examples/", "migrations/"].iter().any(|folder| word.starts_with(folder))
-    };
-    let named = text.split('`').skip(1).step_by(2).filter(is_file).collect::<Vec<_>>();
-    assert!(named.len() > 5, "{named:?}");
-    let known = files("src")
-        .into_iter()
-        .chain(files("docs"))
-        .chain(files("tests"))
-        .chain(files("examples"))
-        .chain(files("migrations"));
-    let known = known.collect::<Vec<_>>();
-    for name in named {
-        let is_there = |path: &String| path == name || path.starts_with(&format!("{name}/"));
-        assert!(known.iter().any(is_there), "{DOCUMENT} names {name}");
-    }
 }

@@ -1,4 +1,4 @@
-//! The blocks of a text, and the prose around them.
+//! The parts of a text: blocks and the prose around them, sections, and what stands in back-ticks.
 
 /// A fenced block.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +56,26 @@ pub fn prose(text: &str) -> String {
     prose
 }
 
+/// What stands below a heading, which is given with its marks, up to the next of the same rank or a higher one.
+#[track_caller]
+pub fn section(text: &str, heading: &str) -> String {
+    let rank = |line: &str| line.find(|c: char| c != '#').filter(|rank| line[*rank..].starts_with(' '));
+    let highest = rank(heading).expect("a heading has marks");
+    let mut lines = text.lines().skip_while(|line| *line != heading);
+    assert!(lines.next().is_some(), "there is no {heading:?}");
+    let mut is_fenced = false;
+    let is_inside = |line: &&str| {
+        is_fenced ^= fence(line).is_some();
+        is_fenced || !rank(line).is_some_and(|rank| (1..=highest).contains(&rank))
+    };
+    lines.take_while(is_inside).map(|line| format!("{line}\n")).collect()
+}
+
+/// What stands in back-ticks.
+pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
 /// What stands behind the fence, if a line is one.
 pub fn fence(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix("```").map(str::trim)
@@ -79,6 +99,20 @@ mod tests {
         assert_eq!(first.text(), "a\n\n  b\n");
         assert_eq!(blocks(text), Ok(vec![first, Block { line: 10, info: String::new(), lines: vec![] }]));
         assert_eq!(prose(text), "One\n\nand `two`.\n");
+    }
+
+    #[test]
+    fn a_section_ends_with_the_next_of_its_rank() {
+        let text = "# A\na\n## B\n```sh\n# b\n```\n### C\n#c\n## D\nd\n# E\ne";
+        assert_eq!(section(text, "## B"), "```sh\n# b\n```\n### C\n#c\n");
+        assert_eq!(section(text, "### C"), "#c\n");
+        assert_eq!(section(text, "## D"), "d\n");
+        assert_eq!(section(text, "# E"), "e\n");
+    }
+
+    #[test]
+    fn what_is_quoted_stands_in_back_ticks() {
+        assert_eq!(quoted("a `b` c `d e`").collect::<Vec<_>>(), ["b", "d e"]);
     }
 
     #[test]

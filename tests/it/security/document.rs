@@ -1,5 +1,6 @@
 //! docs/security.md: each of its promises names a test that there is.
 
+use crate::documents::markdown::quoted;
 use crate::structure::read;
 
 /// The promises: what is in the rows of the tables, cell by cell.
@@ -36,7 +37,7 @@ fn every_promise_names_a_test_that_there_is() {
     assert!(promises.len() > 20, "{}", promises.len());
     for row in promises {
         assert_eq!(row.len(), 3, "threat, answer, tests: {row:?}");
-        let tests: Vec<_> = row[2].split('`').skip(1).step_by(2).collect();
+        let tests: Vec<_> = quoted(row[2]).collect();
         assert!(!tests.is_empty(), "no test for: {}", row[0]);
         for test in tests {
             assert!(is_test(test), "{test} is no test");

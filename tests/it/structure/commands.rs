@@ -55,9 +55,8 @@ fn commands_in(line: &str) -> Vec<Vec<String>> {
 /// The code of a page: what stands in back-ticks and runs the program, and its blocks by line.
 fn code_of_page(text: &str) -> Vec<String> {
     let runs = |code: &&str| ["tasklist ", "cargo run "].iter().any(|start| code.starts_with(start));
-    let prose = markdown::prose(text);
-    let named = prose.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(runs);
-    let blocks = markdown::blocks(text).unwrap();
+    let (prose, blocks) = (markdown::prose(text), markdown::blocks(text).unwrap());
+    let named = prose.lines().flat_map(markdown::quoted).filter(runs);
     let lines = blocks.iter().flat_map(|block| &block.lines);
     // Output has no prompt, and may well speak of the list.
     let typed = lines.filter_map(|line| line.trim_start().strip_prefix("$ "));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::commands::is_command;
 use super::links::is_a_file;
 use super::{code, files, is_variable, read, variables};
+use crate::documents::markdown::quoted;
 
 /// What somebody who comes from Django and from the tutorials looks for.
 const SOUGHT: &str = "BACKEND LOCATION TIMEOUT KEY_PREFIX VERSION KEY_FUNCTION MAX_ENTRIES CULL_FREQUENCY username password \
@@ -38,10 +39,6 @@ fn rows(text: &str) -> Vec<Row> {
         Row { django: django.into(), here: here.into(), differs: differs.into() }
     });
     rows.collect()
-}
-
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 /// Says what kind of thing is there under such a name, or nothing.

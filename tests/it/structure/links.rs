@@ -95,7 +95,7 @@ pub fn is_a_file(word: &str) -> bool {
 
 /// What stands in back-ticks and looks like a file, the arguments of a script left out.
 fn files_named_in(text: &str) -> Vec<String> {
-    let words = text.split('`').skip(1).step_by(2).filter_map(|code| code.split_whitespace().next());
+    let words = markdown::quoted(text).filter_map(|code| code.split_whitespace().next());
     words.filter(|word| looks_like_a_file(word)).map(str::to_owned).collect()
 }
 

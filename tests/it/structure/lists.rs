@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{files, is_variable, read, variables};
+use crate::documents::markdown::{quoted, section};
 
 #[test]
 fn both_databases_have_the_same_migrations() {
@@ -20,6 +21,7 @@ fn every_variable_is_documented_and_every_documented_one_is_read() {
         .filter_map(|line| line.split('|').nth(1))
         .flat_map(quoted)
         .filter(|word| is_variable(word))
+        .map(str::to_owned)
         .collect();
     let fallbacks = |name: &String| {
         let family = name.starts_with("MEMCACHE_") || name.starts_with("MEMCACHEDCLOUD_");
@@ -36,22 +38,11 @@ fn every_variable_is_documented_and_every_documented_one_is_read() {
     }
 }
 
-/// What stands in back-ticks.
-fn quoted(text: &str) -> Vec<String> {
-    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// The part of a page below a heading.
-fn section(text: &str, heading: &str) -> String {
-    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
-    lines.take_while(|line| !line.starts_with("## ")).map(|line| format!("{line}\n")).collect()
-}
-
 /// What stands in back-ticks in the first cells of a page's tables below a heading.
 fn first_cells(text: &str, heading: &str) -> Vec<String> {
     let section = section(text, heading);
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap())).collect()
+    rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap())).map(str::to_owned).collect()
 }
 
 #[test]
