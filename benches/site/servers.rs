@@ -1,4 +1,5 @@
-//! Postgres and memcached of the benchmark's own, as they are installed: but for where they listen, with their defaults.
+//! Postgres and memcached of the benchmark's own, as they are installed: but for where they listen, with their
+//! defaults.
 
 use std::fs::{self, Permissions};
 use std::io::Write;

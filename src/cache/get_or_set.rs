@@ -93,8 +93,8 @@ impl Cache {
     /// As [`get_or_set`](Self::get_or_set), of one version of the value, whose key is never written twice. `build` may
     /// read a version that is newer than the one asked for: `label` says which, and under that its value is stored.
     ///
-    /// `versions` is asked first, unless the caller has been `told`, and once more after another process has been waited
-    /// for.
+    /// `versions` is asked first, unless the caller has been `told`, and once more after another process has been
+    /// waited for.
     ///
     /// # Errors
     ///

@@ -13,8 +13,8 @@ use super::outcome::{Arrival, Outcome, Timing};
 use crate::cache::mistake::{self, Mistake};
 use crate::cache::version::Versions;
 
-/// A page of this process's copies, among the extensions of the answer that it was given out in. A layer further out may
-/// keep what has become of that answer, and give it again to all who would get the same, each after it has
+/// A page of this process's copies, among the extensions of the answer that it was given out in. A layer further out
+/// may keep what has become of that answer, and give it again to all who would get the same, each after it has
 /// [asked](Self::ask) on their behalf.
 #[derive(Clone)]
 pub struct Again {
@@ -45,8 +45,8 @@ impl Again {
         Self { versions: versions.clone(), local: local.clone(), ready: Arc::clone(ready) }
     }
 
-    /// Passes the gate for a request that arrived at `arrival`, and returns what the answer says of itself if it is still
-    /// that of the current version.
+    /// Passes the gate for a request that arrived at `arrival`, and returns what the answer says of itself if it is
+    /// still that of the current version.
     ///
     /// # Errors
     ///

@@ -67,7 +67,8 @@ pub(super) fn at(page: &Key, version: &str) -> Key {
     key(format!("{}#", page.at(version)))
 }
 
-/// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same view.
+/// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same
+/// view.
 pub(super) fn generation(prefix: &str, path: &str) -> Key {
     let path: Cow<'_, [u8]> = percent_decode_str(path).into();
     key(format!("view.generation{}:{}#", prefix_part(prefix), escape(&path)))

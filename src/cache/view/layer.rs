@@ -89,8 +89,8 @@ impl CachePage {
         self.vary_on_query([""; 0])
     }
 
-    /// Names what makes the pages, such as a [digest](crate::cache::fragment::digest) of their templates: pages that another build made differently are
-    /// not found. A purge is of both.
+    /// Names what makes the pages, such as a [digest](crate::cache::fragment::digest) of their templates: pages that
+    /// another build made differently are not found. A purge is of both.
     #[must_use]
     pub fn digest(mut self, digest: impl Into<Cow<'static, str>>) -> Self {
         self.digest = digest.into();
@@ -101,8 +101,8 @@ impl CachePage {
     /// current one, so nothing has to be purged; a [`purge`](ViewCache::purge) does nothing to such pages. Without a
     /// version there is no page, but the error's answer.
     ///
-    /// The view must add a [`Label`](super::Label) to its answer, with the version that it has read together with what the
-    /// page shows. An answer without one is not stored.
+    /// The view must add a [`Label`](super::Label) to its answer, with the version that it has read together with what
+    /// the page shows. An answer without one is not stored.
     #[must_use]
     pub fn versioned<S, E>(mut self, gate: &Gate<S, E>) -> Self
     where
@@ -113,9 +113,9 @@ impl CachePage {
         self
     }
 
-    /// Lets visitors have answers of their own. `ask` looks at a GET: it returns nothing at once if its visitor can have no
-    /// answer of their own, such as for want of a cookie, or else finds out, while the page is looked for. If it finds
-    /// something, the view runs with that among the request's extensions, and its answer is kept nowhere.
+    /// Lets visitors have answers of their own. `ask` looks at a GET: it returns nothing at once if its visitor can
+    /// have no answer of their own, such as for want of a cookie, or else finds out, while the page is looked for. If
+    /// it finds something, the view runs with that among the request's extensions, and its answer is kept nowhere.
     ///
     /// `header` is what `ask` goes by, which all answers say in `Vary`. The pages are everybody's nevertheless.
     #[must_use]
@@ -200,8 +200,8 @@ impl ViewCache {
         self
     }
 
-    /// Keeps the current page of each URL in the process as well, ready to be sent, where pages are kept by version. Up to
-    /// 32 MiB of them.
+    /// Keeps the current page of each URL in the process as well, ready to be sent, where pages are kept by version. Up
+    /// to 32 MiB of them.
     #[must_use]
     pub fn with_local_copies(mut self) -> Self {
         Arc::make_mut(&mut self.store).local = Some(Local::new(&self.store.cache));
@@ -237,8 +237,8 @@ impl ViewCache {
         CachePage { ttl, browser, parameters, digest, patience, versions, personal, pages: self.clone() }
     }
 
-    /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed) is
-    /// called after each change of what they show.
+    /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed)
+    /// is called after each change of what they show.
     #[must_use]
     pub fn cache_changing_page(&self) -> CachePage {
         self.cache_page(self.strategy.ttl(self.store.cache.default_ttl()))

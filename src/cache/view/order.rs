@@ -18,8 +18,8 @@ impl Left {
     }
 }
 
-/// Makes an answer, be it a cached page, its visitor's alone, for a layer that adds to it what is theirs: no cache on the
-/// way may keep it. To be called after the view cache has given the answer out.
+/// Makes an answer, be it a cached page, its visitor's alone, for a layer that adds to it what is theirs: no cache on
+/// the way may keep it. To be called after the view cache has given the answer out.
 pub fn make_personal(response: &mut Response) {
     let headers = response.headers_mut();
     if !has_directive(headers, "no-store") {

@@ -137,8 +137,8 @@ where
     Ok(response)
 }
 
-/// Looks for the page; but not where that may be done together with the right to build it, since the page is most likely
-/// missing: there are copies, and none of this version.
+/// Looks for the page; but not where that may be done together with the right to build it, since the page is most
+/// likely missing: there are copies, and none of this version.
 async fn look_up(layer: &CachePage, parts: &request::Parts, keys: &PageKey, may_wait: bool) -> (Look, Found) {
     let store = &layer.pages.store;
     let is_likely_missing = may_wait

@@ -14,7 +14,8 @@ pub enum Browser {
     /// To ask each time whether its copy is still good (`no-cache`): a purge is seen at once.
     #[default]
     Revalidate,
-    /// To use its copy for so long, counted from when it got it, whatever happens on the server meanwhile. The view's own
+    /// To use its copy for so long, counted from when it got it, whatever happens on the server meanwhile. The view's
+    /// own
     /// `max-age` is lowered to this.
     MaxAge(Duration),
     /// Nothing.

@@ -2,6 +2,7 @@
 
 use super::{files, read};
 
+const WIDEST_COMMENT: usize = 120;
 const LONGEST_FILE: usize = 400;
 
 /// clippy counts without blank lines and comments, and where warnings are denied only; this one counts what is read.
@@ -41,6 +42,16 @@ fn files_are_short_and_named_after_their_module() {
         assert!(!path.ends_with("mod.rs"), "{path}: foo.rs beside foo/");
         let lines = read(&path).lines().count();
         assert!(lines <= LONGEST_FILE, "{path} has {lines} lines");
+    }
+}
+
+#[test]
+fn comments_are_not_wider_than_a_screen() {
+    for path in all_code() {
+        for (number, line) in (1..).zip(read(&path).lines()) {
+            let is_wide = line.trim_start().starts_with("//") && line.chars().count() > WIDEST_COMMENT;
+            assert!(!is_wide, "{path}:{number} is too wide: {line}");
+        }
     }
 }
 
