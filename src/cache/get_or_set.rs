@@ -187,20 +187,19 @@ impl Cache {
             }
             value
         };
-        match (self.take_turn(seat, flight, key, patience, read).await, look) {
-            (Turn::Theirs { value, was_there: true }, Look::First) => {
-                counters.hits.add_one();
-                Turn::Theirs { value, was_there: true }
-            }
-            (Turn::Theirs { value, was_there: true }, Look::Again) => {
+        let turn = self.take_turn(seat, flight, key, patience, read).await;
+        let hit = matches!(turn, Turn::Theirs { was_there: true, .. });
+        if look == Look::First {
+            if hit { &counters.hits } else { &counters.misses }.add_one();
+            tracing::debug!(cache.key = %key, hit, "cache get");
+            return turn;
+        }
+        match turn {
+            Turn::Theirs { value, was_there: true } => {
                 counters.shared.add_one();
                 Turn::Theirs { value, was_there: false }
             }
-            (turn, Look::First) => {
-                counters.misses.add_one();
-                turn
-            }
-            (turn, Look::Again) => turn,
+            turn => turn,
         }
     }
 
