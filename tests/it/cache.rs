@@ -76,6 +76,8 @@ async fn a_copy_of_the_current_page_asks_memcached_for_nothing() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     app.add("Here").await.assert_lists(["Here"]);
+    // Which waits until nobody looks at a lock.
+    memcached.keys();
     let gets = memcached.stat("cmd_get");
     let page = app.get("/").await;
     page.assert_lists(["Here"]);

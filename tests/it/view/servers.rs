@@ -17,10 +17,16 @@ use super::site::{MINUTE, Site, echoing};
 use crate::support::backends::options;
 use crate::support::memcached::Memcached;
 use crate::support::proxy::Proxy;
+use crate::support::wait_until;
 
 fn site(address: &str, headers: &'static [(&str, &str)]) -> Site {
     let backend = memcached::Memcached::new(options(address, false));
     Site::over(Cache::new(backend, CacheOptions::default()), echoing("x-a", headers), |layer| layer)
+}
+
+/// Waits until the lock of a first build is let go, which is done in the background.
+fn wait_until_nobody_builds(memcached: &Memcached) {
+    wait_until("the lock is let go", || memcached.stat("delete_hits") == 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +35,7 @@ async fn a_hit_is_two_gets_in_one_round_trip() {
     let proxy = Proxy::start(memcached.address()).await;
     let site = site(&proxy.address.to_string(), &[]);
     site.get("/").await.is_stored();
+    wait_until_nobody_builds(&memcached);
     let (gets, messages) = (memcached.stat("cmd_get"), proxy.messages());
     site.get("/").await.is_hit();
     assert_eq!(memcached.stat("cmd_get"), gets + 2);
@@ -40,6 +47,7 @@ async fn a_hit_of_a_variant_is_one_round_trip_once_it_is_learned() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
     site(&memcached.address(), &[("vary", "X-A")]).get("/").await.is_stored();
+    wait_until_nobody_builds(&memcached);
     let site = site(&proxy.address.to_string(), &[("vary", "X-A")]);
     site.get("/").await.is_hit();
     let (gets, messages) = (memcached.stat("cmd_get"), proxy.messages());
