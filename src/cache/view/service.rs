@@ -181,10 +181,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             {
                 return Ok(response);
             }
-            let versioned = version.map(|version| {
-                self.parts.extensions.insert(Asked(Arc::clone(&version)));
-                self.keys.at(version)
-            });
+            let versioned = version.map(|version| self.keys.at(version));
             let keys = versioned.as_ref().unwrap_or(&self.keys);
             let (look, found) = look_up(&self.layer, &self.parts, keys, look == 0 && !self.may_be_own).await;
             match found {
@@ -248,6 +245,12 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             }
         };
         self.timing.gate = Some(self.timing.gate.unwrap_or_default() + gate);
+        // A view that asks for itself begins later, which is as well where its build may be given up.
+        if let Ok(version) = &version
+            && !self.may_be_own
+        {
+            self.parts.extensions.insert(Asked(Arc::clone(version)));
+        }
         version.map(Some).map_err(|mut response| {
             Outcome::Bypass("version-unknown").say(self.timing, &mut response);
             response
