@@ -122,7 +122,7 @@ mod round;
 mod sync;
 
 use std::fmt::{self, Display};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -143,10 +143,10 @@ impl<E> Versions<E> {
         F: From<Lost> + Clone + Send + Sync + 'static,
         E: 'static,
     {
-        let (gate, last) = (gate.clone(), Arc::new(Mutex::new(None)));
+        let gate = gate.clone();
         Self(Arc::new(move || {
-            let (gate, last, fail) = (gate.clone(), Arc::clone(&last), fail.clone());
-            async move { gate.current().await.map(|version| name_of(version, &last)).map_err(fail) }.boxed()
+            let (gate, fail) = (gate.clone(), fail.clone());
+            async move { gate.name().await.map_err(fail) }.boxed()
         }))
     }
 
@@ -162,19 +162,6 @@ impl<E> Versions<E> {
     /// Returns whether both ask the same gate in the same way, one being a clone of the other.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-/// Returns a version's name: that of the last one again, if it is the same.
-fn name_of<S: Display + PartialEq>(version: S, last: &Mutex<Option<(S, Arc<str>)>>) -> Arc<str> {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*last {
-        Some((known, name)) if *known == version => Arc::clone(name),
-        _ => {
-            let name: Arc<str> = version.to_string().into();
-            *last = Some((version, Arc::clone(&name)));
-            name
-        }
     }
 }
 

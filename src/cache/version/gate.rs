@@ -1,6 +1,6 @@
 //! The gate: who asks which version is current waits for a query that was sent after.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::PoisonError;
@@ -39,14 +39,25 @@ struct Shared<S, E> {
     state: Mutex<State<S, E>>,
 }
 
+/// A version as it was told, the same for as long as it is told again; and its name, once somebody has needed it.
+struct Told<S> {
+    version: S,
+    /// Of the standard library, since nobody waits for it.
+    name: std::sync::OnceLock<Name>,
+}
+
+type Name = std::sync::Arc<str>;
+
+type Answer<S, E> = Result<Arc<Told<S>>, E>;
+
 type Query<S, E> = Pin<Box<dyn Future<Output = Result<S, E>> + Send>>;
 
 struct State<S, E> {
     /// The round whose query has not been sent, if anybody wants it.
-    gathering: Option<Round<Result<S, E>>>,
+    gathering: Option<Round<Answer<S, E>>>,
     has_runner: bool,
-    /// What was told last. Only counted by, never told again.
-    last: Option<S>,
+    /// What was told last. Never told again, unless a query tells the same.
+    last: Option<Arc<Told<S>>>,
     stats: GateStats,
 }
 
@@ -86,6 +97,19 @@ where
     ///
     /// Outside a tokio runtime.
     pub async fn current(&self) -> Result<S, E> {
+        self.told().await.map(|told| told.version.clone())
+    }
+
+    /// As [`current`](Self::current), for who needs no more of a version than its name.
+    pub(super) async fn name(&self) -> Result<Name, E>
+    where
+        S: Display,
+    {
+        let told = self.told().await?;
+        Ok(told.name.get_or_init(|| told.version.to_string().into()).clone())
+    }
+
+    async fn told(&self) -> Answer<S, E> {
         // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
         // another may ask, which is later still; but not again and again.
         for _ in 0..2 {
@@ -103,7 +127,7 @@ where
     }
 
     /// Takes a seat in the round that gathers, and sees to it that somebody sends its query.
-    fn take_seat(&self) -> Seat<Result<S, E>> {
+    fn take_seat(&self) -> Seat<Answer<S, E>> {
         let mut state = self.0.state();
         state.stats.calls += 1;
         let seat = state.gathering.get_or_insert_with(Round::new).take_seat();
@@ -128,8 +152,8 @@ where
             let Some(round) = self.close_round() else { return };
             // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
             let answer = unless_it_panics(&self.shared.query).await;
-            self.shared.state().count(&answer);
-            round.tell(answer);
+            let told = self.shared.state().note(answer);
+            round.tell(told);
         }
     }
 
@@ -149,7 +173,7 @@ where
     }
 
     /// Takes the round that has gathered, or ends if nobody waits any more.
-    fn close_round(&mut self) -> Option<Round<Result<S, E>>> {
+    fn close_round(&mut self) -> Option<Round<Answer<S, E>>> {
         let mut state = self.shared.state();
         let round = state.gathering.take().filter(|round| round.seats() > 0);
         match round {
@@ -160,14 +184,16 @@ where
     }
 }
 
-impl<S: PartialEq + Clone, E> State<S, E> {
-    fn count(&mut self, answer: &Result<S, E>) {
-        match answer {
-            Err(_) => self.stats.failures += 1,
-            Ok(version) if self.last.as_ref() == Some(version) => {}
-            Ok(version) => {
+impl<S: PartialEq, E> State<S, E> {
+    /// Counts an answer, and returns it as it is told.
+    fn note(&mut self, answer: Result<S, E>) -> Answer<S, E> {
+        let version = answer.inspect_err(|_| self.stats.failures += 1)?;
+        match &self.last {
+            Some(last) if last.version == version => Ok(Arc::clone(last)),
+            _ => {
                 self.stats.versions += 1;
-                self.last = Some(version.clone());
+                let told = Arc::new(Told { version, name: std::sync::OnceLock::new() });
+                Ok(Arc::clone(self.last.insert(told)))
             }
         }
     }
