@@ -95,7 +95,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 
 pub use self::cache_store::CacheStore;
-pub use self::cookie::{Signer, may_come_with};
+pub use self::cookie::{Signer, may_be_in};
 pub use self::db_store::DatabaseStore;
 pub use self::layer::carry;
 pub use self::store::{Acceptable, Name, Replaced, Seen, Store, Stored};

@@ -120,7 +120,7 @@ impl Line<'_> {
         let is_polled = status.is_success() && POLLED.contains(&self.uri.path());
         self.write(status, outcome, took, is_polled);
         self.log.monitor.count(status.as_u16(), outcome, took);
-        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+        self.name(response);
     }
 
     /// As [`end`](Self::end), for an answer that was given again. Where there are many, not each has a line of its own
@@ -134,7 +134,13 @@ impl Line<'_> {
             self.write(status, Some(outcome), took, true);
         }
         self.log.monitor.count_again(status.as_u16(), outcome, took);
-        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+        self.name(response);
+    }
+
+    /// Gives an answer the request's name, which is not needed any more: a copy would cost more than the name.
+    fn name(&mut self, response: &mut Response) {
+        let id = std::mem::replace(&mut self.id, HeaderValue::from_static(""));
+        response.headers_mut().insert(REQUEST_ID, id);
     }
 
     fn write(&self, status: StatusCode, outcome: Option<&Outcome>, took: Duration, is_detail: bool) {
@@ -202,10 +208,11 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .get(REQUEST_ID)
         .filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(is_plain));
     given.cloned().unwrap_or_else(|| {
-        let random = fastrand::u64(..).to_be_bytes();
-        let half = |place: usize| random[place / 2] >> (4 * (place % 2)) & 0xf;
-        let digit = |place| b"0123456789abcdef"[usize::from(half(place))];
-        HeaderValue::from_bytes(&std::array::from_fn::<_, 16, _>(digit)).expect("digits and letters")
+        let (mut id, digit) = ([0; 16], |half: u8| b"0123456789abcdef"[usize::from(half)]);
+        for (digits, byte) in id.chunks_exact_mut(2).zip(fastrand::u64(..).to_be_bytes()) {
+            digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        HeaderValue::from_bytes(&id).expect("digits and letters")
     })
 }
 

@@ -32,7 +32,7 @@ const KEPT: [HeaderName; 10] = [
 ];
 
 /// What a request's conditions are in.
-const CONDITIONS: [HeaderName; 4] =
+static CONDITIONS: [HeaderName; 4] =
     [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
 
 /// Gives a page that has no tag a strong one. Streams, empty answers and what nobody may store get none.
@@ -78,7 +78,7 @@ pub(super) async fn evaluate(request: Request, next: Next) -> Response {
 }
 
 pub(super) fn has_conditions(asked: &HeaderMap) -> bool {
-    CONDITIONS.iter().any(|name| asked.contains_key(name))
+    asked.keys().any(|name| CONDITIONS.contains(name))
 }
 
 /// Returns what a 304 has of the headers of the answer it stands for; of an answer that has passed further layers, with

@@ -91,9 +91,8 @@ impl Shared {
         {
             match answer.again.ask(line.started()).await {
                 Ok(current) => {
-                    let took = line.started().elapsed();
-                    let mut response = answer.give(status, &current, took);
-                    line.end_again(&mut response, current.outcome(), took);
+                    let mut response = answer.give(status, &current);
+                    line.end_again(&mut response, current.outcome(), current.took());
                     return response;
                 }
                 // So that it need not ask once more.

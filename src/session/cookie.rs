@@ -28,12 +28,10 @@ pub struct Signer {
     key: hmac::Key,
 }
 
-/// Returns whether a session may come with these headers: where it is false there is none.
+/// Returns whether a session may be in this list of cookies: where it is false there is none.
 #[must_use]
-pub fn may_come_with(headers: &HeaderMap) -> bool {
-    let has_name =
-        |list: &HeaderValue| list.as_bytes().windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes());
-    headers.get_all(header::COOKIE).iter().any(has_name)
+pub fn may_be_in(list: &HeaderValue) -> bool {
+    list.as_bytes().windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes())
 }
 
 impl Signer {

@@ -37,7 +37,8 @@ pub(super) struct Telling {
 /// What an answer that is given again says of itself.
 pub struct Current {
     outcome: Outcome,
-    timing: Timing,
+    arrival: Arrival,
+    took: Duration,
 }
 
 impl Again {
@@ -57,16 +58,14 @@ impl Again {
     /// May be dropped at any point.
     pub async fn ask(&self, arrival: Instant) -> Result<Current, Told> {
         let version = current(&self.versions).await;
-        let (gate, arrival) = (arrival.elapsed(), Arrival(arrival));
-        let is_mine = |version: &Arc<str>| {
-            self.local.has_not_dropped(&self.ready) && self.ready.page.is_current(version)
-        };
-        if version.as_ref().is_ok_and(is_mine) {
+        let (took, arrival) = (arrival.elapsed(), Arrival(arrival));
+        let (page, left) = (&self.ready.page, self.ready.page.remaining());
+        let is_current = version.as_ref().is_ok_and(|version| **version == *page.generation);
+        if is_current && left != Some(Duration::ZERO) && self.local.has_not_dropped(&self.ready) {
             self.local.count_hit();
-            let timing = Timing { arrival, gate: Some(gate), view: None };
-            return Ok(Current { outcome: Outcome::Local(self.ready.page.remaining()), timing });
+            return Ok(Current { outcome: Outcome::Local(left), arrival, took });
         }
-        let telling = Telling { versions: self.versions.clone(), version, arrival, gate };
+        let telling = Telling { versions: self.versions.clone(), version, arrival, gate: took };
         Err(Told(Arc::new(Mutex::new(Some(telling)))))
     }
 
@@ -100,10 +99,17 @@ impl Current {
         &self.outcome
     }
 
-    /// Returns the values of `Cache-Status` and `Server-Timing`, of an answer that took so long altogether.
+    /// Returns how long the answer took, which is how long it waited for the gate: the rest is done in no time.
     #[must_use]
-    pub fn say(&self, took: Duration) -> (HeaderValue, HeaderValue) {
-        (self.outcome.cache_status(), self.outcome.server_timing(self.timing, took))
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Returns the values of `Cache-Status` and `Server-Timing`.
+    #[must_use]
+    pub fn say(&self) -> (HeaderValue, HeaderValue) {
+        let timing = Timing { arrival: self.arrival, gate: Some(self.took), view: None };
+        (self.outcome.cache_status(), self.outcome.server_timing(timing, self.took))
     }
 }
 

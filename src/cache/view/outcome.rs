@@ -1,7 +1,8 @@
 //! What the layer did with a request and how long it took, as `Cache-Status` (RFC 9211) and `Server-Timing` say it.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::{self, Cursor, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// The field that says where the time went, which a browser gives to scripts.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// The longest value of these, in bytes.
+const LONGEST: usize = 256;
 
 /// What the layer did with a request. It is also among the extensions of every answer, for layers further out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,29 +92,26 @@ impl Outcome {
     }
 
     pub(super) fn cache_status(&self) -> HeaderValue {
-        let mut text = String::with_capacity(64);
-        write!(text, "{self}").expect("a text takes what it is given");
-        HeaderValue::try_from(text).expect("words, numbers and a reason of our own")
+        value(|text| write!(text, "{self}"))
     }
 
     /// `took` is how long the answer took altogether.
     pub(super) fn server_timing(&self, timing: Timing, took: Duration) -> HeaderValue {
         let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
         let cache = took.saturating_sub(elsewhere);
-        // Piece by piece and in one place, since every answer has it.
-        let mut text = String::with_capacity(64);
-        let mut say = |name: [&str; 3], took| {
-            text.extend(name);
-            text.push_str(";dur=");
-            push_milliseconds(&mut text, took);
-        };
-        say(["cache;desc=\"", self.word(), "\""], cache);
-        for (name, took) in [(", gate", timing.gate), (", view", timing.view)] {
-            if let Some(took) = took {
-                say([name, "", ""], took);
+        value(|text| {
+            for piece in ["cache;desc=\"", self.word(), "\";dur="] {
+                text.write_all(piece.as_bytes())?;
             }
-        }
-        HeaderValue::try_from(text).expect("words and numbers")
+            write_milliseconds(text, cache)?;
+            for (name, took) in [(", gate;dur=", timing.gate), (", view;dur=", timing.view)] {
+                if let Some(took) = took {
+                    text.write_all(name.as_bytes())?;
+                    write_milliseconds(text, took)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Returns whether the answer is as it is stored, in the encoding that its receiver likes best.
@@ -139,26 +140,27 @@ impl Outcome {
     }
 }
 
+/// Returns what is written, as a field's value. Every answer has two of these, so they are written in place and with
+/// little formatting.
+fn value(write: impl FnOnce(&mut Cursor<[u8; LONGEST]>) -> io::Result<()>) -> HeaderValue {
+    let mut text = Cursor::new([0; LONGEST]);
+    write(&mut text).expect("reasons are short");
+    let length = usize::try_from(text.position()).expect("a place in the text");
+    HeaderValue::from_bytes(&text.get_ref()[..length]).expect("words, numbers and a reason of our own")
+}
+
 /// Writes a duration as `Server-Timing` has it, to a hundredth.
-fn push_milliseconds(text: &mut String, took: Duration) {
+fn write_milliseconds(text: &mut impl io::Write, took: Duration) -> io::Result<()> {
     let hundredths = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_add(5) / 10;
-    let digit = |place| char::from(b'0' + u8::try_from(hundredths / place % 10).expect("a digit"));
-    let mut place = 100;
-    while hundredths / place >= 10 {
-        place *= 10;
-    }
-    while place > 0 {
-        text.push(digit(place));
-        if place == 100 {
-            text.push('.');
-        }
-        place /= 10;
-    }
+    let digit = |place| b'0' + u8::try_from(hundredths / place % 10).expect("a digit");
+    text.write_all(itoa::Buffer::new().format(hundredths / 100).as_bytes())?;
+    text.write_all(&[b'.', digit(10), digit(1)])
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, concat!(env!("CARGO_PKG_NAME"), "; {}"), self.summary())
+        f.write_str(concat!(env!("CARGO_PKG_NAME"), "; "))?;
+        self.summary().fmt(f)
     }
 }
 
@@ -192,8 +194,7 @@ mod tests {
         for (micros, expected) in
             [(0, "0.00"), (4, "0.00"), (5, "0.01"), (994, "0.99"), (12_345, "12.35"), (1_000_000, "1000.00")]
         {
-            let mut text = String::new();
-            push_milliseconds(&mut text, Duration::from_micros(micros));
+            let text = value(|text| write_milliseconds(text, Duration::from_micros(micros)));
             assert_eq!(text, expected);
         }
     }

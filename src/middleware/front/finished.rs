@@ -1,10 +1,9 @@
 //! Answers as they have left the site.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
@@ -25,6 +24,12 @@ const HEADS: usize = 8 * 1024;
 
 /// What a client may choose of a key.
 const LONGEST_KEY: usize = 1024;
+
+/// The headers whose values are in the key, one of each at most.
+static IN_KEY: [HeaderName; 3] = [header::HOST, header::ACCEPT_ENCODING, X_FORWARDED_PROTO];
+
+/// Headers that nobody else's answer is for.
+static OWN: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("sec-purpose")];
 
 /// What an answer may vary on and be kept: the one is in the key, and who has a session of the other goes in.
 const VARY: [&str; 2] = ["accept-encoding", "cookie"];
@@ -51,25 +56,26 @@ impl Default for Finished {
 
 /// Returns what the answer to a request depends on; none if it is not one that is kept.
 pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
-    let (uri, headers) = (request.uri(), request.headers());
-    let is_others =
-        request.method() != Method::GET || uri.authority().is_some() || !request.body().is_end_stream();
-    let is_own = headers.contains_key(header::AUTHORIZATION)
-        || headers.contains_key("sec-purpose")
-        || session::may_come_with(headers);
-    if is_others || is_own {
+    let uri = request.uri();
+    if request.method() != Method::GET || uri.authority().is_some() || !request.body().is_end_stream() {
         return None;
+    }
+    let mut values = [None; 3];
+    for (name, value) in request.headers() {
+        if let Some(place) = IN_KEY.iter().position(|known| known == name) {
+            if values[place].replace(value).is_some() {
+                return None;
+            }
+        } else if OWN.contains(name) || (name == header::COOKIE && session::may_be_in(value)) {
+            return None;
+        }
     }
     let target = uri.path_and_query()?.as_str();
     let mut key = Vec::with_capacity(128);
-    for name in [header::HOST, header::ACCEPT_ENCODING, X_FORWARDED_PROTO] {
-        let mut values = headers.get_all(&name).iter();
-        key.extend_from_slice(values.next().map_or(&[], |value| value.as_bytes()));
+    for value in values {
+        key.extend_from_slice(value.map_or(&[], HeaderValue::as_bytes));
         // No value has a line's end in it.
         key.push(b'\n');
-        if values.next().is_some() {
-            return None;
-        }
     }
     key.extend_from_slice(target.as_bytes());
     (key.len() <= LONGEST_KEY).then_some(key)
@@ -128,8 +134,8 @@ impl Answer {
         matches!(status, StatusCode::OK | StatusCode::NOT_MODIFIED).then_some(status)
     }
 
-    /// Returns the answer of that status, which took so long.
-    pub(super) fn give(&self, status: StatusCode, current: &Current, took: Duration) -> Response {
+    /// Returns the answer of that status.
+    pub(super) fn give(&self, status: StatusCode, current: &Current) -> Response {
         let (headers, body) = match status {
             StatusCode::NOT_MODIFIED => (&self.not_modified, Body::empty()),
             _ => (&self.whole, Body::from(self.body.clone())),
@@ -137,7 +143,7 @@ impl Answer {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers.clone();
-        let (cache_status, server_timing) = current.say(took);
+        let (cache_status, server_timing) = current.say();
         response.headers_mut().insert(CACHE_STATUS, cache_status);
         response.headers_mut().insert(SERVER_TIMING, server_timing);
         response
@@ -210,6 +216,7 @@ mod tests {
         for name in ["host", "accept-encoding", "x-forwarded-proto"] {
             check(&[(name, "a")], "", true);
             check(&[(name, "a"), (name, "a")], "", false);
+            check(&[(name, ""), (name, "a")], "", false);
         }
         check(&[("host", &"a".repeat(LONGEST_KEY))], "", false);
         check(&[], "something", false);
