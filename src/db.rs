@@ -2,6 +2,7 @@
 
 mod ahead;
 mod lease;
+mod mark;
 mod migrations;
 mod place;
 
@@ -14,11 +15,14 @@ use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOp
 use sqlx::{
     Connection, Encode, Executor, FromRow, IntoArguments, PgConnection, Pool, SqliteConnection, Type,
 };
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::rustls::Error as TlsError;
 
 use self::ahead::Ahead;
 use self::lease::Lease;
+pub use self::mark::Mark;
+use self::mark::Marks;
 use self::place::Place;
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
 
@@ -44,6 +48,7 @@ pub struct Database {
     pool: AnyPool,
     ahead: Ahead,
     place: Place,
+    marks: Arc<OnceCell<Option<Marks>>>,
     slow_query: Duration,
 }
 
@@ -143,7 +148,7 @@ impl Database {
                 (pool, Ahead::postgres(options), Place::elsewhere())
             }
         };
-        Self { pool, ahead, place, slow_query: config.slow_query }
+        Self { pool, ahead, place, marks: Arc::default(), slow_query: config.slow_query }
     }
 
     /// Returns how slow the list query pretends to be.

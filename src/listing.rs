@@ -41,13 +41,15 @@ impl Listing {
     #[must_use]
     pub fn new(db: &Database, cache: &Cache, pages: &ViewCache, strategy: Strategy) -> Self {
         let origin = db.clone();
-        let gate = Gate::new(move || {
+        let ask = move || {
             let db = origin.clone();
             async move {
                 let stamp = tasks::stamp(&db).await;
                 Ok(if Mistake::FallsBack.is_made() { fall_back(stamp) } else { stamp }?)
             }
-        });
+        };
+        let seen = db.clone();
+        let gate = Gate::with_marks(ask, move || seen.mark());
         let key = Key::new("tasks.all").expect("a constant without blanks");
         let query = match strategy {
             Strategy::Versioned => {

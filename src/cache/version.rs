@@ -25,6 +25,10 @@
 //! lock, and then sends the query for it; so nobody takes a seat in a round whose query may have been sent. While it is
 //! under way the next round gathers, however many that are. The origin sees one query a round trip, not one a request.
 //!
+//! Some origins can be looked at without waiting, and show whether anything has changed since the last query. With such
+//! a [mark](Gate::with_marks) a call needs no query while nothing changes: *what it is told was the current version at
+//! a look that was made after the call began*, which is the same promise. `mark.rs` says what that takes.
+//!
 //! # The protocol
 //!
 //! ```text
@@ -58,7 +62,7 @@
 //!
 //! | | origin | cache |
 //! |---|---|---|
-//! | read, copy in the process | a share of one point read | nothing |
+//! | read, copy in the process | a share of one point read; with marks, a look | nothing |
 //! | read, page in the cache | a share of one point read | one `get` |
 //! | read, nothing there | that, and for one reader the query | look, lock, look again, store, unlock; for each layer |
 //! | write | one more row in its transaction | nothing |
@@ -118,6 +122,7 @@
 //! Next: [`view`](super::view), whole pages.
 
 mod gate;
+mod mark;
 mod round;
 mod sync;
 

@@ -97,13 +97,14 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
     if config.development {
         let failed = || format!("failed to migrate {url}; `tasklist check` says more");
         db.migrate().await.with_context(failed)?;
-        return Ok(());
+    } else {
+        let failed = || format!("failed to look into {url}; may its user read its tables?");
+        let pending = db.pending_migrations().await.with_context(failed)?;
+        if !pending.is_empty() {
+            bail!("{url} is not migrated ({} missing); run `tasklist migrate` first", pending.join(", "));
+        }
     }
-    let failed = || format!("failed to look into {url}; may its user read its tables?");
-    let pending = db.pending_migrations().await.with_context(failed)?;
-    if !pending.is_empty() {
-        bail!("{url} is not migrated ({} missing); run `tasklist migrate` first", pending.join(", "));
-    }
+    db.watch().await;
     Ok(())
 }
 
@@ -159,8 +160,9 @@ fn clickable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Returns how many files the process may need to have open beside its clients' connections: for the log, the runtime
-/// and the listener about 10; for the database 9 connections, of three files each with SQLite; 16 for a cache in files;
-/// the service behind `/apicalls`; and for each cache server 8 connections and one that is on its way out.
+/// and the listener about 10; for the database 10 connections, of three files each with SQLite, and two files to look
+/// at; 16 for a cache in files; the service behind `/apicalls`; and for each cache server 8 connections and one that is
+/// on its way out.
 fn reserved_descriptors(cache: &BackendConfig) -> u64 {
     let servers = match cache {
         BackendConfig::Memcached(options) | BackendConfig::MemcacheCrate(options) => options.servers.len(),

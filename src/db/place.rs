@@ -42,7 +42,9 @@ impl Place {
     /// Notes which file it is, after it was used.
     pub(super) fn note(&self) {
         let Some(file) = &self.0 else { return };
-        if let (None, Some(identity)) = (file.opened.get(), file.identity()) {
+        if file.opened.get().is_none()
+            && let Some(identity) = file.identity()
+        {
             // Another may have been quicker.
             let _ = file.opened.set(identity);
         }

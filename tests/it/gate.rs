@@ -5,7 +5,7 @@ mod interleavings;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -40,15 +40,28 @@ struct Origin {
 
 impl Origin {
     fn new() -> Self {
+        Self::with_marks(|| None)
+    }
+
+    fn with_marks(look: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Self {
         let (sender, sent) = mpsc::unbounded_channel();
-        let gate = Gate::new(move || -> BoxFuture<'static, Answer> {
+        let query = move || -> BoxFuture<'static, Answer> {
             let (end, told) = oneshot::channel();
             sender.send(end).unwrap();
             Box::pin(async move {
                 told.await.unwrap_or_else(|_| resume_unwind(Box::new("the test lets it panic")))
             })
-        });
-        Self { gate, sent: Mutex::new(sent) }
+        };
+        Self { gate: Gate::with_marks(query, look), sent: Mutex::new(sent) }
+    }
+
+    /// Calls once, and lets the query for that tell the version, after something else was done.
+    async fn told(&self, version: u32, meanwhile: impl FnOnce()) {
+        let call = self.calls(1).await;
+        let query = self.query().await;
+        meanwhile();
+        query.send(Ok(version)).unwrap();
+        assert_eq!(answers(call).await, [Ok(version)]);
     }
 
     /// Waits until a query is sent.
@@ -92,6 +105,42 @@ async fn who_calls_while_a_query_is_under_way_waits_for_the_next() {
     origin.query().await.send(Ok(3)).unwrap();
     assert_eq!(answers(later).await, [Ok(3); 3]);
     assert_eq!(origin.gate.stats(), GateStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
+}
+
+/// A mark for the test to set.
+fn mark() -> (Arc<AtomicU32>, impl Fn() -> Option<u32> + Send + Sync + 'static) {
+    let mark = Arc::new(AtomicU32::new(1));
+    let seen = Arc::clone(&mark);
+    (mark, move || Some(seen.load(Ordering::SeqCst)))
+}
+
+#[tokio::test]
+async fn a_mark_that_changed_while_a_query_was_under_way_says_nothing_of_its_answer() {
+    let (mark, look) = mark();
+    let origin = Origin::with_marks(look);
+    origin.told(1, || ()).await;
+    origin.told(2, || mark.store(2, Ordering::SeqCst)).await;
+    origin.told(2, || ()).await;
+    for _ in 0..9 {
+        assert_eq!(timeout(PATIENCE, origin.gate.current()).await.expect("no query"), Ok(2));
+    }
+    mark.store(3, Ordering::SeqCst);
+    origin.told(3, || mark.store(4, Ordering::SeqCst)).await;
+    origin.told(4, || ()).await;
+    assert_eq!(origin.gate.stats(), GateStats { calls: 14, queries: 5, failures: 0, versions: 4 });
+}
+
+#[tokio::test]
+async fn a_mark_that_did_not_change_with_the_version_is_never_believed_again() {
+    let (mark, look) = mark();
+    let origin = Origin::with_marks(look);
+    origin.told(1, || ()).await;
+    origin.told(2, || ()).await;
+    for version in 3..9 {
+        mark.store(version, Ordering::SeqCst);
+        origin.told(version, || ()).await;
+        origin.told(version, || ()).await;
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod changes;
 mod counts;
+mod marks;
 mod outages;
 mod reads;
 mod restored;

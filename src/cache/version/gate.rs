@@ -4,8 +4,10 @@ use std::fmt::{self, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
+use super::mark::{Looks, Marks};
 use super::round::{Round, Seat};
 use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
 
@@ -36,11 +38,13 @@ pub struct Lost;
 
 struct Shared<S, E> {
     query: Box<dyn Fn() -> Query<S, E> + Send + Sync>,
+    marks: Option<Box<dyn Marks<S>>>,
+    calls: AtomicU64,
     state: Mutex<State<S, E>>,
 }
 
 /// A version as it was told, the same for as long as it is told again; and its name, once somebody has needed it.
-struct Told<S> {
+pub(super) struct Told<S> {
     version: S,
     /// Of the standard library, since nobody waits for it.
     name: std::sync::OnceLock<Name>,
@@ -78,12 +82,35 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state = State { gathering: None, has_runner: false, last: None, stats: GateStats::default() };
-        let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
-        Self(Arc::new(Shared { query, state: Mutex::new(state) }))
+        Self::with(query, None)
     }
 
-    /// Returns the version that a query has told that was sent after this call began.
+    /// As [`new`](Self::new), for an origin that can be looked at without waiting for it. `look` returns its mark,
+    /// which must be another one before a change is acknowledged, and never an earlier one again; or nothing, if there
+    /// is nothing to see. It is called for each who asks, and must not block. As long as the mark is what it was before
+    /// and after a query, what that told is told again. It is believed once it was seen to change with the version.
+    pub fn with_marks<F, M>(
+        query: impl Fn() -> F + Send + Sync + 'static,
+        look: impl Fn() -> Option<M> + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        M: PartialEq + Send + Sync + 'static,
+    {
+        Self::with(query, Some(Box::new(Looks::new(look))))
+    }
+
+    fn with<F>(query: impl Fn() -> F + Send + Sync + 'static, marks: Option<Box<dyn Marks<S>>>) -> Self
+    where
+        F: Future<Output = Result<S, E>> + Send + 'static,
+    {
+        let state = State { gathering: None, has_runner: false, last: None, stats: GateStats::default() };
+        let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
+        Self(Arc::new(Shared { query, marks, calls: AtomicU64::new(0), state: Mutex::new(state) }))
+    }
+
+    /// Returns the version that a query has told that was sent after this call began, or that is still the current one
+    /// by a mark that was looked at after that.
     ///
     /// # Errors
     ///
@@ -110,6 +137,10 @@ where
     }
 
     async fn told(&self) -> Answer<S, E> {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(told) = self.0.marks.as_ref().and_then(|marks| marks.told()) {
+            return Ok(told);
+        }
         // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
         // another may ask, which is later still; but not again and again.
         for _ in 0..2 {
@@ -123,13 +154,12 @@ where
     /// Returns what it has done so far.
     #[must_use]
     pub fn stats(&self) -> GateStats {
-        self.0.state().stats
+        GateStats { calls: self.0.calls.load(Ordering::Relaxed), ..self.0.state().stats }
     }
 
     /// Takes a seat in the round that gathers, and sees to it that somebody sends its query.
     fn take_seat(&self) -> Seat<Answer<S, E>> {
         let mut state = self.0.state();
-        state.stats.calls += 1;
         let seat = state.gathering.get_or_insert_with(Round::new).take_seat();
         let needs_runner = !state.has_runner;
         state.has_runner = true;
@@ -151,9 +181,8 @@ where
             self.gather().await;
             let Some(round) = self.close_round() else { return };
             // Who calls from here on is not in this round any more, so now the query may be sent, and not before.
-            let answer = unless_it_panics(&self.shared.query).await;
-            let told = self.shared.state().note(answer);
-            round.tell(told);
+            let answer = self.shared.ask().await;
+            round.tell(answer);
         }
     }
 
@@ -220,6 +249,21 @@ async fn unless_it_panics<S, E: From<Lost>>(query: &(dyn Fn() -> Query<S, E> + S
         polled.unwrap_or_else(|_| Poll::Ready(Err(Lost.into())))
     })
     .await
+}
+
+impl<S: PartialEq, E: From<Lost>> Shared<S, E> {
+    /// Sends the query, and looks for marks around it.
+    async fn ask(&self) -> Answer<S, E> {
+        if let Some(marks) = &self.marks {
+            marks.before_query();
+        }
+        let answer = unless_it_panics(&self.query).await;
+        let answer = self.state().note(answer);
+        if let (Some(marks), Ok(told)) = (&self.marks, &answer) {
+            marks.after_query(told);
+        }
+        answer
+    }
 }
 
 impl<S, E> Shared<S, E> {

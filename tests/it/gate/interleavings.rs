@@ -2,7 +2,9 @@
 //! same check must refuse gates that are wrong in ways that are easily missed.
 
 #[path = "../../../src/cache/version/gate.rs"]
-mod real;
+mod gate;
+#[path = "../../../src/cache/version/mark.rs"]
+mod mark;
 #[path = "../../../src/cache/version/round.rs"]
 mod round;
 
@@ -51,7 +53,7 @@ use futures_util::future::BoxFuture;
 use futures_util::poll;
 use shuttle::future::{block_on, spawn, yield_now};
 
-use self::real::{Gate, GateStats, Lost};
+use self::gate::{Gate, GateStats, Lost};
 use self::sync::{Arc, Mutex};
 use super::{Answer, Failed};
 
@@ -115,7 +117,32 @@ impl Origin {
 type Call = Arc<dyn Fn() -> BoxFuture<'static, Answer> + Send + Sync>;
 
 fn real(origin: Origin) -> Call {
-    let gate = Gate::new(move || origin.clone().query());
+    call(Gate::new(move || origin.clone().query()))
+}
+
+/// With marks that are what they should be.
+fn marked(origin: Origin) -> Call {
+    let version = Arc::clone(&origin.version);
+    call(Gate::with_marks(move || origin.clone().query(), move || Some(*version.lock().unwrap())))
+}
+
+/// With marks that say nothing every other time.
+fn marked_now_and_then(origin: Origin) -> Call {
+    let (version, looks) = (Arc::clone(&origin.version), Mutex::new(0));
+    let look = move || {
+        let mut looks = looks.lock().unwrap();
+        *looks += 1;
+        (*looks % 2 == 0).then(|| *version.lock().unwrap())
+    };
+    call(Gate::with_marks(move || origin.clone().query(), look))
+}
+
+/// With a mark that never changes.
+fn marked_in_vain(origin: Origin) -> Call {
+    call(Gate::with_marks(move || origin.clone().query(), || Some(())))
+}
+
+fn call(gate: Gate<u32, Failed>) -> Call {
     Arc::new(move || {
         let gate = gate.clone();
         // By name, as pages ask.
@@ -221,6 +248,40 @@ fn nobody_waits_for_ever_when_a_query_panics() {
 }
 
 #[test]
+fn nobody_is_told_what_is_older_than_their_call_where_there_are_marks() {
+    check(marked, changes_and_looks, well);
+}
+
+#[test]
+fn nor_where_there_is_a_mark_now_and_then() {
+    check(marked_now_and_then, changes_and_looks, second_badly);
+}
+
+#[test]
+fn nor_where_the_mark_never_changes() {
+    check(marked_in_vain, changes_and_looks, well);
+}
+
+#[test]
+fn marks_spare_queries() {
+    let calls = || {
+        let origin = Origin::new(well);
+        let (asked, seen) = (origin.clone(), origin.clone());
+        let gate =
+            Gate::with_marks(move || asked.clone().query(), move || Some(*seen.version.lock().unwrap()));
+        for _ in 0..2 {
+            origin.change();
+            for _ in 0..3 {
+                assert_eq!(block_on(gate.current()), Ok(*origin.version.lock().unwrap()));
+            }
+        }
+        // The first is believed once there was another: three queries, one, and none.
+        assert_eq!(gate.stats(), GateStats { calls: 6, queries: 4, failures: 0, versions: 2 });
+    };
+    shuttle::check_random(calls, 1);
+}
+
+#[test]
 fn who_leaves_takes_nobody_along() {
     check(real, leaves_and_looks, well);
 }
@@ -236,8 +297,8 @@ fn no_more_queries_are_sent_than_there_are_calls() {
         let origin = Origin::new(well);
         let asked = origin.clone();
         let gate = Gate::new(move || asked.clone().query());
-        let calls: Vec<_> = (0..4).map(|_| spawn(call(gate.clone()))).collect();
-        for call in calls {
+        let calls = (0..4).map(|_| gate.clone()).map(|gate| spawn(async move { gate.current().await }));
+        for call in calls.collect::<Vec<_>>() {
             block_on(call).unwrap().unwrap();
         }
         let (stats, queries) = (gate.stats(), *origin.queries.lock().unwrap());
@@ -245,10 +306,6 @@ fn no_more_queries_are_sent_than_there_are_calls() {
         assert!((1..=4).contains(&queries), "{queries}");
     };
     shuttle::check_random(calls, ORDERS);
-}
-
-async fn call(gate: Gate<u32, Failed>) -> Answer {
-    gate.current().await
 }
 
 /// Whether the check finds what is wrong with a gate.
@@ -275,6 +332,11 @@ fn a_gate_that_sends_before_it_closes_the_round_is_refused() {
 #[test]
 fn a_gate_that_falls_back_to_what_it_knew_is_refused() {
     refuse(wrong::falls_back_to_what_it_knew, second_badly, "is older than");
+}
+
+#[test]
+fn a_gate_that_looks_for_a_mark_only_after_the_query_is_refused() {
+    refuse(wrong::looks_only_after_the_query, well, "is older than");
 }
 
 #[test]

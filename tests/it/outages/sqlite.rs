@@ -59,12 +59,18 @@ async fn a_file_that_is_moved_away_takes_no_task_along_and_is_used_again_when_it
     let settings = Settings::new().with("DEBUG", "False");
     let app = settings.serve();
     app.add("Kept").await.assert_lists(["Kept"]);
+    // Changes that it has seen, so that the page is given again without a query.
+    app.add("As well").await;
+    app.add("And this").await;
+    for _ in 0..2 {
+        app.get("/").await.assert_lists(["Kept", "As well", "And this"]);
+    }
     let (file, elsewhere) = (settings.directory().join("db.sqlite3"), settings.directory().join("elsewhere"));
     fs::rename(&file, &elsewhere).unwrap();
     assert_moved(&app).await;
     assert!(!file.exists(), "none is made in its place");
     fs::rename(&elsewhere, &file).unwrap();
-    app.get("/").await.assert_lists(["Kept"]);
+    app.get("/").await.assert_lists(["Kept", "As well", "And this"]);
     assert_eq!(add_at_once(&app, names("after", 8)).await, [303; 8]);
 }
 

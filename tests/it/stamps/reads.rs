@@ -128,18 +128,21 @@ impl From<db::Error> for Failed {
 }
 
 /// A gate as the app has it.
-fn gate(url: &str) -> Gate<Stamp, Failed> {
+async fn gate(url: &str) -> Gate<Stamp, Failed> {
     let db = open_database(url);
-    Gate::new(move || {
+    db.watch().await;
+    let seen = db.clone();
+    let ask = move || {
         let db = db.clone();
         async move { Ok(tasks::stamp(&db).await?) }
-    })
+    };
+    Gate::with_marks(ask, move || seen.mark())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gate_never_tells_an_older_stamp_than_a_write_that_was_acknowledged_elsewhere() {
     on_both_databases(async |url| {
-        let gate = gate(url);
+        let gate = gate(url).await;
         let mut visitors = JoinSet::new();
         for _ in 0..4 {
             let (gate, elsewhere) = (gate.clone(), open_database(url));

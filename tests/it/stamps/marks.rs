@@ -1,0 +1,129 @@
+//! What is to be seen in the files of a SQLite database that this process and others write.
+
+use std::collections::HashSet;
+use std::fs;
+use std::time::Duration;
+
+use tasklist::db::{Database, Mark};
+use tokio::time::sleep;
+
+use super::{Session, add, list};
+use crate::support::app::{App, Settings};
+use crate::support::database::open_database;
+
+/// The file's URL, in the directory of an app that is not there yet.
+fn url(settings: &Settings) -> String {
+    format!("sqlite://{}", settings.directory().join("db.sqlite3").display())
+}
+
+async fn watched(url: &str) -> Database {
+    let db = open_database(url);
+    db.watch().await;
+    db
+}
+
+fn mark(db: &Database) -> Mark {
+    db.mark().expect("there is something to see")
+}
+
+#[tokio::test]
+async fn each_commit_is_another_mark_and_nothing_else_is() {
+    let settings = Settings::new();
+    drop(settings.serve().terminate());
+    let url = url(&settings);
+    let (db, mut session) = (watched(&url).await, Session::open(&url).await);
+    let before = mark(&db);
+    session.execute("begin immediate; insert into tasks (name) values ('not yet')").await;
+    assert_eq!(mark(&db), before, "it is not committed");
+    session.execute("rollback").await;
+    list(&db).await;
+    assert_eq!(mark(&db), before, "nobody has changed anything");
+    let mut marks = HashSet::from([format!("{before:?}")]);
+    for round in 0..50 {
+        let changes = ["insert into tasks (name) values ('x')", "update tasks set name = name || '.'"];
+        session.execute(changes[round % 2]).await;
+        assert!(marks.insert(format!("{:?}", mark(&db))), "round {round}");
+        add(&db, "y").await;
+        assert!(marks.insert(format!("{:?}", mark(&db))), "round {round}, by a pool");
+        let checkpoint = ["passive", "full", "restart", "truncate"][round % 4];
+        session.execute(&format!("pragma wal_checkpoint({checkpoint})")).await;
+        // A log that begins anew may be another mark.
+        marks.insert(format!("{:?}", mark(&db)));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_another_process_is_another_mark_once_it_is_acknowledged() {
+    let settings = Settings::new();
+    let mut app = settings.serve();
+    let db = watched(&url(&settings)).await;
+    let mut last = mark(&db);
+    for round in 0..60 {
+        app.add(&format!("task {round}")).await;
+        let now = mark(&db);
+        assert_ne!(now, last, "round {round}");
+        last = now;
+        if round % 20 == 19 {
+            app.kill();
+            app = settings.serve();
+            last = mark(&db);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_processes_neither_shows_what_is_older_than_what_the_other_has_acknowledged() {
+    let settings = Settings::new();
+    let apps = [settings.serve(), settings.serve()];
+    let mut newest = 0;
+    for round in 0..40 {
+        let [writes, reads] = [&apps[round % 2], &apps[1 - round % 2]];
+        newest += 1;
+        let name = format!("task {newest}");
+        writes.add(&name).await;
+        for app in [reads, writes, reads] {
+            assert_eq!(app.get("/").await.tasks().last(), Some(&name), "round {round}");
+        }
+    }
+    for app in &apps {
+        let asked = async || (metric(app, "calls").await, metric(app, "queries").await);
+        let (calls, queries) = asked().await;
+        for _ in 0..20 {
+            app.get("/").await;
+        }
+        assert_eq!(asked().await, (calls + 20, queries), "what is to be seen spares the queries");
+    }
+}
+
+async fn metric(app: &App, name: &str) -> u64 {
+    app.metric(&format!("tasklist_gate_{name}_total")).await
+}
+
+#[tokio::test]
+async fn nothing_is_to_be_seen_of_a_file_that_is_gone() {
+    let settings = Settings::new();
+    drop(settings.serve().terminate());
+    let db = watched(&url(&settings)).await;
+    let before = mark(&db);
+    let (file, elsewhere) = (settings.directory().join("db.sqlite3"), settings.directory().join("elsewhere"));
+    fs::rename(&file, &elsewhere).unwrap();
+    assert_ne!(db.mark(), Some(before), "it has another name");
+    fs::remove_file(&elsewhere).unwrap();
+    assert_eq!(db.mark(), None);
+}
+
+#[tokio::test]
+async fn who_has_looked_leaves_the_locks_of_this_process_alone() {
+    let settings = Settings::new();
+    let app = settings.serve();
+    let mut session = Session::open(&url(&settings)).await;
+    session.execute("begin immediate; insert into tasks (name) values ('first')").await;
+    drop(watched(&url(&settings)).await);
+    let second = tokio::spawn(app.request("POST", "/add").form(&[("name", "second")]).send());
+    // Longer than it takes to add a task, and shorter than that waits for others.
+    sleep(Duration::from_millis(700)).await;
+    assert!(!second.is_finished(), "the other process waits for the lock");
+    session.execute("commit").await;
+    assert_eq!(second.await.unwrap().unwrap().status(), 303);
+    app.get("/").await.assert_lists(["first", "second"]);
+}
