@@ -15,8 +15,7 @@ pub enum Browser {
     #[default]
     Revalidate,
     /// To use its copy for so long, counted from when it got it, whatever happens on the server meanwhile. The view's
-    /// own
-    /// `max-age` is lowered to this.
+    /// own `max-age` is lowered to this.
     MaxAge(Duration),
     /// Nothing.
     Unsaid,
