@@ -59,11 +59,12 @@ impl Again {
     pub async fn ask(&self, arrival: Instant) -> Result<Current, Told> {
         let version = current(&self.versions).await;
         let (took, arrival) = (arrival.elapsed(), Arrival(arrival));
-        let (page, left) = (&self.ready.page, self.ready.page.remaining());
-        let is_current = version.as_ref().is_ok_and(|version| **version == *page.generation);
-        if is_current && left != Some(Duration::ZERO) && self.local.has_not_dropped(&self.ready) {
+        let is_mine = |version: &Arc<str>| {
+            self.local.has_not_dropped(&self.ready) && self.ready.page.is_current(version)
+        };
+        if version.as_ref().is_ok_and(is_mine) {
             self.local.count_hit();
-            return Ok(Current { outcome: Outcome::Local(left), arrival, took });
+            return Ok(Current { outcome: Outcome::Local(self.ready.page.remaining()), arrival, took });
         }
         let telling = Telling { versions: self.versions.clone(), version, arrival, gate: took };
         Err(Told(Arc::new(Mutex::new(Some(telling)))))
