@@ -226,6 +226,8 @@ async fn who_is_told_at_the_door_that_nobody_can_say_is_told_no_second_time() {
     proxy.hold("");
     app.get("/").await.assert_error(503, "Back in a moment");
     assert_eq!(app.metric("tasklist_gate_calls_total").await - calls, 1);
+    // The response may arrive before its log line.
+    eventually("it is in the log", async || app.output().contains("status=503")).await;
     let output = app.output();
     assert_eq!(output.lines().filter(|line| line.contains("ERROR")).count(), 1, "{output}");
     proxy.release();
