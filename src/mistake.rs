@@ -21,13 +21,13 @@ pub(crate) enum Mistake {
 
 impl Mistake {
     /// Returns whether this process makes it.
-    #[cfg(not(feature = "mistakes"))]
+    #[cfg(not(fault_injection))]
     pub(crate) const fn is_made(self) -> bool {
         false
     }
 
     /// Returns whether this process makes it.
-    #[cfg(feature = "mistakes")]
+    #[cfg(fault_injection)]
     pub(crate) fn is_made(self) -> bool {
         crate::cache::mistake::is_chosen(&self)
     }

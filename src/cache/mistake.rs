@@ -1,7 +1,8 @@
 //! Mistakes that the cache makes on purpose when a test wants to know whether it would be noticed.
 //!
-//! Only a build with the feature `mistakes` can make any, and that makes the one that `TASKLIST_MISTAKE` names. In
-//! every other build [`Mistake::is_made`] is a constant `false`, and nothing is left of what hangs on it.
+//! Only a build with `--cfg fault_injection` can make any, and that makes the one that `TASKLIST_MISTAKE` names. It is
+//! no Cargo feature: any crate in the graph of a user could switch that on. In every other build [`Mistake::is_made`] is
+//! a constant `false`, and the compiler removes the code behind it.
 //! `tests/it/consistency/mistakes.rs` tells for each what comes of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,20 +30,20 @@ pub(super) enum Mistake {
 
 impl Mistake {
     /// Returns whether this process makes it.
-    #[cfg(not(feature = "mistakes"))]
+    #[cfg(not(fault_injection))]
     pub(super) const fn is_made(self) -> bool {
         false
     }
 
     /// Returns whether this process makes it.
-    #[cfg(feature = "mistakes")]
+    #[cfg(fault_injection)]
     pub(super) fn is_made(self) -> bool {
         is_chosen(&self)
     }
 }
 
 /// Returns whether a mistake, of the cache's or of others, is the one that `TASKLIST_MISTAKE` names, and says so.
-#[cfg(feature = "mistakes")]
+#[cfg(fault_injection)]
 pub(crate) fn is_chosen(mistake: &dyn std::fmt::Debug) -> bool {
     #[expect(clippy::disallowed_methods, reason = "what only tests set is no configuration")]
     static CHOSEN: std::sync::LazyLock<Option<String>> =

@@ -12,11 +12,13 @@ use std::panic::Location;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use self::world::World;
 use super::checker::Fault::{self, *};
 use crate::structure;
 use crate::support::line::Weather;
-use crate::support::{eventually, mistaken};
+use crate::support::{eventually, example, mistaken};
 
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]
@@ -314,6 +316,19 @@ fn every_mistake_of_the_program_has_a_story() {
         for mistake in mistakes {
             assert!(stories.contains(&format!("Code({mistake:?})")), "{mistake} has no story");
         }
+    }
+}
+
+#[test]
+fn no_feature_of_cargo_injects_faults() {
+    let output = example::cargo()
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        assert_eq!(package["features"], json!({}), "{}", package["name"]);
     }
 }
 

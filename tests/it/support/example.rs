@@ -22,7 +22,7 @@ pub struct Example {
 impl Example {
     pub fn start(name: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(build(name, &[]));
+        let mut command = Command::new(build(name));
         let mut process = Process::start(command.args(arguments).stdout(Stdio::piped()), directory.path());
         let mut url = String::new();
         BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut url).unwrap();
@@ -45,10 +45,22 @@ impl Example {
 
 /// Returns the path of an example. It is built as the tests are, beside what they have built, so that only our own
 /// crate is compiled again, if anything.
-pub fn build(name: &str, features: &[&str]) -> PathBuf {
-    let profile = Path::new(env!("CARGO_BIN_EXE_tasklist")).parent().unwrap();
+pub fn build(name: &str) -> PathBuf {
+    build_by(cargo(), name)
+}
+
+/// As [`build`], with fault injection. Cargo keeps what it compiles by another wrapper apart, so that neither build
+/// spoils the other.
+pub fn build_with_faults(name: &str) -> PathBuf {
     let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--locked", "--example", name, "--features", &features.join(",")]);
+    let wrapper = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/with-faults.sh");
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    build_by(cargo, name)
+}
+
+fn build_by(mut cargo: Command, name: &str) -> PathBuf {
+    let profile = Path::new(env!("CARGO_BIN_EXE_tasklist")).parent().unwrap();
+    cargo.args(["build", "--quiet", "--locked", "--example", name]);
     cargo.arg("--target-dir").arg(target()).current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");

@@ -1,4 +1,4 @@
-//! The program in a build that can make mistakes: `examples/mistaken.rs`.
+//! The program in a build with fault injection: `examples/mistaken.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,5 +9,5 @@ use super::example;
 /// run.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| example::build("mistaken", &["mistakes"]))
+    PROGRAM.get_or_init(|| example::build_with_faults("mistaken"))
 }
