@@ -1,24 +1,36 @@
-//! Whether a server is asked at all, and which deletes it is owed.
+//! Whether a server is marked down, and which of its deletes are pending.
 //!
-//! A server that failed is left out, so that an outage costs one timeout and not one per request. A key whose write
-//! failed may still hold its old value on the server; it is owed a delete, and the server stays left out until it has
-//! got all of them. So an old list cannot come back with the server.
+//! A server that failed is marked down, so that an outage costs one timeout and not one per request. A key whose write
+//! failed may still hold its old value on the server. Its delete is pending, and the server stays down until it has
+//! received all pending deletes. So an old list cannot come back with the server.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::MOST_OWED;
 
-/// Closed: the server is asked. Open: it is not.
+/// Closed: requests are sent to the server. Open: the server is marked down.
 #[derive(Default)]
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     open: bool,
-    owed: BTreeSet<String>,
+    /// Each key with the number of its latest failed write.
+    pending: BTreeMap<String, u64>,
+    failed_writes: u64,
     forgotten: u64,
+}
+
+/// A pending delete: a key, and the failed write that the delete is for.
+///
+/// A delete that is under way when the key's next write fails may reach the server before that write. It settles the
+/// earlier write only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PendingDelete {
+    pub(super) key: String,
+    failed_write: u64,
 }
 
 /// Whether this failure is the one that opened the breaker: its owner reports it and starts the recovery.
@@ -29,35 +41,41 @@ pub(super) enum Opened {
 }
 
 impl Breaker {
-    /// Returns whether the server is left out. `owed` are the keys of the write that does not happen then.
-    pub(super) fn refuses(&self, owed: &[String]) -> bool {
+    /// Returns whether the server is marked down. `written` are the keys of the write that does not happen then.
+    pub(super) fn refuses(&self, written: &[String]) -> bool {
         let mut state = self.state();
         if state.open {
-            state.owe(owed);
+            state.add_pending(written);
         }
         state.open
     }
 
-    /// Leaves the server out. `owed` are the keys of the write that failed, if it was one.
-    pub(super) fn open(&self, owed: &[String]) -> Opened {
+    /// Marks the server down. `written` are the keys of the write that failed, if it was one.
+    pub(super) fn open(&self, written: &[String]) -> Opened {
         let mut state = self.state();
-        state.owe(owed);
+        state.add_pending(written);
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
     }
 
-    /// Returns the keys that must be deleted before the server is asked again.
-    pub(super) fn owed(&self) -> Vec<String> {
-        self.state().owed.iter().cloned().collect()
+    /// Returns at most so many of the deletes that the server must receive before it is up again.
+    pub(super) fn pending(&self, most: usize) -> Vec<PendingDelete> {
+        let state = self.state();
+        let pending = state.pending.iter().take(most);
+        pending
+            .map(|(key, failed_write)| PendingDelete { key: key.clone(), failed_write: *failed_write })
+            .collect()
     }
 
-    /// Notes that `delivered` were deleted and asks the server again, unless more has come to be owed meanwhile.
-    /// Returns how many keys were too many to remember, or `None` if the server stays left out.
-    pub(super) fn close(&self, delivered: &[String]) -> Option<u64> {
+    /// Notes the deletes that the server has received, and marks it up if none is pending any more. Returns how many
+    /// keys were too many to remember, or `None` if the server stays down.
+    pub(super) fn close(&self, received: &[PendingDelete]) -> Option<u64> {
         let mut state = self.state();
-        for key in delivered {
-            state.owed.remove(key);
+        for PendingDelete { key, failed_write } in received {
+            if state.pending.get(key) == Some(failed_write) {
+                state.pending.remove(key);
+            }
         }
-        if !state.owed.is_empty() {
+        if !state.pending.is_empty() {
             return None;
         }
         state.open = false;
@@ -70,11 +88,12 @@ impl Breaker {
 }
 
 impl State {
-    fn owe(&mut self, keys: &[String]) {
+    fn add_pending(&mut self, keys: &[String]) {
         for key in keys {
-            if self.owed.len() < MOST_OWED {
-                self.owed.insert(key.clone());
-            } else if !self.owed.contains(key) {
+            self.failed_writes += 1;
+            if self.pending.len() < MOST_OWED || self.pending.contains_key(key) {
+                self.pending.insert(key.clone(), self.failed_writes);
+            } else {
                 self.forgotten += 1;
             }
         }
@@ -86,15 +105,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_stays_open_until_all_owed_deletes_are_delivered() {
+    fn it_stays_open_until_all_pending_deletes_are_received() {
         let breaker = Breaker::default();
         assert_eq!(breaker.open(&["a".into()]), Opened::Now);
-        let delivered = breaker.owed();
+        let received = breaker.pending(9);
         assert_eq!(breaker.open(&["b".into()]), Opened::Before);
-        assert_eq!(breaker.close(&delivered), None);
+        assert_eq!(breaker.close(&received), None);
         assert!(breaker.refuses(&[]));
-        assert_eq!(breaker.close(&breaker.owed()), Some(0));
+        assert_eq!(breaker.close(&breaker.pending(9)), Some(0));
         assert!(!breaker.refuses(&[]));
+    }
+
+    #[test]
+    fn a_write_that_fails_while_its_key_is_deleted_is_deleted_once_more() {
+        let breaker = Breaker::default();
+        breaker.open(&["a".into(), "b".into()]);
+        let under_way = breaker.pending(9);
+        assert!(breaker.refuses(&["a".into()]));
+        assert_eq!(breaker.close(&under_way), None, "another write of `a` has failed since");
+        let again = breaker.pending(9);
+        assert_eq!(again.iter().map(|delete| delete.key.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(breaker.close(&again), Some(0));
     }
 
     #[test]
@@ -103,6 +134,7 @@ mod tests {
         for number in 0..MOST_OWED + 7 {
             breaker.open(&[number.to_string()]);
         }
-        assert_eq!(breaker.close(&breaker.owed()), Some(7));
+        assert_eq!(breaker.pending(9).len(), 9);
+        assert_eq!(breaker.close(&breaker.pending(usize::MAX)), Some(7));
     }
 }

@@ -16,8 +16,8 @@ use crate::db;
 /// How often a database that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Deletes sent at once to a database that is back.
-const OWED_AT_ONCE: usize = 1_000;
+/// Pending deletes sent at once to a database that is back.
+const DELETES_AT_ONCE: usize = 1_000;
 
 /// How many rows may be there, besides those written since the last culling: more than a busy site has in use, and few
 /// enough to be counted in some milliseconds.
@@ -113,12 +113,12 @@ impl Store {
     /// Removes what is owed, and returns whether the database is asked again.
     async fn try_again(&self) -> Result<bool, ErrorKind> {
         let _turn = self.writing.lock().await;
-        let mut owed = self.breaker.owed();
-        owed.truncate(OWED_AT_ONCE);
-        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&owed)).await;
+        let pending = self.breaker.pending(DELETES_AT_ONCE);
+        let keys: Vec<_> = pending.iter().map(|delete| delete.key.clone()).collect();
+        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
         deleted.unwrap_or(Err(db::Error::Timeout)).map_err(to_kind)?;
-        let Some(forgotten) = self.breaker.close(&owed) else { return Ok(false) };
-        tracing::info!(deleted = owed.len(), forgotten, "the cache in the database answers again");
+        let Some(forgotten) = self.breaker.close(&pending) else { return Ok(false) };
+        tracing::info!(deleted = keys.len(), forgotten, "the cache in the database answers again");
         Ok(true)
     }
 

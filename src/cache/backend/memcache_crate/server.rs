@@ -18,8 +18,8 @@ pub(super) const CONNECTIONS: usize = 8;
 /// How often a server that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many deletes a recovering server is sent at once, so that they fit into one operation's time.
-const OWED_AT_ONCE: usize = 50;
+/// How many pending deletes a recovering server is sent at once, so that they fit into one operation's time.
+const DELETES_AT_ONCE: usize = 50;
 
 /// What an operation runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,20 +176,19 @@ impl Server {
 
     /// Sends a server that is left out the deletes it is owed; returns whether it is asked again.
     async fn try_again(self: &Arc<Self>) -> Result<bool, ErrorKind> {
-        let mut owed = self.breaker.owed();
-        owed.truncate(OWED_AT_ONCE);
-        let keys = owed.clone();
+        let pending = self.breaker.pending(DELETES_AT_ONCE);
+        let sent = pending.clone();
         self.attempt(Connection::Kept, move |client| {
             greet(client)?;
-            keys.iter().try_for_each(|key| client.delete(key).map(drop))
+            sent.iter().try_for_each(|delete| client.delete(&delete.key).map(drop))
         })
         .await?;
-        let Some(forgotten) = self.breaker.close(&owed) else {
+        let Some(forgotten) = self.breaker.close(&pending) else {
             return Ok(false);
         };
         tracing::info!(
             memcached.server = self.name,
-            deleted = owed.len(),
+            deleted = pending.len(),
             forgotten,
             "memcached answers again"
         );
