@@ -8,6 +8,7 @@ mod place;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgPoolOptions, PgRow, Postgres};
@@ -49,6 +50,8 @@ pub struct Database {
     ahead: Ahead,
     place: Place,
     marks: Arc<OnceCell<Option<Marks>>>,
+    /// Connections of the pool that a statement runs on.
+    in_use: Arc<AtomicU32>,
     slow_query: Duration,
 }
 
@@ -148,7 +151,14 @@ impl Database {
                 (pool, Ahead::postgres(options), Place::elsewhere())
             }
         };
-        Self { pool, ahead, place, marks: Arc::default(), slow_query: config.slow_query }
+        Self {
+            pool,
+            ahead,
+            place,
+            marks: Arc::default(),
+            in_use: Arc::default(),
+            slow_query: config.slow_query,
+        }
     }
 
     /// Returns how slow the list query pretends to be.
@@ -169,6 +179,12 @@ impl Database {
     #[must_use]
     pub fn patience_with_others(&self) -> Duration {
         self.slow_query + Duration::from_millis(2500)
+    }
+
+    /// Returns whether statements of this process run on all connections of the pool, so that another one waits.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed) >= CONNECTIONS
     }
 
     /// Opens a connection outside the pool and closes it: the pool, which goes on trying, hides why there is none.
@@ -226,8 +242,8 @@ impl Database {
         self.place.check()?;
         let rows = async {
             match &self.pool {
-                AnyPool::Sqlite(pool) => fetch_all(pool, sql, args).await,
-                AnyPool::Postgres(pool) => fetch_all(pool, sql, args).await,
+                AnyPool::Sqlite(pool) => fetch_all(pool, &self.in_use, sql, args).await,
+                AnyPool::Postgres(pool) => fetch_all(pool, &self.in_use, sql, args).await,
             }
         };
         let rows = timeout(TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
@@ -286,7 +302,12 @@ fn sqlite_options(options: &SqliteConnectOptions) -> SqliteConnectOptions {
     options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal).busy_timeout(BUSY_TIMEOUT)
 }
 
-async fn fetch_all<DB, T>(pool: &Pool<DB>, sql: &'static str, args: &[Arg<'_>]) -> sqlx::Result<Vec<T>>
+async fn fetch_all<DB, T>(
+    pool: &Pool<DB>,
+    in_use: &Arc<AtomicU32>,
+    sql: &'static str,
+    args: &[Arg<'_>],
+) -> sqlx::Result<Vec<T>>
 where
     DB: sqlx::Database,
     DB::Arguments: IntoArguments<DB>,
@@ -306,7 +327,7 @@ where
             Arg::Bytes(bytes) => query.bind(bytes.to_vec()),
         };
     }
-    let mut lease = Lease::new(pool.acquire().await?);
+    let mut lease = Lease::new(pool.acquire().await?, in_use);
     let rows = query.fetch_all(lease.connection()).await?;
     lease.give_back();
     Ok(rows)

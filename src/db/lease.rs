@@ -1,5 +1,8 @@
 //! A connection on loan from its pool.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use sqlx::pool::PoolConnection;
 
 /// Gives its connection back to the pool only if the statement on it has ended well.
@@ -10,11 +13,14 @@ use sqlx::pool::PoolConnection;
 pub(super) struct Lease<DB: sqlx::Database> {
     connection: PoolConnection<DB>,
     ended: bool,
+    in_use: Arc<AtomicU32>,
 }
 
 impl<DB: sqlx::Database> Lease<DB> {
-    pub(super) fn new(connection: PoolConnection<DB>) -> Self {
-        Self { connection, ended: false }
+    /// Counts the connection in `in_use` for as long as the lease lasts.
+    pub(super) fn new(connection: PoolConnection<DB>, in_use: &Arc<AtomicU32>) -> Self {
+        in_use.fetch_add(1, Ordering::Relaxed);
+        Self { connection, ended: false, in_use: Arc::clone(in_use) }
     }
 
     pub(super) fn connection(&mut self) -> &mut DB::Connection {
@@ -28,6 +34,7 @@ impl<DB: sqlx::Database> Lease<DB> {
 
 impl<DB: sqlx::Database> Drop for Lease<DB> {
     fn drop(&mut self) {
+        self.in_use.fetch_sub(1, Ordering::Relaxed);
         if !self.ended {
             self.connection.close_on_drop();
         }

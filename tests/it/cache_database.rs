@@ -183,6 +183,27 @@ async fn a_write_that_arrives_late_is_not_read_instead_of_a_newer_one() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_gets_no_connection_from_the_pool_is_not_marked_down() {
+    let database = Postgres::shared().database().await;
+    let proxy = Proxy::start(database.address()).await;
+    let db = open(&database.url_through(proxy.address));
+    db.migrate().await.unwrap();
+    let cache = DatabaseCache::new(db.clone());
+    cache.set("k", bytes("v"), MINUTE).await.unwrap();
+    proxy.hold("held back");
+    let mut queries = JoinSet::new();
+    for _ in 0..8 {
+        let db = db.clone();
+        queries.spawn(async move { db.fetch_one::<(String,)>("select 'held back'", &[]).await });
+    }
+    eventually("all connections are in use", async || db.is_congested()).await;
+    assert_eq!(cache.get("k").await.unwrap_err().kind, ErrorKind::Busy);
+    proxy.release();
+    queries.join_all().await;
+    assert_eq!(value(&cache, "k").await.unwrap(), "v", "no other read is refused because of it");
+}
+
 #[tokio::test]
 async fn a_caller_who_leaves_does_not_stop_a_write() {
     on_both_databases(async |[cache, _], _| {

@@ -3,6 +3,9 @@
 //! A server that failed is marked down, so that an outage costs one timeout and not one per request. A key whose write
 //! failed may still hold its old value on the server. Its delete is pending, and the server stays down until it has
 //! received all pending deletes. So an old list cannot come back with the server.
+//!
+//! A write may also fail because this process is busy: it never got a permit. The server is well and stays up. The
+//! delete of that one key is pending all the same, and until the server has received it the key is not read.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -17,6 +20,8 @@ pub(super) struct Breaker(Mutex<State>);
 #[derive(Default)]
 struct State {
     open: bool,
+    /// Whether a task sends pending deletes and tries the server.
+    recovering: bool,
     /// Each key with the number of its latest failed write.
     pending: BTreeMap<String, u64>,
     failed_writes: u64,
@@ -31,6 +36,15 @@ struct State {
 pub(super) struct PendingDelete {
     pub(super) key: String,
     failed_write: u64,
+}
+
+/// What came of closing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Whether the server was marked down.
+    pub(super) was_open: bool,
+    /// How many keys were too many to remember.
+    pub(super) forgotten: u64,
 }
 
 /// Whether this failure is the one that opened the breaker: its owner reports it and starts the recovery.
@@ -50,6 +64,25 @@ impl Breaker {
         state.open
     }
 
+    /// Returns whether the server is up and a delete of this key is pending, so that no operation may look at its
+    /// value. While the server is down, [`refuses`](Self::refuses) says so.
+    pub(super) fn is_pending(&self, key: &str) -> bool {
+        let state = self.state();
+        !state.open && state.pending.contains_key(key)
+    }
+
+    /// Notes that a write was not done, through no fault of the server's: the server stays as it is.
+    pub(super) fn defer(&self, written: &[String]) {
+        self.state().add_pending(written);
+    }
+
+    /// Returns whether the caller is to start the task that recovers: it ends when [`close`](Self::close) succeeds.
+    pub(super) fn begin_recovery(&self) -> bool {
+        let mut state = self.state();
+        let is_needed = state.open || !state.pending.is_empty();
+        is_needed && !mem::replace(&mut state.recovering, true)
+    }
+
     /// Marks the server down. `written` are the keys of the write that failed, if it was one.
     pub(super) fn open(&self, written: &[String]) -> Opened {
         let mut state = self.state();
@@ -66,9 +99,9 @@ impl Breaker {
             .collect()
     }
 
-    /// Notes the deletes that the server has received, and marks it up if none is pending any more. Returns how many
-    /// keys were too many to remember, or `None` if the server stays down.
-    pub(super) fn close(&self, received: &[PendingDelete]) -> Option<u64> {
+    /// Notes the deletes that the server has received, and marks it up and ends the recovery if none is pending any
+    /// more. Returns `None` if some are.
+    pub(super) fn close(&self, received: &[PendingDelete]) -> Option<Closed> {
         let mut state = self.state();
         for PendingDelete { key, failed_write } in received {
             if state.pending.get(key) == Some(failed_write) {
@@ -78,8 +111,8 @@ impl Breaker {
         if !state.pending.is_empty() {
             return None;
         }
-        state.open = false;
-        Some(mem::take(&mut state.forgotten))
+        state.recovering = false;
+        Some(Closed { was_open: mem::take(&mut state.open), forgotten: mem::take(&mut state.forgotten) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,6 +137,10 @@ impl State {
 mod tests {
     use super::*;
 
+    fn closed(was_open: bool, forgotten: u64) -> Option<Closed> {
+        Some(Closed { was_open, forgotten })
+    }
+
     #[test]
     fn it_stays_open_until_all_pending_deletes_are_received() {
         let breaker = Breaker::default();
@@ -112,7 +149,7 @@ mod tests {
         assert_eq!(breaker.open(&["b".into()]), Opened::Before);
         assert_eq!(breaker.close(&received), None);
         assert!(breaker.refuses(&[]));
-        assert_eq!(breaker.close(&breaker.pending(9)), Some(0));
+        assert_eq!(breaker.close(&breaker.pending(9)), closed(true, 0));
         assert!(!breaker.refuses(&[]));
     }
 
@@ -125,7 +162,20 @@ mod tests {
         assert_eq!(breaker.close(&under_way), None, "another write of `a` has failed since");
         let again = breaker.pending(9);
         assert_eq!(again.iter().map(|delete| delete.key.as_str()).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(breaker.close(&again), Some(0));
+        assert_eq!(breaker.close(&again), closed(true, 0));
+    }
+
+    #[test]
+    fn a_write_that_was_not_sent_leaves_the_server_up_and_its_key_unread() {
+        let breaker = Breaker::default();
+        assert!(!breaker.begin_recovery(), "there is nothing to recover from");
+        breaker.defer(&["a".into()]);
+        assert!(!breaker.refuses(&[]) && breaker.is_pending("a") && !breaker.is_pending("b"));
+        assert!(breaker.begin_recovery() && !breaker.begin_recovery(), "one task recovers");
+        assert_eq!(breaker.close(&breaker.pending(9)), closed(false, 0));
+        assert!(!breaker.is_pending("a"));
+        breaker.defer(&["a".into()]);
+        assert!(breaker.begin_recovery(), "the task before has ended");
     }
 
     #[test]
@@ -135,6 +185,6 @@ mod tests {
             breaker.open(&[number.to_string()]);
         }
         assert_eq!(breaker.pending(9).len(), 9);
-        assert_eq!(breaker.close(&breaker.pending(usize::MAX)), Some(7));
+        assert_eq!(breaker.close(&breaker.pending(usize::MAX)), closed(true, 7));
     }
 }

@@ -69,6 +69,7 @@ impl DatabaseCache {
         key: &str,
         change: impl Fn(u64) -> u64 + Send + Sync + 'static,
     ) -> Result<Option<u64>, Error> {
+        self.store.check_readable(key)?;
         let (table, name) = (self.store.table(), key.to_owned());
         let counted = self.store.write(&[], async move { table.count(&name, change).await });
         counted.await?.map_err(error)
@@ -78,6 +79,7 @@ impl DatabaseCache {
 #[async_trait]
 impl Backend for DatabaseCache {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.store.check_readable(key)?;
         self.store.read(self.store.table().get(key)).await
     }
 
@@ -85,10 +87,14 @@ impl Backend for DatabaseCache {
         if keys.is_empty() {
             return vec![];
         }
-        match self.store.read(self.store.table().get_many(keys)).await {
-            Ok(found) => keys.iter().map(|key| Ok(found.get(key).cloned())).collect(),
-            Err(error) => vec![Err(error); keys.len()],
-        }
+        // Before they are read: a delete that is received meanwhile may come after that.
+        let readable: Vec<_> = keys.iter().map(|key| self.store.check_readable(key)).collect();
+        let found = self.store.read(self.store.table().get_many(keys)).await;
+        let outcome = |(key, readable): (&String, Result<(), Error>)| {
+            readable?;
+            found.as_ref().map(|found| found.get(key).cloned()).map_err(Clone::clone)
+        };
+        keys.iter().zip(readable).map(outcome).collect()
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
@@ -115,6 +121,7 @@ impl Backend for DatabaseCache {
     }
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        self.store.check_readable(key)?;
         let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
         let is_stored = self.store.write(&[], async move { table.add(&name, &value, ttl).await }).await?;
         self.store.note_stored(usize::from(is_stored));
@@ -123,7 +130,11 @@ impl Backend for DatabaseCache {
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
-        self.store.write(&[key.to_owned()], async move { table.replace(&name, &value, ttl).await }).await
+        let keys = [key.to_owned()];
+        self.store
+            .check_readable(key)
+            .inspect_err(|error| _ = self.store.defer(&keys, error.kind.clone()))?;
+        self.store.write(&keys, async move { table.replace(&name, &value, ttl).await }).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
@@ -138,8 +149,11 @@ impl Backend for DatabaseCache {
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        self.store.check_readable(key)?;
         let (table, name) = (self.store.table(), key.to_owned());
-        self.store.write(&[], async move { table.touch(&name, ttl).await }).await
+        // A value that was to end at once must not stay because that failed.
+        let ended = if ttl.is_over() { vec![name.clone()] } else { vec![] };
+        self.store.write(&ended, async move { table.touch(&name, ttl).await }).await
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {

@@ -87,6 +87,7 @@ impl MemcacheCrate {
         key: &str,
         count: impl Fn(&Client, &str) -> Result<u64, MemcacheError> + Send + 'static,
     ) -> Result<Option<u64>, Error> {
+        self.server_of(key).check_readable(key)?;
         let name = key.to_owned();
         let change = move |client: &Client| match client.get::<Vec<u8>>(&name)? {
             Some(_) => count(client, &name).map(Some),
@@ -148,6 +149,7 @@ fn store(server: &Server, client: &Client, item: &Item) -> Result<Result<(), Err
 #[async_trait]
 impl Backend for MemcacheCrate {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        self.server_of(key).check_readable(key)?;
         let name = key.to_owned();
         let value = self.server_of(key).read(move |client| client.get::<Vec<u8>>(&name)).await?;
         Ok(value.map(Bytes::from))
@@ -155,13 +157,18 @@ impl Backend for MemcacheCrate {
 
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
         self.on_each_server(keys, async |server, keys| {
+            // Before they are read: a delete that is received meanwhile may come after that.
+            let readable: Vec<_> = keys.iter().map(|key| server.check_readable(key)).collect();
             let asked = keys.clone();
             let values = server.read(move |client| {
                 let keys: Vec<_> = asked.iter().map(String::as_str).collect();
                 client.gets::<Vec<u8>>(&keys)
             });
             let mut values = values.await?;
-            Ok(keys.iter().map(|key| Ok(values.remove(key).map(Bytes::from))).collect())
+            let value = |(key, readable): (&String, Result<(), Error>)| {
+                readable.map(|()| values.remove(key).map(Bytes::from))
+            };
+            Ok(keys.iter().zip(readable).map(value).collect())
         })
         .await
     }
@@ -197,6 +204,7 @@ impl Backend for MemcacheCrate {
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
+        server.check_readable(key)?;
         let value = fitting(value, server.name())?;
         server.once(move |client| condition(client.add(&name, &value[..], expiration))).await
     }
@@ -204,8 +212,10 @@ impl Backend for MemcacheCrate {
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
         let value = fitting(value, server.name())?;
+        let keys = [key.to_owned()];
+        server.check_readable(key).inspect_err(|_| server.defer(&keys))?;
         let replace = move |client: &Client| condition(client.replace(&name, &value[..], expiration));
-        server.write(&[key.to_owned()], replace).await
+        server.write(&keys, replace).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
@@ -214,8 +224,11 @@ impl Backend for MemcacheCrate {
     }
 
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
-        let (name, expiration) = (key.to_owned(), to_wire(ttl));
-        self.server_of(key).read(move |client| client.touch(&name, expiration)).await
+        let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
+        server.check_readable(key)?;
+        // A value that was to end at once must not stay because that failed.
+        let ended = if ttl.is_over() { vec![name.clone()] } else { vec![] };
+        server.write(&ended, move |client| client.touch(&name, expiration)).await
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {

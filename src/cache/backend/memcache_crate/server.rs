@@ -1,15 +1,16 @@
 //! One memcached server: its connections, the time limit of an operation, and what happens when one fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connector::Connector;
-use crate::cache::backend::breaker::{Breaker, Opened};
+use crate::cache::backend::breaker::{Breaker, Closed, Opened};
 use crate::cache::backend::{Error, ErrorKind};
 
 /// Connections to one server, and so operations under way on it at once.
@@ -28,6 +29,14 @@ enum Connection {
     Kept,
     /// One of its own.
     New,
+}
+
+/// Why an operation failed.
+enum Failure {
+    /// This process was busy: the server did not receive the operation, or had too little time for it.
+    Local(ErrorKind),
+    /// The server refused, or did not respond in time.
+    Server(ErrorKind),
 }
 
 pub(super) struct Server {
@@ -102,33 +111,35 @@ impl Server {
         if self.breaker.refuses(written) {
             return Err(self.error(ErrorKind::LeftOut));
         }
-        self.attempt(connection, operation).await.map_err(|kind| {
-            // Too many callers are no fault of the server's; but what they could not write is owed all the same.
-            if kind.is_outage() && (kind != ErrorKind::Busy || !written.is_empty()) {
-                self.leave_out(written, &kind);
-            }
-            self.error(kind)
-        })
+        self.attempt(connection, operation).await.map_err(|failure| self.fail(written, failure))
     }
 
     async fn attempt<T: Send + 'static>(
         self: &Arc<Self>,
         connection: Connection,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
-    ) -> Result<T, ErrorKind> {
-        // The permit goes along to the thread, so that callers who gave up still count.
+    ) -> Result<T, Failure> {
         let limit = self.connector.operation_timeout();
-        let permit = timeout(limit, Arc::clone(&self.permits).acquire_owned()).await;
-        let permit = permit.map_err(|_| ErrorKind::Busy)?;
-        let (server, deadline) = (Arc::clone(self), Instant::now() + limit);
+        let (started, has_begun) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let deadline = started + limit;
+        // The permit goes along to the thread, so that callers who gave up still count.
+        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| Failure::Local(ErrorKind::Busy))?;
+        let waited = started.elapsed();
+        let (server, begins) = (Arc::clone(self), Arc::clone(&has_begun));
         let work = spawn_blocking(move || {
             let _permit = permit;
-            server.blocking(deadline, connection, operation)
+            begins.store(true, Ordering::Relaxed);
+            server.blocking(deadline, connection, operation).map_err(Failure::Server)
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(ErrorKind::Protocol(panic.to_string())),
-            Err(_) => Err(ErrorKind::Timeout(limit)),
+            Ok(Err(panic)) => Err(Failure::Server(ErrorKind::Protocol(panic.to_string()))),
+            // The other operations of this process took the time, and the server had too little of it.
+            Err(_) if waited > limit / 2 || !has_begun.load(Ordering::Relaxed) => {
+                Err(Failure::Local(ErrorKind::Timeout(limit)))
+            }
+            Err(_) => Err(Failure::Server(ErrorKind::Timeout(limit))),
         }
     }
 
@@ -139,6 +150,10 @@ impl Server {
         connection: Connection,
         operation: impl Fn(&Client) -> Result<T, MemcacheError>,
     ) -> Result<T, ErrorKind> {
+        if Instant::now() >= deadline {
+            // The caller has left. A write now could undo one that has been done since.
+            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
+        }
         let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
         if let Some(client) = idle {
             match operation(&client).map_err(|error| self.connector.classify(&error)) {
@@ -150,7 +165,6 @@ impl Server {
         }
         let client = self.connector.connect()?;
         if Instant::now() >= deadline {
-            // Nobody waits any more. What would be written now could undo what has been written since.
             return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
         }
         let value = operation(&client).map_err(|error| self.connector.classify(&error))?;
@@ -166,32 +180,64 @@ impl Server {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn leave_out(self: &Arc<Self>, owed: &[String], cause: &ErrorKind) {
-        if self.breaker.open(owed) == Opened::Now {
-            tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
-            self.idle().clear();
-            tokio::spawn(recover(Arc::downgrade(self)));
+    /// Returns an error if the value of a key must not be looked at, since its delete is pending.
+    pub(super) fn check_readable(&self, key: &str) -> Result<(), Error> {
+        if self.breaker.is_pending(key) { Err(self.error(ErrorKind::Busy)) } else { Ok(()) }
+    }
+
+    /// Notes that keys were not written, through no fault of the server's: they are deleted before they are read again.
+    pub(super) fn defer(self: &Arc<Self>, written: &[String]) {
+        self.breaker.defer(written);
+        self.recover(Duration::ZERO);
+    }
+
+    fn fail(self: &Arc<Self>, written: &[String], failure: Failure) -> Error {
+        match failure {
+            Failure::Server(kind) if kind.is_outage() => {
+                self.mark_down(written, &kind);
+                self.error(kind)
+            }
+            Failure::Server(kind) | Failure::Local(kind) => {
+                self.defer(written);
+                self.error(kind)
+            }
         }
     }
 
-    /// Sends a server that is left out the deletes it is owed; returns whether it is asked again.
-    async fn try_again(self: &Arc<Self>) -> Result<bool, ErrorKind> {
+    fn mark_down(self: &Arc<Self>, written: &[String], cause: &ErrorKind) {
+        if self.breaker.open(written) == Opened::Now {
+            tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
+            self.idle().clear();
+        }
+        self.recover(RETRY);
+    }
+
+    fn recover(self: &Arc<Self>, pause: Duration) {
+        if self.breaker.begin_recovery() {
+            tokio::spawn(recover(Arc::downgrade(self), pause));
+        }
+    }
+
+    /// Sends pending deletes, and returns whether the server has received all of them.
+    async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
         let pending = self.breaker.pending(DELETES_AT_ONCE);
         let sent = pending.clone();
-        self.attempt(Connection::Kept, move |client| {
+        let deletes = self.attempt(Connection::Kept, move |client| {
             greet(client)?;
             sent.iter().try_for_each(|delete| client.delete(&delete.key).map(drop))
-        })
-        .await?;
-        let Some(forgotten) = self.breaker.close(&pending) else {
+        });
+        deletes.await.map_err(|failure| self.fail(&[], failure))?;
+        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending) else {
             return Ok(false);
         };
-        tracing::info!(
-            memcached.server = self.name,
-            deleted = pending.len(),
-            forgotten,
-            "memcached answers again"
-        );
+        if was_open {
+            tracing::info!(
+                memcached.server = self.name,
+                deleted = pending.len(),
+                forgotten,
+                "memcached answers again"
+            );
+        }
         Ok(true)
     }
 }
@@ -203,15 +249,46 @@ pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
     Ok(versions.into_iter().map(|(_, version)| version).next().unwrap_or_default())
 }
 
-/// Tries a server that is left out until it answers. Ends with the server itself.
-async fn recover(server: Weak<Server>) {
+/// Tries the server until it has received all pending deletes. Ends with the server itself.
+async fn recover(server: Weak<Server>, first_pause: Duration) {
+    let mut pause = first_pause;
     loop {
-        sleep(RETRY).await;
+        sleep(pause).await;
         let Some(server) = server.upgrade() else { return };
-        while let Ok(asked_again) = server.try_again().await {
-            if asked_again {
+        while let Ok(is_done) = server.try_again().await {
+            if is_done {
                 return;
             }
         }
+        pause = RETRY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memcached::Options;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_that_waits_in_vain_for_a_permit_costs_its_own_key_only() {
+        // Nothing listens there: an operation that was sent would mark the server down.
+        let options = Options::new(vec!["127.0.0.1:9".parse().unwrap()]);
+        let server = Server::new(Connector::new(&options.servers[0], &options).unwrap());
+        let permits = Arc::clone(&server.permits).acquire_many_owned(CONNECTIONS as u32).await.unwrap();
+        let key = ["k".to_owned()];
+        for written in [&[][..], &key] {
+            let failed = server.write(written, Client::version).await.unwrap_err();
+            assert_eq!(failed.kind, ErrorKind::Busy);
+            assert!(!server.breaker.refuses(&[]), "the server is up");
+        }
+        assert_eq!(
+            server.check_readable("k").unwrap_err().kind,
+            ErrorKind::Busy,
+            "its old value is not read"
+        );
+        assert!(server.check_readable("other").is_ok());
+        drop(permits);
+        assert_ne!(server.read(Client::version).await.unwrap_err().kind, ErrorKind::Busy);
+        assert!(server.breaker.refuses(&[]), "a failure of the server's marks it down");
     }
 }
