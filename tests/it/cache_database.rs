@@ -8,7 +8,6 @@ use futures_util::FutureExt;
 use tasklist::cache::Ttl;
 use tasklist::cache::backend::database::DatabaseCache;
 use tasklist::cache::backend::{Backend, ErrorKind};
-use tasklist::db::Arg;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -106,33 +105,60 @@ async fn no_keys_are_no_question() {
 }
 
 #[tokio::test]
-async fn when_there_are_too_many_rows_the_expired_ones_go_and_a_third_by_lowest_key() {
+async fn when_there_are_too_many_rows_the_expired_ones_go_and_then_those_that_live_shortest() {
     on_both_databases(async |[cache, _], url| {
         let db = open(url);
+        // Named so that neither the lowest nor the highest keys are those that go.
         let fill = "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 101500) \
-                    insert into cache select cast(100000000 + n as text), cast('v' as blob), \
-                    case when n > 100500 then 1 end from numbers";
+                    insert into cache select case when n <= 20000 then 'm.' when n <= 100500 then 'view.' else 'a.' end \
+                    || n, cast('v' as blob), case when n <= 20000 then null when n <= 100500 \
+                    then 4000000000000 + n else 1 end from numbers";
         let fill = db.choose(fill, FILL_POSTGRES);
         db.fetch_all::<()>(fill, &[]).await.unwrap();
-        let values: Vec<_> = (0..1000).map(|number| (format!("new{number}"), bytes("v"))).collect();
-        assert!(cache.set_many(&values, MINUTE).await.iter().all(Result::is_ok));
-        let rows = async || {
-            let counted: (i64,) = db.fetch_one("select count(*) from cache", &[]).await.unwrap();
-            counted.0
-        };
+        let fortnight = Ttl::After(Duration::from_secs(100 * 365 * 24 * 60 * 60));
+        cache.set("session.a", bytes("s"), fortnight).await.unwrap();
+        let values: Vec<_> = (0..999).map(|number| (format!("session.b{number}"), bytes("s"))).collect();
+        assert!(cache.set_many(&values, fortnight).await.iter().all(Result::is_ok));
+        let count = async |sql: &'static str| db.fetch_one::<(i64,)>(sql, &[]).await.unwrap().0;
         // 101,500 without the expired ones, of which a third goes.
-        eventually("the rows are culled", async || rows().await == 101_500 - 33_833).await;
-        let expired = "select count(*) from cache where expires_at < $1";
-        assert_eq!(db.fetch_one::<(i64,)>(expired, &[Arg::Int(2)]).await.unwrap(), (0,));
-        assert_eq!(value(&cache, "100033833").await, None);
-        assert_eq!(value(&cache, "100033834").await.unwrap(), "v");
-        assert_eq!(value(&cache, "new0").await.unwrap(), "v");
+        let rest = 101_500 - 33_833;
+        eventually("the rows are culled", async || count("select count(*) from cache").await == rest).await;
+        assert_eq!(count("select count(*) from cache where expires_at is null or expires_at = 1").await, 0);
+        assert_eq!(count("select count(*) from cache where key like 'session.%'").await, 1_000);
+        // 20,000 had no lifetime, so the first 13,833 of the others went.
+        assert_eq!(count("select min(expires_at) from cache").await, 4_000_000_033_834);
     })
     .await;
 }
 
-const FILL_POSTGRES: &str = "insert into cache select cast(100000000 + n as text), 'v'::bytea, \
-                             case when n > 100500 then 1 end from generate_series(1, 101500) as n";
+const FILL_POSTGRES: &str = "insert into cache select case when n <= 20000 then 'm.' when n <= 100500 then 'view.' \
+                             else 'a.' end || n, 'v'::bytea, case when n <= 20000 then null \
+                             when n <= 100500 then 4000000000000 + n else 1 end from generate_series(1, 101500) as n";
+
+#[tokio::test]
+async fn when_there_are_too_many_bytes_some_rows_go() {
+    on_both_databases(async |[cache, _], url| {
+        let db = open(url);
+        let fill = db.choose(
+            "with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 300) \
+             insert into cache select 'view.' || n, zeroblob(1000000), 4000000000000 + n from numbers",
+            "insert into cache select 'view.' || n, decode(repeat('00', 1000000), 'hex'), 4000000000000 + n \
+             from generate_series(1, 300) as n",
+        );
+        db.fetch_all::<()>(fill, &[]).await.unwrap();
+        let values = (0..34).map(|number| (format!("k{number}"), Bytes::from(vec![b'x'; 999_000])));
+        for value in values.collect::<Vec<_>>().chunks(4) {
+            assert!(cache.set_many(value, MINUTE).await.iter().all(Result::is_ok));
+        }
+        let left = async || {
+            let sql = "select cast(sum(octet_length(value)) as bigint) from cache";
+            db.fetch_one::<(i64,)>(sql, &[]).await.unwrap().0
+        };
+        eventually("the rows are culled", async || left().await < 181_000_000).await;
+        assert!(left().await > 170_000_000, "no more than is needed");
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_database_that_hangs_costs_one_timeout_and_gives_no_overwritten_value_after() {

@@ -48,9 +48,10 @@ impl DatabaseCache {
         if keys.is_empty() || ttl.is_over() {
             return self.remove(&keys).await.map(drop);
         }
+        let bytes = values.iter().map(|(_, value)| value.len()).sum();
         let table = self.store.table();
         self.store.write(&keys, async move { table.set_many(&values, ttl).await }).await?;
-        self.store.note_stored(keys.len());
+        self.store.note_stored(keys.len(), bytes);
         Ok(())
     }
 
@@ -123,8 +124,11 @@ impl Backend for DatabaseCache {
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         self.store.check_readable(key)?;
         let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
+        let bytes = value.len();
         let is_stored = self.store.write(&[], async move { table.add(&name, &value, ttl).await }).await?;
-        self.store.note_stored(usize::from(is_stored));
+        if is_stored {
+            self.store.note_stored(1, bytes);
+        }
         Ok(is_stored)
     }
 

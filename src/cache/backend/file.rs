@@ -230,7 +230,7 @@ impl Backend for Files {
 
     async fn stats(&self) -> Vec<ServerStats> {
         let measured = self.run(&BTreeSet::new(), |store, _| store.measure()).await;
-        let stats = measured.map(|(entries, bytes)| size_stats(entries, bytes));
+        let stats = measured.map(|size| size_stats(size.entries, size.bytes));
         vec![ServerStats {
             server: self.name.clone(),
             stats: stats.map_err(|kind| self.error(kind)),

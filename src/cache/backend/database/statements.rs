@@ -77,7 +77,9 @@ pub(super) const SIZE: Statement = same(
      from cache where expires_at is null or expires_at > $1",
 );
 
-pub(super) const COUNT: Statement = same("select count(*) from cache");
+pub(super) const TOTAL: Statement = same(
+    "select count(*), cast(coalesce(sum(octet_length(key) + octet_length(value)), 0) as bigint) from cache",
+);
 
 // What somebody else is writing is left to the next culling, so that it waits for nobody.
 pub(super) const REMOVE_EXPIRED: Statement = Statement {
@@ -88,8 +90,13 @@ pub(super) const REMOVE_EXPIRED: Statement = Statement {
                and expires_at <= $1 returning 1",
 };
 
-pub(super) const REMOVE_LOWEST: Statement = Statement {
-    sqlite: "delete from cache where key in (select key from cache order by key limit $1) returning 1",
-    postgres: "delete from cache where key in \
-               (select key from cache order by key limit $1 for update skip locked) returning 1",
+// SQLite has null before all numbers, and reads both from the index; Postgres reads them from it one after the other.
+pub(super) const REMOVE_FIRST: Statement = Statement {
+    sqlite: "delete from cache where key in (select key from cache order by expires_at limit $1) \
+             returning octet_length(key) + octet_length(value)",
+    postgres: "delete from cache where key in (select key from cache where key in (select key from \
+                 ((select key from cache where expires_at is null limit $1) union all \
+                  (select key from cache where expires_at is not null order by expires_at limit $1)) as first \
+                 limit $1) for update skip locked) \
+               returning cast(octet_length(key) + octet_length(value) as bigint)",
 };

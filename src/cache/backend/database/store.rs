@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::NAME;
-use super::table::Table;
+use super::table::{Size, Table};
 use crate::cache::backend::breaker::{Breaker, Closed, Opened};
 use crate::cache::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
 use crate::db;
@@ -23,8 +23,12 @@ const DELETES_AT_ONCE: usize = 1_000;
 /// enough to be counted in some milliseconds.
 const MOST_ENTRIES: i64 = 100_000;
 
-/// After how many values stored by this process the rows are counted.
+/// How many bytes of keys and values may be there, besides those written since the last culling.
+const MOST_BYTES: i64 = 256 * 1024 * 1024;
+
+/// After how many values stored by this process, or how many bytes, the rows are counted.
 const CULL_EVERY: usize = 1_000;
+const CULL_EVERY_BYTES: usize = 32 * 1024 * 1024;
 
 /// The part of the rows that goes when there are too many: one of so many, as with Django's `CULL_FREQUENCY`.
 const CULLED_PART: i64 = 3;
@@ -39,6 +43,7 @@ pub(super) struct Store {
     /// caller may have left; and in SQLite, which has one writer, the others queue instead of polling.
     writing: Arc<Mutex<()>>,
     stored: AtomicUsize,
+    stored_bytes: AtomicUsize,
     culling: Mutex<()>,
 }
 
@@ -49,6 +54,7 @@ impl Store {
             breaker: Breaker::default(),
             writing: Arc::default(),
             stored: AtomicUsize::default(),
+            stored_bytes: AtomicUsize::default(),
             culling: Mutex::default(),
         })
     }
@@ -151,17 +157,22 @@ impl Store {
         Ok(true)
     }
 
-    /// Counts values that were stored, and now and then the rows.
-    pub(super) fn note_stored(self: &Arc<Self>, values: usize) {
-        let before = self.stored.fetch_add(values, Ordering::Relaxed);
-        if before / CULL_EVERY != before.wrapping_add(values) / CULL_EVERY {
+    /// Counts values that were stored, and now and then looks whether the table is too large.
+    pub(super) fn note_stored(self: &Arc<Self>, values: usize, bytes: usize) {
+        let is_due = |counter: &AtomicUsize, count: usize, every: usize| {
+            let before = counter.fetch_add(count, Ordering::Relaxed);
+            before / every != before.wrapping_add(count) / every
+        };
+        let is_due_by_bytes = is_due(&self.stored_bytes, bytes, CULL_EVERY_BYTES);
+        if is_due(&self.stored, values, CULL_EVERY) || is_due_by_bytes {
             let store = Arc::clone(self);
             tokio::spawn(async move { store.cull().await });
         }
     }
 
-    /// Removes expired rows and, if there are still too many, a part of the others by lowest key, as Django's
-    /// `DatabaseCache._cull` does. Ends early if the database fails, which has been logged then.
+    /// Removes expired rows and, if there is still too much, a third of the rest: values without a lifetime first, which
+    /// can be made again, then those that would expire next. So a session, which lives for two weeks, outlives the
+    /// pages. Ends early if the database fails, which has been logged then.
     async fn cull(self: &Arc<Self>) {
         let Ok(_alone) = self.culling.try_lock() else { return };
         loop {
@@ -173,16 +184,36 @@ impl Store {
                 Err(_) => return,
             }
         }
-        let rows = self.read(self.table.rows()).await.unwrap_or_default();
-        let mut surplus = if rows > MOST_ENTRIES { rows / CULLED_PART } else { 0 };
-        while surplus > 0 {
-            let (table, most) = (self.table(), surplus.min(CULLED_AT_ONCE));
-            match self.write(&[], async move { table.remove_lowest(most).await }).await {
-                Ok(removed @ 1..) => surplus -= removed,
+        let Ok(mut left) = self.read(self.table.total()).await else { return };
+        let kept = kept(left);
+        while let most @ 1.. = surplus(left, kept) {
+            let (table, most) = (self.table(), most.min(CULLED_AT_ONCE));
+            match self.write(&[], async move { table.remove_first(most).await }).await {
+                Ok(removed) if removed.entries > 0 => {
+                    left.entries -= removed.entries;
+                    left.bytes -= removed.bytes;
+                }
                 _ => return,
             }
         }
     }
+}
+
+/// Returns how much culling leaves of so much.
+fn kept(total: Size) -> Size {
+    let rest = |count: i64| count - count / CULLED_PART;
+    let Size { entries, bytes } = total;
+    Size {
+        entries: if entries > MOST_ENTRIES { rest(entries) } else { entries },
+        bytes: if bytes > MOST_BYTES { rest(MOST_BYTES) } else { bytes },
+    }
+}
+
+/// Returns how many rows are to be removed, supposing that all are of the same length.
+fn surplus(left: Size, kept: Size) -> i64 {
+    let bytes = (left.bytes - kept.bytes).max(0);
+    let by_bytes = (bytes.saturating_mul(left.entries) + left.bytes - 1) / left.bytes.max(1);
+    (left.entries - kept.entries).max(by_bytes)
 }
 
 /// Tries the database until it has received all pending deletes. Ends with the backend.
@@ -242,6 +273,24 @@ mod tests {
             cache.set(key, Bytes::from_static(b"old"), Ttl::Never).await.unwrap();
         }
         cache
+    }
+
+    #[test]
+    fn culling_leaves_two_thirds_of_what_is_too_much() {
+        let size = |entries, bytes| Size { entries, bytes };
+        let [row, mega] = [1, 1_000_000];
+        for (total, left) in [
+            (size(0, 0), size(0, 0)),
+            (size(MOST_ENTRIES, MOST_BYTES), size(MOST_ENTRIES, MOST_BYTES)),
+            (size(150_000, 150_000 * row), size(100_000, 150_000 * row)),
+            (size(300, 300 * mega), size(300, MOST_BYTES - MOST_BYTES / 3)),
+        ] {
+            assert_eq!(kept(total), left, "{total:?}");
+        }
+        let large = size(300, 300 * mega);
+        assert_eq!(surplus(large, kept(large)), 122, "121 times a megabyte is not enough");
+        assert_eq!(surplus(size(150_000, 150_000), kept(size(150_000, 150_000))), 50_000);
+        assert_eq!(surplus(size(5, 5), kept(size(5, 5))), 0);
     }
 
     #[tokio::test]

@@ -20,7 +20,8 @@ pub(super) struct Table {
     db: Database,
 }
 
-/// Entries that are not expired, and how many bytes their keys and values have.
+/// A number of entries, and how many bytes their keys and values have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) entries: i64,
     pub(super) bytes: i64,
@@ -102,16 +103,18 @@ impl Table {
         self.run::<()>(&sql::CLEAR, &[]).await.map(drop)
     }
 
+    /// Returns how much there is that is not expired.
     pub(super) async fn size(&self) -> Result<Size, Error> {
         let counted: Vec<(i64, i64)> = self.run(&sql::SIZE, &[now()]).await?;
         let (entries, bytes) = counted.into_iter().next().unwrap_or_default();
         Ok(Size { entries, bytes })
     }
 
-    /// Returns how many rows there are, expired ones among them.
-    pub(super) async fn rows(&self) -> Result<i64, Error> {
-        let counted: Vec<(i64,)> = self.run(&sql::COUNT, &[]).await?;
-        Ok(counted.into_iter().map(|(count,)| count).sum())
+    /// Returns how many rows there are and how many bytes they have, expired ones included.
+    pub(super) async fn total(&self) -> Result<Size, Error> {
+        let counted: Vec<(i64, i64)> = self.run(&sql::TOTAL, &[]).await?;
+        let (entries, bytes) = counted.into_iter().next().unwrap_or_default();
+        Ok(Size { entries, bytes })
     }
 
     /// Removes at most so many expired rows, and returns how many.
@@ -119,9 +122,12 @@ impl Table {
         self.run::<()>(&sql::REMOVE_EXPIRED, &[now(), Arg::Int(most)]).await.map(|removed| count(&removed))
     }
 
-    /// Removes at most so many rows, by lowest key, and returns how many.
-    pub(super) async fn remove_lowest(&self, most: i64) -> Result<i64, Error> {
-        self.run::<()>(&sql::REMOVE_LOWEST, &[Arg::Int(most)]).await.map(|removed| count(&removed))
+    /// Removes at most so many rows, and returns how many and their bytes: those without a lifetime first, then those
+    /// that expire next.
+    pub(super) async fn remove_first(&self, most: i64) -> Result<Size, Error> {
+        let removed: Vec<(i64,)> = self.run(&sql::REMOVE_FIRST, &[Arg::Int(most)]).await?;
+        let bytes = removed.iter().map(|(bytes,)| bytes).sum();
+        Ok(Size { entries: i64::try_from(removed.len()).unwrap_or(i64::MAX), bytes })
     }
 
     /// Returns whether a statement found its row.

@@ -65,9 +65,10 @@ impl Entry {
     }
 }
 
-/// Returns whether a file that begins so holds a value that lives, as far as its first [`HEADER`] bytes tell.
-pub(super) fn may_be_live(header: &[u8]) -> bool {
-    expiry(header).is_some_and(is_live)
+/// Returns when the value of a file that begins so expires, 0 if never; none if it has, as far as its first [`HEADER`]
+/// bytes tell.
+pub(super) fn live_expiry(header: &[u8]) -> Option<u64> {
+    expiry(header).filter(|expires| is_live(*expires))
 }
 
 fn expiry(header: &[u8]) -> Option<u64> {
@@ -126,7 +127,8 @@ mod tests {
         assert!(entry(Ttl::After(Duration::from_secs(9))).is_live());
         assert!(entry(Ttl::After(Duration::MAX)).is_live());
         assert!(!entry(Ttl::After(Duration::ZERO)).is_live());
-        let header = |ttl| may_be_live(&entry(ttl).head("key")[..HEADER]);
-        assert!(header(Ttl::Never) && !header(Ttl::After(Duration::ZERO)) && !may_be_live(b"tlc1"));
+        let header = |ttl| live_expiry(&entry(ttl).head("key")[..HEADER]);
+        assert_eq!(header(Ttl::Never), Some(NEVER));
+        assert_eq!(header(Ttl::After(Duration::ZERO)).or(live_expiry(b"tlc1")), None);
     }
 }

@@ -15,15 +15,15 @@ use bytes::Bytes;
 
 use super::directory::{CULL_LOCK, Directory, LOCKS, Name};
 use super::entry::Entry;
-use super::sweep;
+use super::sweep::{self, Size};
 use super::threads::Turn;
 use crate::cache::Ttl;
 use crate::cache::backend::MOST_OWED;
 use crate::cache::backend::{ErrorKind, OPERATION_TIMEOUT};
 
-/// How many entries there may be: as many as a directory is listed and looked through in a fraction of a second. Those
+/// How much there may be: as many entries as a directory is listed and looked through in a fraction of a second. Those
 /// that are written between two looks come on top.
-const MOST_ENTRIES: usize = 10_000;
+const MOST: Size = Size { entries: 10_000, bytes: 256 * 1024 * 1024 };
 
 /// How many keys a process changes before it looks whether there are too many. Looking costs as much as some ten
 /// writes.
@@ -150,11 +150,11 @@ impl Store {
         if found != Some(value) {
             return Err(ErrorKind::Unreachable("what was written cannot be read".into()));
         }
-        Ok(self.measure()?.0)
+        Ok(self.measure()?.entries)
     }
 
-    /// Returns how many entries there are, and how many bytes they have.
-    pub(super) fn measure(&self) -> Result<(usize, u64), ErrorKind> {
+    /// Returns how much there is.
+    pub(super) fn measure(&self) -> Result<Size, ErrorKind> {
         sweep::measure(self.path()).map_err(outage)
     }
 
@@ -167,7 +167,7 @@ impl Store {
     /// Makes room if there are too many entries, unless somebody is about it: two would each remove a third.
     pub(super) fn cull(&self) {
         let culled = self.directory.try_lock(CULL_LOCK).and_then(|lock| match lock {
-            Some(_lock) => sweep::cull(self.path(), MOST_ENTRIES),
+            Some(_lock) => sweep::cull(self.path(), MOST),
             None => Ok(()),
         });
         if let Err(error) = culled {
