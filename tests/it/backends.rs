@@ -11,6 +11,7 @@
 //! as what a server's outage does, has a file of its own beside these.
 
 mod counters;
+mod distance;
 mod handles;
 mod lifetimes;
 mod many;

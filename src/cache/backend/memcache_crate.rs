@@ -5,7 +5,8 @@
 //! next key. Its own connecting has no time limit, so a server is first tried with one that has.
 //!
 //! What no care makes good: the crate believes a server that announces 4 GiB, and has no limit for connecting itself.
-//! It has no quiet writes, so many of them are as many round trips. It counts what is missing from 0 on, so a number is
+//! It has no quiet writes, so many of them are as many round trips: those to one server go over several connections, and
+//! what does not fit into an operation's time is not written. It counts what is missing from 0 on, so a number is
 //! looked for before; one that goes in between is there again, as 0 that never expires.
 //!
 //! A key always belongs to the same server, also while that server is away: a key that moved to a neighbour and back
@@ -182,22 +183,16 @@ impl Backend for MemcacheCrate {
         let item =
             |(key, value): &(String, Bytes)| Item { key: key.clone(), value: value.clone(), expiration };
         let items: Vec<_> = values.iter().map(item).collect();
-        self.on_each_server(&items, async |server, items| {
-            let keys: Vec<_> = items.iter().map(|item| item.key.clone()).collect();
+        let stored = self.on_each_server(&items, async |server, items| {
             let storing = Arc::clone(server);
-            let store =
-                move |client: &Client| items.iter().map(|item| store(&storing, client, item)).collect();
-            server.write(&keys, store).await
-        })
-        .await
+            Ok(server.write_each(&items, move |client, item| store(&storing, client, item)).await)
+        });
+        stored.await.into_iter().map(Result::flatten).collect()
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
         self.on_each_server(keys, async |server, keys| {
-            let asked = keys.clone();
-            let deleted =
-                server.write(&keys, move |client| asked.iter().map(|key| client.delete(key)).collect());
-            deleted.await.map(|deleted: Vec<_>| deleted.into_iter().map(Ok).collect())
+            Ok(server.write_each(&keys, |client, key| client.delete(key)).await)
         })
         .await
     }

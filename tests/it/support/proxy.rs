@@ -4,11 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 pub struct Proxy {
     pub address: SocketAddr,
@@ -32,6 +34,8 @@ struct Orders {
     unanswered: Option<&'static str>,
     /// Connections up to this number never go on: as if a cable had been cut, which nobody is told.
     lost: usize,
+    /// How long each message is on its way to the server.
+    distance: Duration,
 }
 
 impl Proxy {
@@ -52,6 +56,10 @@ impl Proxy {
                 let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 // A server that is gone refuses; so does the proxy.
                 let Ok(server) = TcpStream::connect(&upstream).await else { continue };
+                // What a client sends in small parts must not wait for the server's acknowledgement of each.
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).unwrap();
+                }
                 let (orders, held, messages) = (orders.clone(), held.clone(), messages.clone());
                 let connection = Connection { number, orders, held, messages };
                 tokio::spawn(connection.forward(client, server));
@@ -73,6 +81,11 @@ impl Proxy {
     /// Lets whatever contains `mark` go on, but cuts its connection when it is answered.
     pub fn lose_answer_to(&self, mark: &'static str) {
         self.orders.send_modify(|orders| orders.unanswered = Some(mark));
+    }
+
+    /// From now on each message takes so long to the server.
+    pub fn set_distance(&self, distance: Duration) {
+        self.orders.send_modify(|orders| orders.distance = distance);
     }
 
     /// How often something has come from clients so far: what one write sends comes at once, up to 64 KiB.
@@ -112,11 +125,13 @@ struct Connection {
 impl Connection {
     async fn forward(mut self, client: TcpStream, server: TcpStream) {
         let (mut from_client, to_client) = client.into_split();
-        let (from_server, mut to_server) = server.into_split();
+        let (from_server, to_server) = server.into_split();
         let is_mute = Arc::new(AtomicBool::new(false));
         let answers =
             Answers { orders: self.orders.clone(), held: self.held.clone(), is_mute: is_mute.clone() };
         tokio::spawn(answers.forward(from_server, to_client));
+        let (way, on_the_way) = mpsc::unbounded_channel();
+        tokio::spawn(deliver(on_the_way, to_server));
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
             let message = &buffer[..length];
@@ -125,7 +140,8 @@ impl Connection {
             if self.orders.borrow().unanswered.is_some_and(|mark| contains(message, mark)) {
                 is_mute.store(true, Ordering::SeqCst);
             }
-            if to_server.write_all(message).await.is_err() {
+            let arrives = Instant::now() + self.orders.borrow().distance;
+            if way.send((arrives, message.to_vec())).is_err() {
                 return;
             }
         }
@@ -138,6 +154,16 @@ impl Connection {
             self.held.send_modify(|held| *held += 1);
         }
         let _ = self.orders.wait_for(|orders| !must_wait(orders)).await;
+    }
+}
+
+/// Passes messages on to the server, each when it arrives there.
+async fn deliver(mut on_the_way: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>, mut server: OwnedWriteHalf) {
+    while let Some((arrives, message)) = on_the_way.recv().await {
+        sleep_until(arrives).await;
+        if server.write_all(&message).await.is_err() {
+            return;
+        }
     }
 }
 

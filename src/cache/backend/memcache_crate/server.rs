@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -19,8 +20,14 @@ pub(super) const CONNECTIONS: usize = 8;
 /// How often a server that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many pending deletes a recovering server is sent at once, so that they fit into one operation's time.
+/// How many pending deletes a recovering server is sent at once.
 const DELETES_AT_ONCE: usize = 50;
+
+/// How many connections the items of one operation are spread over: half of all, so that others get one.
+const SHARES: usize = CONNECTIONS / 2;
+
+/// How many items are worth a connection more.
+const SMALLEST_SHARE: usize = 8;
 
 /// What an operation runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +89,7 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(&[], Connection::Kept, operation).await
+        self.run(&[], Connection::Kept, move |client, _| operation(client)).await
     }
 
     /// Runs an operation that changes `keys`. If it fails, they are deleted before the server is asked again.
@@ -91,7 +98,7 @@ impl Server {
         keys: &[String],
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(keys, Connection::Kept, operation).await
+        self.run(keys, Connection::Kept, move |client, _| operation(client)).await
     }
 
     /// Runs an operation that must not happen twice: on a connection that cannot have been closed meanwhile.
@@ -99,14 +106,56 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(&[], Connection::New, operation).await
+        self.run(&[], Connection::New, move |client, _| operation(client)).await
+    }
+
+    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes: on several
+    /// connections at once, and on each for half of an operation's time. The items that are not reached are not written,
+    /// which is not the server's fault; they are deleted before they are read again.
+    pub(super) async fn write_each<I, T>(
+        self: &Arc<Self>,
+        items: &[I],
+        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Clone + Send + 'static,
+    ) -> Vec<Result<T, Error>>
+    where
+        I: AsRef<str> + Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let share = items.len().div_ceil(SHARES).max(SMALLEST_SHARE);
+        let shares = items.chunks(share).map(|items| self.write_share(items, operation.clone()));
+        join_all(shares).await.into_iter().flatten().collect()
+    }
+
+    async fn write_share<I, T>(
+        self: &Arc<Self>,
+        items: &[I],
+        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Vec<Result<T, Error>>
+    where
+        I: AsRef<str> + Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let keys: Vec<_> = items.iter().map(|item| item.as_ref().to_owned()).collect();
+        let items = items.to_vec();
+        let write = move |client: &Client, until| one_by_one(&items, until, |item| operation(client, item));
+        match self.run(&keys, Connection::Kept, write).await {
+            Ok(written) => {
+                let missing = &keys[written.len()..];
+                if !missing.is_empty() {
+                    self.defer(missing);
+                }
+                let rest = missing.iter().map(|_| Err(self.error(ErrorKind::Busy)));
+                written.into_iter().map(Ok).chain(rest).collect()
+            }
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         written: &[String],
         connection: Connection,
-        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
         if self.breaker.refuses(written) {
             return Err(self.error(ErrorKind::LeftOut));
@@ -117,7 +166,7 @@ impl Server {
     async fn attempt<T: Send + 'static>(
         self: &Arc<Self>,
         connection: Connection,
-        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Failure> {
         let limit = self.connector.operation_timeout();
         let (started, has_begun) = (Instant::now(), Arc::new(AtomicBool::new(false)));
@@ -148,7 +197,7 @@ impl Server {
         &self,
         deadline: Instant,
         connection: Connection,
-        operation: impl Fn(&Client) -> Result<T, MemcacheError>,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError>,
     ) -> Result<T, ErrorKind> {
         if Instant::now() >= deadline {
             // The caller has left. A write now could undo one that has been done since.
@@ -156,7 +205,8 @@ impl Server {
         }
         let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
         if let Some(client) = idle {
-            match operation(&client).map_err(|error| self.connector.classify(&error)) {
+            match operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))
+            {
                 Ok(value) => return Ok(self.keep(client, value)),
                 // Closed by the server since it was last used: not an outage yet.
                 Err(ErrorKind::Unreachable(_)) => self.idle().clear(),
@@ -167,7 +217,8 @@ impl Server {
         if Instant::now() >= deadline {
             return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
         }
-        let value = operation(&client).map_err(|error| self.connector.classify(&error))?;
+        let value =
+            operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))?;
         Ok(self.keep(client, value))
     }
 
@@ -221,13 +272,13 @@ impl Server {
     /// Sends pending deletes, and returns whether the server has received all of them.
     async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
         let pending = self.breaker.pending(DELETES_AT_ONCE);
-        let sent = pending.clone();
-        let deletes = self.attempt(Connection::Kept, move |client| {
+        let deletes = pending.clone();
+        let sent = self.attempt(Connection::Kept, move |client, until| {
             greet(client)?;
-            sent.iter().try_for_each(|delete| client.delete(&delete.key).map(drop))
+            one_by_one(&deletes, until, |delete| client.delete(&delete.key).map(drop))
         });
-        deletes.await.map_err(|failure| self.fail(&[], failure))?;
-        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending) else {
+        let received = sent.await.map_err(|failure| self.fail(&[], failure))?.len();
+        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending[..received]) else {
             return Ok(false);
         };
         if was_open {
@@ -240,6 +291,29 @@ impl Server {
         }
         Ok(true)
     }
+}
+
+/// Returns when half of the time that is left is over.
+fn half_of_time(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
+/// Does the first of items, and the next ones until the time has come. A round trip that is shorter than the time
+/// before it ends in time.
+fn one_by_one<I, T>(
+    items: &[I],
+    until: Instant,
+    operation: impl Fn(&I) -> Result<T, MemcacheError>,
+) -> Result<Vec<T>, MemcacheError> {
+    let mut done = vec![];
+    for item in items {
+        if !done.is_empty() && Instant::now() >= until {
+            break;
+        }
+        done.push(operation(item)?);
+    }
+    Ok(done)
 }
 
 /// Returns the server's version once it has answered a `get`: without a login it answers only the question for that.
