@@ -47,7 +47,8 @@
 //!
 //! Nobody waits longer than [`CacheOptions::patience`] for another process: a lock that nobody renews costs time and
 //! nothing else. For those before it in its own process, who are alive, one waits as long, and ten seconds at least. A
-//! build that fails is its caller's error, and the next in the queue builds.
+//! build that fails is the error of all who waited for it in its process: an outage costs them one timeout together and
+//! not one each. A caller that leaves, or whose build panics, lets the next one build.
 //!
 //! # Freshness
 //!
@@ -110,6 +111,7 @@ mod seal;
 mod single_flight;
 pub(crate) mod stats;
 mod strategy;
+mod sync;
 mod ttl;
 mod verbs;
 pub mod version;

@@ -1,17 +1,17 @@
 //! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::build_lock::{self, Lock};
 use super::mistake::Mistake;
-use super::single_flight::{Built, Flight, Seat};
+use super::single_flight::{Builder, Built, Failure, Flight, Member, Outcome};
 use super::version::Versions;
 use super::{Cache, Key, Ttl};
 
@@ -29,11 +29,14 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Those of the caller's own `build`; nothing is stored then. The cache has none.
+    /// The error of `build`, and nothing is stored. All callers that waited for that build in this process return the
+    /// same error, so that an outage costs one timeout however many callers there are. An error that is not `Clone`,
+    /// such as that of a database driver, is put into an `Arc`: `query().await.map_err(Arc::new)`. The cache itself
+    /// causes no error.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point it leaves the next one to build.
+    /// Dropped at any point, or when its `build` panics, it lets the next caller build.
     ///
     /// # Examples
     ///
@@ -47,13 +50,14 @@ impl Cache {
     /// let queries = AtomicU32::new(0);
     /// let query = async || {
     ///     tokio::task::yield_now().await;
-    ///     // The first time the database fails, and what it says is the caller's to deal with.
+    ///     // The first time the database fails.
     ///     if queries.fetch_add(1, Ordering::Relaxed) == 0 { Err("no database") } else { Ok(vec!["milk".to_owned()]) }
     /// };
-    /// assert_eq!(cache.get_or_set(&key, Ttl::Never, query).await, Err("no database"));
-    /// // Two ask at once; one queries, and both are answered.
-    /// let (one, other) =
-    ///     tokio::join!(cache.get_or_set(&key, Ttl::Never, query), cache.get_or_set(&key, Ttl::Never, query));
+    /// let get = || cache.get_or_set(&key, Ttl::Never, query);
+    /// // Two callers miss at once: one queries, and both return its error.
+    /// assert_eq!(tokio::join!(get(), get()), (Err("no database"), Err("no database")));
+    /// // The next callers query again: once.
+    /// let (one, other) = tokio::join!(get(), get());
     /// assert_eq!(one?, other?);
     /// assert_eq!(queries.into_inner(), 2);
     /// # Ok(())
@@ -67,6 +71,7 @@ impl Cache {
     ) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned,
+        E: Clone + Send + Sync + 'static,
     {
         if let Some(value) = self.get(key).await {
             return Ok(value);
@@ -76,14 +81,18 @@ impl Cache {
             build()
         };
         let name = self.name(key);
-        let seat = self.flights().join(&name);
+        let member = self.flights().join(&name);
         let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
-        match self.turn(&seat, key, key, Look::Again, self.patience(), read).await {
+        match self.turn(&member, key, key, Look::Again, self.patience(), read).await {
             Turn::Theirs { value, .. } => Ok(value),
+            Turn::Failed(failure) => match failure.downcast_ref::<E>() {
+                Some(error) => Err(error.clone()),
+                None => build().await,
+            },
             Turn::Alone => build().await,
             Turn::Ours(permit) => {
-                let value = permit.during(build()).await?;
-                let built = self.keep(key, &value, ttl, seat.flight()).await;
+                let (permit, value) = permit.build(build()).await?;
+                let built = self.keep(key, &value, ttl, member.flight()).await;
                 permit.end(built).await;
                 Ok(value)
             }
@@ -98,11 +107,11 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// Those of `versions` and `build`.
+    /// Those of `versions`, and those of `build`, which are shared as in [`get_or_set`](Self::get_or_set).
     ///
     /// # Cancel safety
     ///
-    /// As there.
+    /// Dropped at any point, or when its `build` panics, it lets the next caller build.
     pub async fn get_or_set_version<T, E>(
         &self,
         key: &Key,
@@ -114,6 +123,7 @@ impl Cache {
     ) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned,
+        E: Clone + Send + Sync + 'static,
     {
         let build = || {
             self.counters().builds.add_one();
@@ -135,17 +145,21 @@ impl Cache {
             }
             let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
             let name = self.name(if is_mistaken { key } else { &versioned });
-            let seat = self.flights().join(&name);
+            let member = self.flights().join(&name);
             let read = |name: &str, envelope: &Bytes| self.options().decode(name, envelope);
-            match self.turn(&seat, &versioned, &versioned, look, self.patience(), read).await {
+            match self.turn(&member, &versioned, &versioned, look, self.patience(), read).await {
                 Turn::Theirs { value, .. } => return Ok(value),
+                Turn::Failed(failure) => match failure.downcast_ref::<E>() {
+                    Some(error) => return Err(error.clone()),
+                    None => return build().await,
+                },
                 // Whoever was waited for may have stored a newer version than the one asked for.
                 Turn::Ours(permit) if permit.has_waited && !has_waited => {
                     has_waited = true;
                     permit.end(None).await;
                 }
                 Turn::Ours(permit) => {
-                    let value = permit.during(build()).await?;
+                    let (permit, value) = permit.build(build()).await?;
                     let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
                     let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
                     match self.encode(&key, &value) {
@@ -163,8 +177,8 @@ impl Cache {
         }
     }
 
-    /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same has a seat
-    /// in the same flight in this process, and the lock of `flight` in all of them. Another process is waited for until
+    /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same is a
+    /// member of the same flight in this process, and has the lock of `flight` in all of them. Another process is waited for until
     /// `patience` has passed since the call, one's own for as long at least. What `read` makes nothing of is not waited
     /// for.
     ///
@@ -172,7 +186,7 @@ impl Cache {
     /// own; but if it is there, it costs three operations more, for which nobody waits.
     pub(super) async fn turn<'a, T>(
         &self,
-        seat: &'a Seat<'_>,
+        member: &'a Member<'_>,
         flight: &Key,
         key: &Key,
         look: Look,
@@ -187,7 +201,7 @@ impl Cache {
             }
             value
         };
-        let turn = self.take_turn(seat, flight, key, patience, read).await;
+        let turn = self.take_turn(member, flight, key, patience, read).await;
         let hit = matches!(turn, Turn::Theirs { was_there: true, .. });
         if look == Look::First {
             if hit { &counters.hits } else { &counters.misses }.add_one();
@@ -205,33 +219,39 @@ impl Cache {
 
     async fn take_turn<'a, T>(
         &self,
-        seat: &'a Seat<'_>,
+        member: &'a Member<'_>,
         flight: &Key,
         key: &Key,
         patience: Duration,
         read: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Turn<'a, T> {
         let deadline = Instant::now() + patience;
-        let Ok(mut built) = timeout(QUEUE.max(patience), seat.flight().built.lock()).await else {
+        let Ok(builder) = timeout(QUEUE.max(patience), member.wait()).await else {
             return Turn::Alone;
         };
-        if let Some(value) = built.as_ref().and_then(|built| read(&built.name, &built.envelope)) {
-            self.counters().shared.add_one();
-            return Turn::Theirs { value, was_there: false };
+        match builder.outcome() {
+            Some(Outcome::Built(built)) => {
+                if let Some(value) = read(&built.name, &built.envelope) {
+                    self.counters().shared.add_one();
+                    return Turn::Theirs { value, was_there: false };
+                }
+            }
+            Some(Outcome::Failed(failure)) => return Turn::Failed(Arc::clone(failure)),
+            None => {}
         }
         let (name, lock) = (self.name(key), self.name(&flight.lock()));
         match build_lock::take(self.backend(), &name, &lock, deadline, read).await {
             build_lock::Turn::Theirs { value, envelope, has_waited } => {
-                *built = Some(Built { name, envelope });
+                builder.end(Outcome::Built(Built { name, envelope }));
                 if has_waited {
                     self.counters().shared.add_one();
                 }
                 Turn::Theirs { value, was_there: !has_waited }
             }
             build_lock::Turn::Ours { lock, has_waited } => {
-                Turn::Ours(Permit { built, lock: Some(lock), has_waited })
+                Turn::Ours(Permit { builder, lock: Some(lock), has_waited })
             }
-            build_lock::Turn::Unknown => Turn::Ours(Permit { built, lock: None, has_waited: false }),
+            build_lock::Turn::Unknown => Turn::Ours(Permit { builder, lock: None, has_waited: false }),
         }
     }
 
@@ -239,9 +259,9 @@ impl Cache {
     /// its envelope.
     async fn keep<T: Serialize>(&self, key: &Key, value: &T, ttl: Ttl, flight: &Flight) -> Option<Built> {
         let envelope = self.encode(key, value)?;
-        if !flight.is_outdated() {
+        if !flight.is_closed() {
             self.store(key, envelope.clone(), ttl).await;
-            if flight.is_outdated() {
+            if flight.is_closed() {
                 // The delete may have overtaken the value. Those who build by now have nothing to do with it.
                 self.remove(key).await;
             }
@@ -265,21 +285,37 @@ pub(super) enum Turn<'a, T> {
         /// And nobody was waited for: it was found at the first look.
         was_there: bool,
     },
+    /// Nothing: the build that this caller waited for has failed.
+    Failed(Failure),
     /// Build. Others wait for it, in this process at least.
     Ours(Permit<'a>),
     /// Build for oneself: another takes too long.
     Alone,
 }
 
-/// The right to build. Dropped before its [`end`](Self::end), it passes to the next in line.
+/// The right to build. Dropped before its [`end`](Self::end), it passes to the next caller.
 pub(super) struct Permit<'a> {
-    built: MutexGuard<'a, Option<Built>>,
+    builder: Builder<'a>,
     lock: Option<Lock>,
     /// Whether another process had it before, which has left nothing where it was looked for.
     pub(super) has_waited: bool,
 }
 
 impl Permit<'_> {
+    /// Runs a build to its end, while others wait. Its error is given to them as well.
+    async fn build<T, E>(self, build: impl Future<Output = Result<T, E>>) -> Result<(Self, T), E>
+    where
+        E: Any + Clone + Send + Sync,
+    {
+        match self.during(build).await {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                self.builder.end(Outcome::Failed(Arc::new(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
     /// Runs a build to its end, while others wait.
     pub(super) async fn during<T>(&self, build: impl Future<Output = T>) -> T {
         match &self.lock {
@@ -291,8 +327,8 @@ impl Permit<'_> {
     /// Hands what was built to those who wait, and keeps the lock until it is stored, which nobody waits for: who looks
     /// for it in another process waits for the lock.
     fn end_after(mut self, built: Built, stored: impl Future<Output = ()> + Send + 'static) {
-        *self.built = Some(built);
         let lock = self.lock.take();
+        self.builder.end(Outcome::Built(built));
         tokio::spawn(async move {
             stored.await;
             drop(lock);
@@ -300,13 +336,12 @@ impl Permit<'_> {
     }
 
     /// Hands what was built to those who wait; without it, the next of them builds.
-    pub(super) async fn end(mut self, built: Option<Built>) {
-        let is_built = built.is_some();
-        *self.built = built;
-        match self.lock {
-            Some(lock) if !is_built => lock.release().await,
-            // Nobody waits for a lock whose value is there: it is let go in the background.
-            lock => drop(lock),
+    pub(super) async fn end(self, built: Option<Built>) {
+        match (built, self.lock) {
+            // The lock is released in the background: the value is there, so no caller waits for the lock.
+            (Some(built), _) => self.builder.end(Outcome::Built(built)),
+            (None, Some(lock)) => lock.release().await,
+            (None, None) => {}
         }
     }
 }

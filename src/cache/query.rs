@@ -44,7 +44,7 @@ enum Freshness<T, E> {
     Versioned { versions: Versions<E>, told: Option<Arc<str>>, label: fn(&T) -> String },
 }
 
-impl<T: Serialize + DeserializeOwned, E> CachedQuery<T, E> {
+impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQuery<T, E> {
     /// Names a query whose writers tell the cache of changes, in the way of a strategy.
     #[must_use]
     pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {

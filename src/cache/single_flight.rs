@@ -1,84 +1,164 @@
-//! Builds under way in this process: who misses the same key meanwhile waits for the one that has begun.
+//! Single flight: of the callers in this process that miss the same key at once, one builds and the others wait.
+//!
+//! # Invariant
+//!
+//! The map holds a flight exactly as long as the flight has members, its build has not ended, and its key was not
+//! written to. Joining, leaving, ending and outdating a flight change the map and the number of members under the
+//! map's lock. It follows, in every order of these steps:
+//!
+//! - No flight is left behind: without callers the map is empty.
+//! - No caller is given the outcome of a build that had ended before the caller joined.
+//! - No caller that joins after [`Flights::outdate`] is given the outcome of a build that began before it.
+//!
+//! `tests/it/builds/interleavings.rs` explores the orders.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
-/// The builds, by the name of their key.
+use super::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
+
+/// The flights that can be joined, by the name of their key.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<String, Arc<Flight>>>);
+pub(super) struct Flights(Mutex<HashMap<String, Joinable>>);
 
-/// What a build has come to: an envelope, and the name that it is sealed for, which may be that of a newer version than
-/// was asked for.
+struct Joinable {
+    flight: Arc<Flight>,
+    members: usize,
+}
+
+/// One build of one key.
+#[derive(Default)]
+pub(super) struct Flight {
+    /// The member that holds this lock builds. A member that leaves without an outcome passes the lock to the next.
+    outcome: AsyncMutex<Option<Outcome>>,
+    is_closed: AtomicBool,
+}
+
+/// The end of a build, for all members of its flight.
+pub(super) enum Outcome {
+    Built(Built),
+    Failed(Failure),
+}
+
+/// A built value in its envelope. The envelope is sealed for `name`, which may be the name of a newer version than the
+/// caller asked for.
 pub(super) struct Built {
     pub(super) name: String,
     pub(super) envelope: Bytes,
 }
 
-/// One build, and all who wait for it.
-#[derive(Default)]
-pub(super) struct Flight {
-    /// Whoever holds this builds, one after the other until one succeeds, and leaves here what it came to.
-    pub(super) built: AsyncMutex<Option<Built>>,
-    is_outdated: AtomicBool,
-}
+/// The error of a build. Its type is known to the callers only.
+pub(super) type Failure = std::sync::Arc<dyn Any + Send + Sync>;
 
-/// A place in a flight. The last to leave ends it.
-pub(super) struct Seat<'a> {
+/// A caller in a flight. Dropping it leaves the flight.
+pub(super) struct Member<'a> {
     flights: &'a Flights,
     name: &'a str,
     flight: Arc<Flight>,
 }
 
+/// The right to build, which one member has at a time. Dropped, it passes to the next member.
+pub(super) struct Builder<'a> {
+    member: &'a Member<'a>,
+    outcome: AsyncMutexGuard<'a, Option<Outcome>>,
+}
+
 impl Flights {
-    /// Joins the build of a key, or opens one.
-    pub(super) fn join<'a>(&'a self, name: &'a str) -> Seat<'a> {
-        let flight = Arc::clone(self.by_name().entry(name.to_owned()).or_default());
-        Seat { flights: self, name, flight }
+    /// Joins the flight of a key, or opens one.
+    pub(super) fn join<'a>(&'a self, name: &'a str) -> Member<'a> {
+        let mut flights = self.lock();
+        let joinable = flights.entry(name.to_owned()).or_insert_with(Joinable::new);
+        joinable.members += 1;
+        let flight = Arc::clone(&joinable.flight);
+        drop(flights);
+        Member { flights: self, name, flight }
     }
 
-    /// Ends the build of a key for all who come from now on: what it reads may be older than what they must see. It
-    /// will not be stored either.
+    /// Closes the flight of a key, because the key is written to: what the flight builds may be older than the write.
+    /// Later callers join another flight, and the value of this one is not stored.
     pub(super) fn outdate(&self, name: &str) {
-        if let Some(flight) = self.by_name().remove(name) {
-            flight.is_outdated.store(true, Ordering::Release);
+        if let Some(joinable) = self.lock().remove(name) {
+            joinable.flight.close();
         }
     }
 
-    /// As [`outdate`](Self::outdate), for all keys.
+    /// Closes the flights of all keys, as [`outdate`](Self::outdate) does.
     pub(super) fn outdate_all(&self) {
-        for (_, flight) in self.by_name().drain() {
-            flight.is_outdated.store(true, Ordering::Release);
-        }
+        self.lock().drain().for_each(|(_, joinable)| joinable.flight.close());
     }
 
-    fn by_name(&self) -> MutexGuard<'_, HashMap<String, Arc<Flight>>> {
+    /// Returns the number of flights that can be joined.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Joinable>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Flight {
-    /// Returns whether the key was written to since the build was joined.
-    pub(super) fn is_outdated(&self) -> bool {
-        self.is_outdated.load(Ordering::Acquire)
+impl Joinable {
+    fn new() -> Self {
+        Self { flight: Arc::default(), members: 0 }
     }
 }
 
-impl Seat<'_> {
+impl Flight {
+    /// Returns whether the flight has ended or its key was written to. What is built now must not be stored.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+}
+
+impl Member<'_> {
     pub(super) fn flight(&self) -> &Flight {
         &self.flight
     }
+
+    /// Waits for the members that build before this one. The flight may have an outcome by then.
+    pub(super) async fn wait(&self) -> Builder<'_> {
+        Builder { member: self, outcome: self.flight.outcome.lock().await }
+    }
+
+    /// Returns the flight's entry in the map, if the flight can still be joined.
+    fn joinable<'m>(&self, flights: &'m mut HashMap<String, Joinable>) -> Option<&'m mut Joinable> {
+        flights.get_mut(self.name).filter(|joinable| Arc::ptr_eq(&joinable.flight, &self.flight))
+    }
 }
 
-impl Drop for Seat<'_> {
+impl Builder<'_> {
+    /// Returns the outcome of the flight, if another member has ended it.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Ends the flight, and gives the outcome to its members.
+    pub(super) fn end(mut self, outcome: Outcome) {
+        let mut flights = self.member.flights.lock();
+        if self.member.joinable(&mut flights).is_some() {
+            flights.remove(self.member.name);
+            self.member.flight.close();
+        }
+        drop(flights);
+        *self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Member<'_> {
     fn drop(&mut self) {
-        let mut flights = self.flights.by_name();
-        let is_current = flights.get(self.name).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
-        // The map's and this one's.
-        if is_current && Arc::strong_count(&self.flight) == 2 {
+        let mut flights = self.flights.lock();
+        let Some(joinable) = self.joinable(&mut flights) else { return };
+        joinable.members -= 1;
+        if joinable.members == 0 {
             flights.remove(self.name);
         }
     }

@@ -124,12 +124,13 @@
 mod gate;
 mod mark;
 mod round;
-mod sync;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
+
+use super::sync;
 
 pub use self::gate::{Gate, GateStats, Lost};
 

@@ -1,5 +1,7 @@
 //! What many miss at once is built once, in one process and over several.
 
+mod interleavings;
+
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -122,21 +124,24 @@ async fn a_process_that_is_killed_while_it_builds_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_build_reaches_its_caller_only_and_nothing_is_stored() {
+async fn the_error_of_a_build_is_that_of_all_who_wait_in_its_process_and_nothing_is_stored() {
     let memcached = Memcached::start();
     let [one, other] = [cache(&memcached), cache(&memcached)];
     let failing = HeldBuild::begin(&one).await;
-    let (here, there) = (one.clone(), other.clone());
-    let waiting = [
-        tokio::spawn(async move { get_or_set(&here, "here").await }),
-        tokio::spawn(async move { get_or_set(&there, "there").await }),
-    ];
+    let build = async || Ok::<_, &'static str>(String::from("built"));
+    let (key, there) = (key(), other.clone());
+    let waiting_there = tokio::spawn(async move { get_or_set(&there, "there").await });
+    let mut waiting_here = Box::pin(join_all((0..20).map(|_| one.get_or_set(&key, MINUTE, build))));
+    // All of them have missed and joined before the build ends.
+    let misses = || one.stats()[0].misses == 21;
+    tokio::select! {
+        values = &mut waiting_here => panic!("{values:?} before the build has ended"),
+        () = eventually("all wait", async || misses()) => {}
+    }
     assert_eq!(failing.end("").await, Err("told to fail"));
-    let values = join_all(waiting).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
-    assert!(
-        values == ["here", "here"] || values == ["there", "there"],
-        "the next one builds for all: {values:?}"
-    );
+    assert_eq!(waiting_here.await, vec![Err("told to fail"); 20]);
+    assert_eq!(waiting_there.await.unwrap(), "there", "another process builds");
+    assert_eq!(get_or_set(&one, "here").await, "there");
 }
 
 #[tokio::test]

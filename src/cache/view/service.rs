@@ -198,11 +198,11 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     let flight = self.flight(&slot);
                     let name = cache.name(&flight);
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
-                    let seat = cache.flights().join(&name);
+                    let member = cache.flights().join(&name);
                     let store = self.store();
                     let read =
                         |name: &str, envelope: &Bytes| store.open(&slot, versioned.is_some(), name, envelope);
-                    match cache.turn(&seat, &flight, &slot.key, look, self.patience(), read).await {
+                    match cache.turn(&member, &flight, &slot.key, look, self.patience(), read).await {
                         Turn::Theirs { value: Entry::Page(page), was_there } if self.is_for_me(&page) => {
                             let hit = Outcome::Hit(page.remaining());
                             return Ok(self
@@ -212,7 +212,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                         Turn::Theirs { value: Entry::Page(page), .. } => {
                             self.store().learned.insert(self.page(keys).clone(), page.vary_on);
                         }
-                        Turn::Theirs { value: Entry::Pass { .. }, .. } | Turn::Alone => {
+                        Turn::Theirs { value: Entry::Pass { .. }, .. } | Turn::Failed(_) | Turn::Alone => {
                             return Ok(self.build(&slot).await?.0);
                         }
                         Turn::Theirs { .. } => {}
