@@ -80,7 +80,7 @@ impl AppState {
         let gate = listing.clone();
         let gate = move || gate.gate_stats();
         Ok(Self {
-            monitor: Monitor::new(&cache, config.cache.strategy, gate, &sessions),
+            monitor: Monitor::new(&cache, &config.cache.strategy, gate, &sessions),
             admin: Guard::new(&config.server),
             adder: Adder::new(&db),
             db,

@@ -52,8 +52,8 @@
 //!
 //! # Freshness
 //!
-//! How a write becomes visible is a [`Strategy`]. By default values are kept under the [`version`] of the data that
-//! they were made of, and the database says which is the current one: then nothing in the cache is ever wrong.
+//! Values are kept under the [`version`] of the data that they were made of, and the database says which is the current
+//! one: then nothing in the cache is ever wrong. Where there are no versions, writers tell the cache by a [`Strategy`].
 //!
 //! # What people trip over
 //!

@@ -11,7 +11,8 @@ use crate::cache::fragment::Fragments;
 use crate::cache::query::CachedQuery;
 use crate::cache::version::{Gate, GateStats, Versions};
 use crate::cache::view::{Asked, CachePage, Label, ViewCache};
-use crate::cache::{Cache, Key, Strategy, Ttl};
+use crate::cache::{Cache, Key, Ttl};
+use crate::config::cache::CacheStrategy;
 use crate::db::{self, Database};
 use crate::error::Error;
 use crate::mistake::Mistake;
@@ -28,7 +29,7 @@ pub struct Listing(Arc<Layers>);
 
 struct Layers {
     db: Database,
-    strategy: Strategy,
+    strategy: CacheStrategy,
     gate: Gate<Stamp, Error>,
     /// Under `tasks.all`, as in the tutorial.
     query: CachedQuery<Stamped<TaskList>, Error>,
@@ -39,7 +40,7 @@ struct Layers {
 impl Listing {
     /// Makes it of its parts. Asks for nothing yet.
     #[must_use]
-    pub fn new(db: &Database, cache: &Cache, pages: &ViewCache, strategy: Strategy) -> Self {
+    pub fn new(db: &Database, cache: &Cache, pages: &ViewCache, strategy: CacheStrategy) -> Self {
         let origin = db.clone();
         let ask = move || {
             let db = origin.clone();
@@ -52,16 +53,20 @@ impl Listing {
         let gate = Gate::with_marks(ask, move || seen.mark());
         let key = Key::new("tasks.all").expect("a constant without blanks");
         let query = match strategy {
-            Strategy::Versioned => {
+            CacheStrategy::Versioned => {
                 let label = |list: &Stamped<TaskList>| list.stamp.to_string();
                 CachedQuery::versioned(cache, key, Versions::of(&gate, |error| error), label)
             }
-            told => CachedQuery::new(cache, key, told),
+            CacheStrategy::ByHand(strategy) => CachedQuery::new(cache, key, strategy),
         };
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
-        let has_copies = strategy == Strategy::Versioned && pages.has_local_copies();
+        let has_copies = strategy == CacheStrategy::Versioned && pages.has_local_copies();
         let rows = if has_copies { rows.with_local_copies() } else { rows };
-        let (db, pages) = (db.clone(), pages.clone().strategy(strategy));
+        let pages = match strategy {
+            CacheStrategy::Versioned => pages.clone(),
+            CacheStrategy::ByHand(strategy) => pages.clone().strategy(strategy),
+        };
+        let db = db.clone();
         Self(Arc::new(Layers { db, strategy, gate, query, rows, pages }))
     }
 
@@ -69,20 +74,23 @@ impl Listing {
     #[must_use]
     pub fn layer(&self) -> CachePage {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
-        let layer = self.0.pages.cache_changing_page().vary_on_query([parameter]).digest(digest::INDEX_PAGE);
-        let layer = layer.personal("Cookie", |request| {
+        let layer = match self.0.strategy {
+            CacheStrategy::Versioned => self.0.pages.cache_versioned_page(&self.0.gate),
+            CacheStrategy::ByHand(_) => self.0.pages.cache_changing_page(),
+        };
+        let layer = layer.vary_on_query([parameter]).digest(digest::INDEX_PAGE);
+        layer.personal("Cookie", |request| {
             // What is fetched in advance nobody may ever see.
             let is_seen = !request.headers.contains_key("sec-purpose");
             let visitor = Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.is_known())?;
             Some(async move { visitor.messages().await })
-        });
-        if self.0.strategy == Strategy::Versioned { layer.versioned(&self.0.gate) } else { layer }
+        })
     }
 
     /// Returns what asking for the current version came to, if it is asked for.
     #[must_use]
     pub fn gate_stats(&self) -> Option<GateStats> {
-        (self.0.strategy == Strategy::Versioned).then(|| self.0.gate.stats())
+        (self.0.strategy == CacheStrategy::Versioned).then(|| self.0.gate.stats())
     }
 
     /// Returns a page of it, for somebody who has waited since `arrival`, and may have been told the current state
@@ -140,13 +148,13 @@ impl Listing {
     pub async fn changed(&self) {
         let db = self.0.db.clone();
         self.0.query.changed(async move || Ok(tasks::all_stamped(&db).await?)).await;
-        self.0.pages.changed(PATH).await;
+        self.pages_changed().await;
     }
 
     /// As [`changed`](Self::changed), after a task was removed, whose row is let go.
     pub async fn removed(&self, task: &Task) {
         // Its id is not used again, so nobody asks for its row; and by versions a writer tells the cache nothing.
-        if self.0.strategy != Strategy::Versioned || Mistake::WriterDeletes.is_made() {
+        if self.0.strategy != CacheStrategy::Versioned || Mistake::WriterDeletes.is_made() {
             self.0.rows.delete(&row_of(task)).await;
         }
         self.changed().await;
@@ -160,9 +168,16 @@ impl Listing {
     pub async fn settle<T>(&self, result: Result<T, db::Error>) -> Result<T, Error> {
         if result.as_ref().is_err_and(db::Error::is_transient) {
             self.0.query.forget().await;
-            self.0.pages.changed(PATH).await;
+            self.pages_changed().await;
         }
         Ok(result?)
+    }
+
+    /// Tells the pages of a change, unless they are kept by version.
+    async fn pages_changed(&self) {
+        if self.0.strategy != CacheStrategy::Versioned {
+            self.0.pages.changed(PATH).await;
+        }
     }
 }
 

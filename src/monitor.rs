@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep};
 use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
+use crate::cache::Cache;
 use crate::cache::version::GateStats;
 use crate::cache::view::Outcome;
-use crate::cache::{Cache, Strategy};
 use crate::session::Sessions;
 
 pub use self::edge::{Connections, Cut, Open, Refusal};
@@ -39,7 +39,7 @@ pub struct Monitor(Arc<Shared>);
 
 struct Shared {
     cache: Cache,
-    strategy: Strategy,
+    strategy: String,
     gate: Box<dyn Fn() -> Option<GateStats> + Send + Sync>,
     sessions: Sessions,
     started: Instant,
@@ -74,13 +74,13 @@ impl Monitor {
     #[must_use]
     pub fn new(
         cache: &Cache,
-        strategy: Strategy,
+        strategy: &impl ToString,
         gate: impl Fn() -> Option<GateStats> + Send + Sync + 'static,
         sessions: &Sessions,
     ) -> Self {
         Self(Arc::new(Shared {
             cache: cache.clone(),
-            strategy,
+            strategy: strategy.to_string(),
             gate: Box::new(gate),
             sessions: sessions.clone(),
             started: Instant::now(),

@@ -345,3 +345,56 @@ impl Permit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::panic::resume_unwind;
+
+    use futures_util::future::{FutureExt, join_all};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::cache::CacheOptions;
+    use crate::cache::backend::dummy::Dummy;
+
+    async fn fails() -> Result<u8, &'static str> {
+        yield_now().await;
+        Err("failed")
+    }
+
+    fn cache() -> Cache {
+        Cache::new(Dummy, CacheOptions::default())
+    }
+
+    #[tokio::test]
+    async fn no_flight_is_left_when_its_callers_are_gone() {
+        let (cache, key) = (cache(), Key::new("k").unwrap());
+        let hangs = async || pending::<Result<u8, ()>>().await;
+        assert!(cache.get_or_set(&key, Ttl::Never, hangs).now_or_never().is_none());
+        let failed =
+            join_all((0..9).map(|_| cache.get_or_set(&key, Ttl::Never, async || fails().await))).await;
+        assert_eq!(failed, vec![Err("failed"); 9]);
+        let panicking = cache.clone();
+        let panics = async || -> Result<u8, Infallible> { resume_unwind(Box::new("as it should")) };
+        let task =
+            tokio::spawn(
+                async move { panicking.get_or_set(&Key::new("k").unwrap(), Ttl::Never, panics).await },
+            );
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(cache.get_or_set(&key, Ttl::Never, async || Ok::<_, Infallible>(1)).await, Ok(1));
+        assert_eq!(cache.flights().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_another_type_is_not_given_to_a_caller() {
+        let (cache, key) = (cache(), Key::new("k").unwrap());
+        let other = async || Err::<u8, _>(String::from("another"));
+        let (one, other) = tokio::join!(
+            cache.get_or_set(&key, Ttl::Never, async || fails().await),
+            cache.get_or_set(&key, Ttl::Never, other)
+        );
+        assert_eq!((one, other), (Err("failed"), Err("another".into())));
+    }
+}

@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::key::random_token;
+use super::strategy::VERSIONED;
 use super::version::Versions;
 use super::{Cache, Key, Strategy, Ttl};
 
@@ -46,6 +47,25 @@ enum Freshness<T, E> {
 
 impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQuery<T, E> {
     /// Names a query whose writers tell the cache of changes, in the way of a strategy.
+    ///
+    /// Writers must call [`changed`](Self::changed). A query that is kept by version is made by
+    /// [`versioned`](Self::versioned) instead, and is no strategy of this constructor:
+    ///
+    /// ```compile_fail
+    /// # use std::convert::Infallible;
+    /// # use tasklist::cache::{Cache, CacheOptions, Key, Strategy, backend::dummy::Dummy, query::CachedQuery};
+    /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
+    /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Strategy::Versioned);
+    /// ```
+    ///
+    /// Nor is there a strategy by default:
+    ///
+    /// ```compile_fail
+    /// # use std::convert::Infallible;
+    /// # use tasklist::cache::{Cache, CacheOptions, Key, Strategy, backend::dummy::Dummy, query::CachedQuery};
+    /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
+    /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Default::default());
+    /// ```
     #[must_use]
     pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
         Self { cache: cache.counted_as("query"), key, freshness: Freshness::Told(strategy) }
@@ -99,8 +119,9 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
                 }
             }
             Freshness::Versioned { versions, told, label } => {
-                let ttl = Strategy::Versioned.ttl(self.cache.default_ttl());
-                self.cache.get_or_set_version(&self.key, ttl, versions, told.clone(), label, query).await
+                self.cache
+                    .get_or_set_version(&self.key, VERSIONED, versions, told.clone(), label, query)
+                    .await
             }
         }
     }
@@ -138,7 +159,7 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     pub async fn forget(&self) {
         let Freshness::Told(strategy) = self.freshness else { return };
         match strategy {
-            Strategy::Versioned | Strategy::Expire => {}
+            Strategy::Expire => {}
             Strategy::Delete | Strategy::Update => self.cache.invalidate(&self.key).await,
             Strategy::Rotate => self.cache.set(&self.key.token(), &random_token(), Ttl::Never).await,
         }

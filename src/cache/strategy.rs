@@ -1,4 +1,4 @@
-//! How a write becomes visible to readers of the cache.
+//! How a write becomes visible to readers of the cache, where writers tell the cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use super::Ttl;
 
-/// How long an answer or a page lives that nobody invalidates.
+/// The lifetime of answers and pages that are left to expire.
 const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
-/// How long what is kept under a version is kept: nobody asks for it once there is another.
-const LONG: Ttl = Ttl::After(Duration::from_secs(60 * 60));
+/// The lifetime of what is kept under a version: no reader asks for it once there is another version.
+pub(super) const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 
-/// What happens to a cached query, and to the pages that show it, when its data changes: by versions, or in one of the
+/// What a writer does with a cached query, and with the pages that show it, when its data changes: one of the
 /// tutorial's four ways, done for several processes that share a cache. Fragments need none: what they show is in their
 /// key.
 ///
-/// # The four
+/// Data that is kept under its [`version`](super::version) needs no strategy, and its types take none: the database
+/// tells readers, and writers tell the cache nothing.
+///
+/// # What all four have in common
 ///
 /// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
 /// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
@@ -27,16 +30,8 @@ const LONG: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 /// writer that ends first never tells. And all who miss at once wait for one build (see
 /// [`Cache::get_or_set`](super::Cache::get_or_set)), which may be another process's that read before the write. Old
 /// answers expire after five minutes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// The writer tells the cache nothing. The database draws a new version with every change, keys end with it, and a
-    /// reader first asks which is current (see [`version`](super::version)).
-    ///
-    /// Guaranteed, whatever the cache does: nobody who asks after a write was acknowledged is shown what was before it.
-    /// The price is that round trip to the database, which all who ask at the same time share, and that without the
-    /// database there is no page.
-    #[default]
-    Versioned,
     /// The writer does nothing; answers live for five seconds.
     ///
     /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds, as long as the
@@ -60,8 +55,7 @@ pub enum Strategy {
     Update,
 }
 
-const NAMES: [(Strategy, &str); 5] = [
-    (Strategy::Versioned, "versioned"),
+const NAMES: [(Strategy, &str); 4] = [
     (Strategy::Expire, "expire"),
     (Strategy::Delete, "delete"),
     (Strategy::Rotate, "rotate"),
@@ -70,13 +64,12 @@ const NAMES: [(Strategy, &str); 5] = [
 
 impl Strategy {
     /// The names, for error messages.
-    pub const ACCEPTED: &str = "versioned, expire, delete, rotate or update";
+    pub const ACCEPTED: &str = "expire, delete, rotate or update";
 
-    /// Returns how long a value lives that would live so long if its writers told of changes.
+    /// Returns the lifetime of a value that would have the lifetime `told` if its writers told the cache of changes.
     #[must_use]
     pub fn ttl(self, told: Ttl) -> Ttl {
         match self {
-            Self::Versioned => LONG,
             Self::Expire => SHORT,
             Self::Delete | Self::Rotate | Self::Update => told,
         }

@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::remedy::unreachable;
 use super::say;
 use crate::app::AppState;
-use crate::cache::Strategy;
 use crate::config::Config;
-use crate::config::cache::BackendConfig;
+use crate::config::cache::{BackendConfig, CacheStrategy};
 use crate::config::log::LogFormat;
 use crate::db::Database;
 use crate::error::Error;
@@ -113,7 +112,7 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
     let url = format!("http://{}/", clickable(address));
     let cache = &state.cache;
     let strategy = config.cache.strategy;
-    let needs_sharing = strategy != Strategy::Versioned;
+    let needs_sharing = strategy != CacheStrategy::Versioned;
     if needs_sharing && !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
         tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
     }

@@ -1,6 +1,8 @@
 //! Which cache, and how a write becomes visible in it.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
@@ -23,12 +25,48 @@ pub struct CacheConfig {
     /// `CACHE_KEY_PREFIX`, for servers shared with others. Empty by default.
     pub key_prefix: KeyPrefix,
     /// `CACHE_STRATEGY`.
-    pub strategy: Strategy,
+    pub strategy: CacheStrategy,
     /// `CACHE_LOCAL`: whether each process has copies of the current pages and of their rows. Not with a backend that
     /// keeps nothing.
     pub local: bool,
     /// `CACHE_SIGNED`: whether what is stored is signed with a key of `SECRET_KEY`'s. Off by default.
     pub signed: bool,
+}
+
+/// How a write becomes visible to readers of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheStrategy {
+    /// The database draws a new version with every change, keys hold the version, and a reader first asks which is
+    /// current (see [`version`](crate::cache::version)). The writer tells the cache nothing.
+    ///
+    /// Guaranteed, whatever the cache does: once a write has returned, every later read shows it. The price is a round
+    /// trip to the database, which all who ask at the same time share, and that without the database there is no page.
+    #[default]
+    Versioned,
+    /// The writer tells the cache, or leaves values to expire.
+    ByHand(Strategy),
+}
+
+impl CacheStrategy {
+    /// The names, for error messages.
+    pub const ACCEPTED: &str = "versioned, expire, delete, rotate or update";
+}
+
+impl FromStr for CacheStrategy {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        if name == "versioned" { Ok(Self::Versioned) } else { name.parse().map(Self::ByHand) }
+    }
+}
+
+impl fmt::Display for CacheStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Versioned => f.write_str("versioned"),
+            Self::ByHand(strategy) => strategy.fmt(f),
+        }
+    }
 }
 
 /// Where values are kept.
@@ -51,7 +89,8 @@ pub enum BackendConfig {
 impl CacheConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let prefix = variables.parse("CACHE_KEY_PREFIX", KeyPrefix::ACCEPTED, |value| value.parse().ok())?;
-        let strategy = variables.parse("CACHE_STRATEGY", Strategy::ACCEPTED, |value| value.parse().ok())?;
+        let strategy =
+            variables.parse("CACHE_STRATEGY", CacheStrategy::ACCEPTED, |value| value.parse().ok())?;
         let local = variables.parse("CACHE_LOCAL", "on or off", on_or_off)?;
         let signed = variables.parse("CACHE_SIGNED", "on or off", on_or_off)?.unwrap_or(false);
         if signed && variables.get("SECRET_KEY")?.is_none() {

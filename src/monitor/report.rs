@@ -113,7 +113,7 @@ impl Monitor {
         };
         Report {
             cache: shared.cache.to_string(),
-            strategy: shared.strategy.to_string(),
+            strategy: shared.strategy.clone(),
             sessions: shared.sessions.to_string(),
             uptime_seconds: shared.started.elapsed().as_secs(),
             gate: (shared.gate)().map(|stats| GateReport::of(stats, reads)),

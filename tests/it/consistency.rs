@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tasklist::cache::Strategy;
+use tasklist::config::cache::CacheStrategy;
 use tokio::runtime::{self, Runtime};
 
 use self::cluster::{Cluster, Instance};
@@ -51,7 +51,7 @@ const USUAL: Duration = Duration::from_millis(500);
 
 /// The strategies that the program knows.
 fn strategies() -> impl Iterator<Item = &'static str> {
-    STRATEGIES.into_iter().filter(|name| *name == UNCACHED || name.parse::<Strategy>().is_ok())
+    STRATEGIES.into_iter().filter(|name| *name == UNCACHED || name.parse::<CacheStrategy>().is_ok())
 }
 
 /// How long to run, and what.

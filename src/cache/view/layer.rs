@@ -17,6 +17,7 @@ use super::service::CachePageService;
 use super::store::Store;
 use super::verdict::Browser;
 use crate::cache::key::random_token;
+use crate::cache::strategy::VERSIONED;
 use crate::cache::version::{Gate, Lost, Versions};
 use crate::cache::{Cache, Strategy, Ttl};
 
@@ -193,7 +194,7 @@ impl ViewCache {
         Self { store: Arc::new(store), prefix: "".into(), strategy: Strategy::Delete }
     }
 
-    /// Chooses how a change becomes visible.
+    /// Chooses how a change becomes visible where writers tell of it; by default pages are deleted.
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
@@ -244,11 +245,22 @@ impl ViewCache {
         self.cache_page(self.strategy.ttl(self.store.cache.default_ttl()))
     }
 
+    /// Returns a layer that keeps answers by the version of what they show, as [`CachePage::versioned`] says. No change
+    /// need be told.
+    #[must_use]
+    pub fn cache_versioned_page<S, E>(&self, gate: &Gate<S, E>) -> CachePage
+    where
+        S: Display + Clone + PartialEq + Send + Sync + 'static,
+        E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
+    {
+        self.cache_page(VERSIONED).versioned(gate)
+    }
+
     /// Makes a change of what the pages of a path show visible. To be called after the commit, and after the change has
     /// become visible to the views.
     pub async fn changed(&self, path: &str) {
         match self.strategy {
-            Strategy::Versioned | Strategy::Expire => {}
+            Strategy::Expire => {}
             Strategy::Delete | Strategy::Rotate | Strategy::Update => self.purge(path).await,
         }
     }

@@ -45,7 +45,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("db", &["config"]),
-    ("listing", &["cache", "db", "error", "mistake", "tasks", "templates", "visitor"]),
+    ("listing", &["cache", "config", "db", "error", "mistake", "tasks", "templates", "visitor"]),
     ("monitor", &["cache", "session"]),
     ("tasks", &["db", "mistake"]),
     ("upstream", &["config"]),
