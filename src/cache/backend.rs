@@ -33,8 +33,9 @@ use super::{Latency, Ttl};
 ///   who share the store.
 /// - The results of a multi-key operation stand where their keys stood, and it costs the same few round trips however
 ///   many keys there are. No keys are no round trip. Its keys are distinct.
-/// - A write that fails leaves no older value behind for good: the backend deletes the key as soon as it can, and
-///   answers no `get` from that server before it has.
+/// - A write that fails, or that the store refuses, leaves no older value behind for good: the backend deletes the key
+///   as soon as it can, and does not read it before it has. An `add` overwrites nothing and so leaves nothing behind; a
+///   `clear` that fails, or a count, is the caller's to repeat.
 /// - It neither blocks a thread of the runtime nor waits longer than its own, short, operation timeout.
 /// - A future that is dropped leaves the store usable; whether its write happened is open.
 #[async_trait]
@@ -150,6 +151,8 @@ pub struct Link {
     pub is_left_out: bool,
     /// Which failure that was.
     pub outage: Option<ErrorKind>,
+    /// The last failure, of the server or of a single operation, and how long ago it was.
+    pub last_error: Option<(ErrorKind, Duration)>,
     /// Operations asked for; each key of several counts.
     pub operations: u64,
     /// Those of them that failed.
@@ -193,6 +196,14 @@ pub enum ErrorKind {
     NotANumber,
     /// The server is well and did not store the value: too large for its settings, or no memory left.
     Refused(String),
+    /// The server does not carry out this command, whatever its value.
+    Unsupported(String),
+    /// The server has too much to do, or has failed in itself.
+    Overloaded(String),
+    /// The server is marked down since this happened, and is tried again.
+    Down(Box<ErrorKind>),
+    /// An older value has to be deleted before the key is read, and this happened to the delete.
+    PendingDelete(Box<ErrorKind>),
 }
 
 impl ErrorKind {
@@ -210,11 +221,15 @@ impl fmt::Display for ErrorKind {
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Self::Busy => f.write_str("too many operations under way"),
             Self::LeftOut => f.write_str("left out after a failure, and tried again by itself"),
-            Self::Unauthenticated => f.write_str("user name or password refused"),
+            Self::Unauthenticated => f.write_str("authentication failed: user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),
             Self::NotANumber => f.write_str("the value is no number"),
             Self::Refused(cause) => write!(f, "did not store the value ({cause})"),
+            Self::Unsupported(cause) => write!(f, "does not carry out this command ({cause})"),
+            Self::Overloaded(cause) => write!(f, "cannot do it now ({cause})"),
+            Self::Down(cause) => write!(f, "{cause}; {}", Self::LeftOut),
+            Self::PendingDelete(cause) => write!(f, "an older value could not be deleted yet ({cause})"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{Buf, Bytes};
 use futures_util::future::join_all;
 
+use super::connection::READ_BUFFER;
 use super::error::{Error, ErrorKind};
 use super::options::{Options, ServerAddress};
 use super::protocol::{Expiration, Opcode, Request, Response, Status};
@@ -23,7 +24,7 @@ pub(super) const LONGEST_VALUE: usize = 32 * 1024 * 1024;
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// The bytes. They share the buffer they were read into, of up to 64 KiB: copy what is kept for long.
+    /// The bytes. They keep at most as much memory as they are long from being used otherwise.
     pub data: Bytes,
     /// A number of the writer's own.
     pub flags: u32,
@@ -44,8 +45,10 @@ pub enum Cas {
 
 /// A client of one or more servers. Cheap to clone; all clones share their connections.
 ///
-/// Every method may end with an [`Error`] within [`Options::operation_timeout`], and none tries again by itself. A
-/// future that is dropped leaves the client usable; whether its command is carried out is open.
+/// Every method may end with an [`Error`], within four times [`Options::operation_timeout`]. None tries again by itself
+/// or does anything about a write that may not have happened: [`Error::was_written`] says whether that is possible.
+/// Commands for one server are executed in the order in which they were called, as far as they are executed. A future
+/// that is dropped leaves the client usable; whether its command is carried out is open.
 #[derive(Clone)]
 pub struct Client {
     pub(super) ring: Arc<Ring>,
@@ -53,14 +56,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client. It connects when it is first used.
+    /// Makes a client. It connects when it is first used. Without servers, all that names a key is
+    /// [`ErrorKind::NoServers`].
     ///
     /// # Panics
     ///
-    /// Without servers, and outside a tokio runtime.
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        assert!(!options.servers.is_empty(), "a client needs a server");
         let options = Arc::new(options);
         let servers = options.servers.iter().map(|address| Server::start(address.clone(), &options));
         Self { ring: Arc::new(Ring::new(&options.servers)), servers: servers.collect() }
@@ -83,22 +86,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the server could not be asked or refused it. Either way no older value is left behind: the key is deleted
-    /// before the server is used again.
+    /// If the server could not be asked or refused it. An older value may be left behind.
     pub async fn set(
         &self,
         key: impl AsRef<[u8]>,
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<(), Error> {
-        let key = key.as_ref();
-        match self.store(Opcode::Set, key, value.into(), expires, 0, &[]).await {
-            Err(error) if matches!(error.kind(), ErrorKind::Refused(_) | ErrorKind::TooLarge(_)) => {
-                self.delete(key).await?;
-                Err(error)
-            }
-            other => other.map(drop),
-        }
+        self.store(Opcode::Set, key.as_ref(), value.into(), expires, 0, &[]).await.map(drop)
     }
 
     /// Stores a value where there is none, and returns whether there was none.
@@ -182,7 +177,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the server could not be asked. It will be deleted there before the server is used again.
+    /// If the server could not be asked or refused it. The value may be left behind.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let (server, key) = self.locate(key.as_ref())?;
         let response = server.one(Request::of(Opcode::Delete, key)).await?;
@@ -211,7 +206,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the server could not be asked.
+    /// If the server could not be asked or refused it.
     pub async fn touch(&self, key: impl AsRef<[u8]>, expires: Expiration) -> Result<bool, Error> {
         let (server, key) = self.locate(key.as_ref())?;
         let response = server.one(Request::touch(key, expires.to_wire(unix_time()))).await?;
@@ -222,7 +217,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// That of the first server that could not be asked; the others are flushed.
+    /// That of the first server that could not be asked or refused it; the others are flushed.
     pub async fn flush(&self) -> Result<(), Error> {
         let flush = async |server: &Server| {
             well(server, &server.one(Request::of(Opcode::Flush, Bytes::new())).await?)
@@ -256,6 +251,17 @@ impl Client {
         .await
     }
 
+    /// Waits until the server of a key is not marked down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point it changes nothing.
+    pub async fn until_up(&self, key: impl AsRef<[u8]>) {
+        if let Ok((server, _)) = self.locate(key.as_ref()) {
+            server.until_up().await;
+        }
+    }
+
     /// Returns what this client has asked each server, and how it went.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStats> {
@@ -271,17 +277,18 @@ impl Client {
     }
 
     fn locate(&self, key: &[u8]) -> Result<(&Server, Bytes), Error> {
-        if !is_valid(key) {
+        if !is_valid_key(key) {
             return Err(Error::local(ErrorKind::InvalidKey));
         }
-        Ok((&self.servers[self.ring.server_of(key)], Bytes::copy_from_slice(key)))
+        let server = self.servers.get(self.ring.server_of(key)).ok_or(Error::local(ErrorKind::NoServers))?;
+        Ok((server, Bytes::copy_from_slice(key)))
     }
 
     /// As [`locate`](Self::locate), for a value that is to be sent there.
     fn locate_for(&self, key: &[u8], value: &Bytes) -> Result<(&Server, Bytes), Error> {
         let (server, key) = self.locate(key)?;
         if value.len() > LONGEST_VALUE {
-            return Err(server.error(ErrorKind::TooLarge(value.len())));
+            return Err(server.unwritten(ErrorKind::TooLarge(value.len())));
         }
         Ok((server, key))
     }
@@ -314,12 +321,14 @@ impl Client {
         match expect(server, response.status, &[Status::NOT_FOUND])? {
             Status::NOT_FOUND => Ok(None),
             _ if response.value.len() == 8 => Ok(Some(response.value.get_u64())),
-            _ => Err(server.error(ErrorKind::Protocol("a number has 8 bytes".into()))),
+            _ => Err(server.refused(ErrorKind::Protocol("a number has 8 bytes".into()))),
         }
     }
 }
 
-pub(super) fn is_valid(key: &[u8]) -> bool {
+/// Returns whether memcached takes these bytes as a key: 1 to 250, without blanks and control characters.
+#[must_use]
+pub fn is_valid_key(key: &[u8]) -> bool {
     (1..=LONGEST_KEY).contains(&key.len()) && !key.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
 }
 
@@ -327,10 +336,15 @@ pub(super) fn found(server: &Server, mut response: Response) -> Result<Option<Va
     match expect(server, response.status, &[Status::NOT_FOUND])? {
         Status::NOT_FOUND => Ok(None),
         _ if response.extras.len() == 4 => {
-            Ok(Some(Value { flags: response.extras.get_u32(), cas: response.cas, data: response.value }))
+            Ok(Some(Value { flags: response.extras.get_u32(), cas: response.cas, data: own(response.value) }))
         }
-        _ => Err(server.error(ErrorKind::Protocol("flags have 4 bytes".into()))),
+        _ => Err(server.refused(ErrorKind::Protocol("flags have 4 bytes".into()))),
     }
+}
+
+/// Returns a value that keeps no buffer much longer than itself: values share the one they were read into.
+fn own(value: Bytes) -> Bytes {
+    if value.len() < READ_BUFFER / 2 { Bytes::copy_from_slice(&value) } else { value }
 }
 
 pub(super) fn well(server: &Server, response: &Response) -> Result<(), Error> {
@@ -347,7 +361,7 @@ pub(super) fn expect(server: &Server, status: Status, also: &[Status]) -> Result
     } else {
         ErrorKind::Refused(status)
     };
-    Err(server.error(kind))
+    Err(server.refused(kind))
 }
 
 pub(super) fn unix_time() -> u64 {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::ErrorKind;
@@ -18,8 +19,23 @@ use super::options::{Credentials, Options, ServerAddress};
 use super::protocol::{Malformed, Opcode, Request, Response, Status, decode};
 
 /// A byte stream to a server.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Has the system forget, when the stream is closed, what it has not delivered yet.
+    fn forget_unsent(&self);
+}
+
+impl Stream for TcpStream {
+    fn forget_unsent(&self) {
+        // If it fails, what is left arrives late; that is no worse than not asking for it.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn forget_unsent(&self) {
+        self.get_ref().0.forget_unsent();
+    }
+}
 
 /// Connects to a server. Has no time limit of its own for all of it; no address has more than its share.
 pub(super) async fn connect(options: &Options, server: &ServerAddress) -> Result<Box<dyn Stream>, ErrorKind> {
@@ -64,40 +80,40 @@ pub(super) async fn log_in(
     credentials: &Credentials,
 ) -> Result<bool, ErrorKind> {
     let login = Request::plain_login(&credentials.username, credentials.password.expose_secret());
-    match exchange(stream, &[login]).await?.status {
+    match exchange(stream, &login).await?.status {
         Status::OK => Ok(true),
         Status::UNKNOWN_COMMAND => Ok(false),
         Status::UNAUTHENTICATED => Err(ErrorKind::Authentication),
-        other => Err(ErrorKind::Protocol(format!("login: {other}").into())),
+        other => Err(ErrorKind::Refused(other)),
     }
 }
 
-/// Deletes keys, which may be none, and waits until the server has said so.
-pub(super) async fn delete_all(stream: &mut Box<dyn Stream>, keys: &[Bytes]) -> Result<(), ErrorKind> {
-    let deletes = keys.iter().map(|key| Request::of(Opcode::DeleteQuiet, key.clone()));
-    let requests: Vec<_> = deletes.chain([Request::of(Opcode::Noop, Bytes::new())]).collect();
-    match exchange(stream, &requests).await?.status {
+/// Sees that the server answers, and knows the user.
+pub(super) async fn greet(stream: &mut Box<dyn Stream>) -> Result<(), ErrorKind> {
+    match exchange(stream, &Request::of(Opcode::Noop, Bytes::new())).await?.status {
+        Status::OK => Ok(()),
         Status::UNAUTHENTICATED => Err(ErrorKind::Authentication),
-        _ => Ok(()),
+        other => Err(ErrorKind::Refused(other)),
     }
 }
 
-/// Sends requests and returns the answer to the last.
-async fn exchange(stream: &mut Box<dyn Stream>, requests: &[Request]) -> Result<Response, ErrorKind> {
+/// Sends a request and returns its response.
+async fn exchange(stream: &mut Box<dyn Stream>, request: &Request) -> Result<Response, ErrorKind> {
     let closed = |error: io::Error| ErrorKind::Closed(error.to_string().into());
+    let protocol = |text: &str| ErrorKind::Protocol(text.into());
     let mut buffer = BytesMut::new();
-    for (opaque, request) in (0..).zip(requests) {
-        request.put(opaque, &mut buffer);
-    }
+    request.put(0, &mut buffer);
     stream.write_all(&buffer).await.map_err(closed)?;
     stream.flush().await.map_err(closed)?;
     buffer.clear();
     loop {
-        let malformed = |error: Malformed| ErrorKind::Protocol(error.to_string().into());
-        while let Some(response) = decode(&mut buffer).map_err(malformed)? {
-            if response.opaque as usize + 1 == requests.len() {
-                return Ok(response);
+        match decode(&mut buffer).map_err(|error: Malformed| protocol(&error.to_string()))? {
+            Some(response) if response.opcode != request.opcode() as u8 => {
+                return Err(protocol("unexpected opcode"));
             }
+            Some(_) if !buffer.is_empty() => return Err(protocol("unexpected answer")),
+            Some(response) => return Ok(response),
+            None => {}
         }
         if stream.read_buf(&mut buffer).await.map_err(closed)? == 0 {
             return Err(ErrorKind::Closed("by the server".into()));

@@ -1,83 +1,41 @@
-//! One connection, owned by one task that writes what is queued in batches and matches answers to it by `opaque`.
+//! One connection, owned by one task that writes what is queued in batches and matches responses to it by `opaque`.
 //!
-//! Callers wait on a channel of their own, so one that gives up cannot put the connection out of step: its answer is
-//! read like any other and dropped. Whatever goes wrong ends the connection and fails what was under way.
+//! Callers wait on a channel of their own, so one that gives up cannot put the connection out of step: its response is
+//! read like any other and dropped, and what was not written by then is not sent. Whatever goes wrong ends the
+//! connection and fails what was written; what was not written yet goes back to the server's task.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
-use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::sync::{mpsc, oneshot};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connect::Stream;
-use super::error::ErrorKind;
-use super::protocol::{Malformed, Opcode, Request, Response, decode};
-
-/// Requests under way on a connection; more wait in the queue.
-const DEEPEST_PIPELINE: usize = 4096;
+use super::error::{ErrorKind, Failure};
+use super::limits::{Limits, later};
+use super::outbox::Outbox;
+use super::pipeline::{Pipeline, Sent};
+use super::protocol::{Malformed, Opcode, Request, decode};
+use super::work::{Queued, Reply, Work};
 
 /// Requests taken from the queue at once.
 const BATCH: usize = 256;
 
-/// Bytes waiting to be written above which nothing more is taken from the queue.
+/// Bytes waiting to be written above which nothing more is put behind them.
 const OUTBOX_LIMIT: usize = 1024 * 1024;
 
-/// A value this long is sent from where it is, a shorter one is copied behind its command.
-const COPIED_VALUE: usize = 4096;
-
 /// Room for reading; a value that does not fit gets its own.
-const READ_BUFFER: usize = 64 * 1024;
-
-/// Pieces handed to one write.
-const MOST_SLICES: usize = 64;
-
-/// Answers to one operation that are kept.
-const MOST_ANSWERS: usize = 100_000;
-
-/// Bytes of the values among them. One answer alone may be longer.
-const MOST_BYTES: usize = 128 * 1024 * 1024;
-
-/// What a caller wants done, and where it waits.
-pub(super) enum Work {
-    /// One command with one answer.
-    One(Request, oneshot::Sender<Result<Response, ErrorKind>>),
-    /// Quiet commands and a `Noop`; the answers come with the index of their command.
-    Quiet(Vec<Request>, Answers),
-    /// `Stat`, whose answers end with one without a key.
-    Stat(Request, Answers),
-}
-
-/// Where the answers to several commands go.
-pub(super) type Answers = oneshot::Sender<Result<Vec<(usize, Response)>, ErrorKind>>;
-
-/// What was sent and not yet answered.
-struct Pending {
-    first: u32,
-    last: u32,
-    opcode: Opcode,
-    deadline: Instant,
-    /// Keys that may keep an old value if there is no answer.
-    overwritten: Vec<Bytes>,
-    collected: Vec<(usize, Response)>,
-    collected_bytes: usize,
-    reply: Reply,
-}
-
-enum Reply {
-    One(oneshot::Sender<Result<Response, ErrorKind>>),
-    Many(Answers),
-}
+pub(super) const READ_BUFFER: usize = 64 * 1024;
 
 /// How a connection came to its end.
 pub(super) struct End {
     /// Why; none if the client is gone.
     pub(super) cause: Option<ErrorKind>,
-    /// Keys whose write was under way: they may keep an old value.
-    pub(super) overwritten: Vec<Bytes>,
+    /// What was taken from the queue and not written.
+    pub(super) unwritten: VecDeque<Queued>,
 }
 
 /// The state of a connection, moved along by [`run`](Connection::run).
@@ -86,11 +44,18 @@ pub(super) struct Connection {
     writer: WriteHalf<Box<dyn Stream>>,
     inbox: BytesMut,
     outbox: Outbox,
-    pending: VecDeque<Pending>,
-    next_opaque: u32,
-    timeout: Duration,
+    waiting: VecDeque<Queued>,
+    pipeline: Pipeline,
+    limits: Limits,
+    /// From when on a refused login ends the connection, so that the next one authenticates again.
+    authenticate_again_from: Instant,
+    /// When something was read last.
+    last_read: Instant,
+    /// When something was written last, or put into an empty outbox.
+    last_progress: Instant,
     timer: Pin<Box<Sleep>>,
-    timer_is_set: bool,
+    /// When the timer goes off, while it is set.
+    alarm: Option<Instant>,
 }
 
 /// What happened next.
@@ -102,285 +67,187 @@ enum Event {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>, timeout: Duration) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, limits: Limits, authenticate_again_from: Instant) -> Self {
         let (reader, writer) = split(stream);
+        let now = Instant::now();
         Self {
             reader,
             writer,
             inbox: BytesMut::with_capacity(READ_BUFFER),
             outbox: Outbox::default(),
-            pending: VecDeque::new(),
-            next_opaque: 0,
-            timeout,
-            timer: Box::pin(sleep(timeout)),
-            timer_is_set: false,
+            waiting: VecDeque::new(),
+            pipeline: Pipeline::new(now),
+            timer: Box::pin(sleep(limits.response)),
+            limits,
+            authenticate_again_from,
+            last_read: now,
+            last_progress: now,
+            alarm: None,
         }
     }
 
-    /// Serves the queue until something goes wrong or the client is gone.
-    pub(super) async fn run(mut self, first: Option<Work>, queue: &mut mpsc::Receiver<Work>) -> End {
-        let mut batch = Vec::with_capacity(BATCH);
-        batch.extend(first);
+    /// Serves the queue, and before it what waits already, until something goes wrong or the client is gone.
+    pub(super) async fn run(mut self, waiting: VecDeque<Queued>, queue: &mut mpsc::Receiver<Queued>) -> End {
+        self.waiting = waiting;
+        let mut arrived = Vec::with_capacity(BATCH);
         let cause = loop {
-            for work in batch.drain(..) {
-                self.send(work);
+            self.waiting.extend(arrived.drain(..));
+            self.fill();
+            // Whatever else is ready: a server that always has something to say must not put off its deadline.
+            if let Err(cause) = self.check_deadlines() {
+                break Some(cause);
             }
-            let step = match self.next_event(queue, &mut batch).await {
+            let step = match self.next_event(queue, &mut arrived).await {
                 Event::Queued(0) => break None,
                 Event::Queued(_) => Ok(()),
                 Event::Read(read) => self.on_read(read),
                 Event::Written(written) => self.on_written(written),
-                Event::Timer => self.on_timer(),
+                Event::Timer => {
+                    self.alarm = None;
+                    Ok(())
+                }
             };
             if let Err(cause) = step {
                 break Some(cause);
             }
         };
-        self.fail(cause)
+        self.end(cause)
     }
 
-    async fn next_event(&mut self, queue: &mut mpsc::Receiver<Work>, batch: &mut Vec<Work>) -> Event {
-        let has_room = self.pending.len() < DEEPEST_PIPELINE && self.outbox.length < OUTBOX_LIMIT;
+    async fn next_event(&mut self, queue: &mut mpsc::Receiver<Queued>, arrived: &mut Vec<Queued>) -> Event {
+        let has_room = self.waiting.is_empty() && !self.is_full();
         if self.inbox.capacity() - self.inbox.len() < READ_BUFFER / 8 {
             self.inbox.reserve(READ_BUFFER);
         }
         tokio::select! {
             biased;
             read = self.reader.read_buf(&mut self.inbox) => Event::Read(read),
-            count = queue.recv_many(batch, BATCH), if has_room => Event::Queued(count),
+            count = queue.recv_many(arrived, BATCH), if has_room => Event::Queued(count),
             written = self.outbox.write(&mut self.writer), if self.outbox.is_under_way() => Event::Written(written),
-            () = self.timer.as_mut(), if self.timer_is_set => Event::Timer,
+            () = self.timer.as_mut(), if self.alarm.is_some() => Event::Timer,
         }
     }
 
-    /// Puts work into the outbox, also that of a caller who has given up: it may have been a write.
-    fn send(&mut self, work: Work) {
-        match work {
-            Work::One(request, answer) => self.send_all([request], Reply::One(answer)),
-            Work::Quiet(requests, answers) => self.send_all(requests, Reply::Many(answers)),
-            Work::Stat(request, answers) => self.send_all([request], Reply::Many(answers)),
+    fn is_full(&self) -> bool {
+        self.pipeline.is_full() || self.outbox.length() >= OUTBOX_LIMIT
+    }
+
+    /// Puts what waits into the outbox, as far as there is room, but not what nobody waits for any more.
+    fn fill(&mut self) {
+        while !self.is_full() && !self.pipeline.is_probing() {
+            let Some(next) = self.waiting.pop_front() else { return };
+            if next.is_abandoned() {
+                continue;
+            }
+            if self.is_idle() && self.last_read.elapsed() >= self.limits.idle {
+                self.waiting.push_front(next);
+                return self.probe();
+            }
+            match next.work {
+                Work::One(request, answer) => self.send_all([request], Reply::One(answer)),
+                Work::Quiet(requests, answers) => self.send_all(requests, Reply::Many(answers)),
+                Work::Stat(request, answers) => self.send_all([request], Reply::Many(answers)),
+            }
         }
+    }
+
+    /// Asks whether the connection still works. A router may have forgotten it meanwhile, and then says nothing.
+    fn probe(&mut self) {
+        self.send_all([Request::of(Opcode::Noop, Bytes::new())], Reply::Probe);
     }
 
     fn send_all(&mut self, requests: impl IntoIterator<Item = Request>, reply: Reply) {
-        let (first, mut last, mut opcode) = (self.next_opaque, self.next_opaque, Opcode::Noop);
-        let mut overwritten = Vec::new();
+        let begin = self.outbox.end();
+        if !self.outbox.is_under_way() {
+            self.last_progress = Instant::now();
+        }
+        let first = self.pipeline.next_opaque();
+        let (mut last, mut opcode) = (first, Opcode::Noop);
         for mut request in requests {
-            last = self.next_opaque;
+            last = self.pipeline.take_opaque();
             opcode = request.opcode();
             self.outbox.push(&mut request, last);
-            overwritten.extend(request.into_overwritten());
-            self.next_opaque = last.wrapping_add(1);
         }
-        let deadline = Instant::now() + self.timeout;
-        self.pending.push_back(Pending {
-            first,
-            last,
-            opcode,
-            deadline,
-            overwritten,
-            collected: Vec::new(),
-            collected_bytes: 0,
-            reply,
-        });
-        if !self.timer_is_set {
-            self.set_timer(deadline);
+        self.pipeline.push(Sent { first, last, opcode, begin, end: self.outbox.end(), reply });
+    }
+
+    /// Ends the connection if the server is overdue, tells callers that have waited too long, and sets the timer.
+    fn check_deadlines(&mut self) -> Result<(), ErrorKind> {
+        let now = Instant::now();
+        let response = if self.pipeline.is_probing() { self.limits.probe } else { self.limits.response };
+        let writing = self.outbox.is_under_way().then(|| later(self.last_progress, response));
+        let reading = self.pipeline.awaited_since(self.outbox.written()).map(|since| later(since, response));
+        let overdue = [writing, reading].into_iter().flatten().min();
+        if overdue.is_some_and(|deadline| deadline <= now) {
+            // An idle connection that is lost is made again; what waits has not been written.
+            return Err(match self.pipeline.is_probing() {
+                true => ErrorKind::Closed("lost while it was idle".into()),
+                false => ErrorKind::Timeout(self.limits.response),
+            });
         }
+        let given_up = |queued: &Queued| later(queued.since, self.limits.waiting);
+        while let Some(queued) = self.waiting.pop_front_if(|queued| given_up(queued) <= now) {
+            queued.fail(ErrorKind::Timeout(self.limits.waiting));
+        }
+        let waiting = self.waiting.front().map(given_up);
+        let mut keep_alive = self.is_idle().then(|| later(self.last_read, self.limits.keep_alive));
+        if keep_alive.is_some_and(|due| due <= now) {
+            self.probe();
+            keep_alive = Some(later(now, self.limits.probe));
+        }
+        let next = [overdue, waiting, keep_alive].into_iter().flatten().min();
+        if let Some(next) = next.filter(|next| self.alarm.is_none_or(|alarm| *next < alarm)) {
+            self.timer.as_mut().reset(next);
+            self.alarm = Some(next);
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pipeline.is_empty() && !self.outbox.is_under_way()
     }
 
     fn on_read(&mut self, read: io::Result<usize>) -> Result<(), ErrorKind> {
         if read.map_err(|error| ErrorKind::Closed(error.to_string().into()))? == 0 {
             return Err(ErrorKind::Closed("by the server".into()));
         }
+        self.last_read = Instant::now();
         let malformed = |error: Malformed| ErrorKind::Protocol(error.to_string().into());
         while let Some(response) = decode(&mut self.inbox).map_err(malformed)? {
-            self.on_response(response)?;
+            self.pipeline.on_response(response, self.last_read)?;
         }
-        Ok(())
-    }
-
-    /// Gives an answer to whoever is waiting for it. Answers come in the order of their requests.
-    fn on_response(&mut self, response: Response) -> Result<(), ErrorKind> {
-        let unexpected = |what: &str| Err(ErrorKind::Protocol(format!("unexpected {what}").into()));
-        let Some(front) = self.pending.front_mut() else { return unexpected("answer") };
-        let index = response.opaque.wrapping_sub(front.first);
-        if index > front.last.wrapping_sub(front.first) {
-            return unexpected("opaque");
-        }
-        let is_last = response.opaque == front.last;
-        if is_last && response.opcode != front.opcode as u8 {
-            return unexpected("opcode");
-        }
-        let is_end = is_last && (front.opcode != Opcode::Stat || response.key.is_empty());
-        if !is_end {
-            if front.collected.len() == MOST_ANSWERS {
-                return unexpected("number of answers");
-            }
-            front.collected_bytes += response.value.len();
-            if front.collected_bytes > MOST_BYTES {
-                return unexpected("length of all answers");
-            }
-            if front.collected.is_empty() {
-                front.collected.reserve(front.last.wrapping_sub(front.first) as usize + 1);
-            }
-            front.collected.push((index as usize, response));
-            return Ok(());
-        }
-        if let Some(done) = self.pending.pop_front() {
-            done.answer(response);
+        if self.pipeline.take_refused_login() && self.last_read >= self.authenticate_again_from {
+            return Err(ErrorKind::Authentication);
         }
         Ok(())
     }
 
     fn on_written(&mut self, written: io::Result<usize>) -> Result<(), ErrorKind> {
         let count = written.map_err(|error| ErrorKind::Closed(error.to_string().into()))?;
-        if count == 0 && self.outbox.length > 0 {
+        if count == 0 && self.outbox.length() > 0 {
             return Err(ErrorKind::Closed("nothing can be written".into()));
         }
+        self.last_progress = Instant::now();
+        let before = self.outbox.written();
         self.outbox.advance(count);
+        self.pipeline.on_written(before, self.outbox.written(), self.last_progress);
         Ok(())
     }
 
-    fn on_timer(&mut self) -> Result<(), ErrorKind> {
-        self.timer_is_set = false;
-        match self.pending.front().map(|front| front.deadline) {
-            Some(deadline) if deadline <= Instant::now() => Err(ErrorKind::Timeout(self.timeout)),
-            Some(deadline) => {
-                self.set_timer(deadline);
-                Ok(())
-            }
-            None => Ok(()),
+    /// Hangs up. After a failure nothing that is still on its way may arrive later than what a next connection sends,
+    /// so the system is told to forget it.
+    fn end(self, cause: Option<ErrorKind>) -> End {
+        if cause.is_some() {
+            self.reader.unsplit(self.writer).forget_unsent();
         }
-    }
-
-    fn set_timer(&mut self, deadline: Instant) {
-        self.timer.as_mut().reset(deadline);
-        self.timer_is_set = true;
-    }
-
-    fn fail(self, cause: Option<ErrorKind>) -> End {
-        let mut overwritten = Vec::new();
-        let reason = cause.clone().unwrap_or(ErrorKind::Closed("the client is gone".into()));
-        for pending in self.pending {
-            overwritten.extend(pending.reply.fail(&reason, pending.overwritten));
+        let kind = cause.clone().unwrap_or(ErrorKind::Closed("the client is gone".into()));
+        for Sent { begin, reply, .. } in self.pipeline.into_sent() {
+            let was_written = begin < self.outbox.written();
+            reply.fail(Failure { kind: kind.clone(), was_written });
         }
-        End { cause, overwritten }
-    }
-}
-
-impl Pending {
-    fn answer(mut self, last: Response) {
-        // A caller who has given up is no concern of ours.
-        match self.reply {
-            Reply::One(answer) => drop(answer.send(Ok(last))),
-            Reply::Many(answers) => {
-                let index = self.last.wrapping_sub(self.first) as usize;
-                self.collected.push((index, last));
-                drop(answers.send(Ok(self.collected)));
-            }
-        }
-    }
-}
-
-impl Reply {
-    fn fail(self, reason: &ErrorKind, overwritten: Vec<Bytes>) -> Vec<Bytes> {
-        match self {
-            Self::One(answer) => drop(answer.send(Err(reason.clone()))),
-            Self::Many(answers) => drop(answers.send(Err(reason.clone()))),
-        }
-        overwritten
-    }
-}
-
-impl Work {
-    /// Tells the caller that it was not done. Returns the keys that may keep an old value.
-    pub(super) fn fail(self, reason: &ErrorKind) -> Vec<Bytes> {
-        let (requests, reply) = match self {
-            Self::One(request, answer) => (vec![request], Reply::One(answer)),
-            Self::Quiet(requests, answers) => (requests, Reply::Many(answers)),
-            Self::Stat(request, answers) => (vec![request], Reply::Many(answers)),
-        };
-        reply.fail(reason, requests.into_iter().filter_map(Request::into_overwritten).collect())
-    }
-}
-
-/// What is to be written: commands one behind the other, and between them long values where they are.
-#[derive(Default)]
-struct Outbox {
-    sealed: VecDeque<Bytes>,
-    open: BytesMut,
-    length: usize,
-    /// Whether the stream may keep written bytes to itself, as TLS does when its socket is full.
-    needs_flush: bool,
-}
-
-impl Outbox {
-    fn push(&mut self, request: &mut Request, opaque: u32) {
-        let before = self.open.len();
-        if request.value().len() < COPIED_VALUE {
-            request.put(opaque, &mut self.open);
-            self.length += self.open.len() - before;
-            return;
-        }
-        request.put_head(opaque, &mut self.open);
-        let value = request.take_value();
-        self.length += self.open.len() - before + value.len();
-        self.sealed.push_back(self.open.split().freeze());
-        self.sealed.push_back(value);
-    }
-
-    fn is_under_way(&self) -> bool {
-        self.length > 0 || self.needs_flush
-    }
-
-    /// Writes some bytes and returns how many, or flushes if all are written.
-    async fn write(&self, writer: &mut WriteHalf<Box<dyn Stream>>) -> io::Result<usize> {
-        if self.length == 0 {
-            return writer.flush().await.map(|()| 0);
-        }
-        if self.sealed.is_empty() {
-            return writer.write(&self.open).await;
-        }
-        let parts = self.sealed.iter().map(|part| &part[..]).chain([&self.open[..]]);
-        let slices: Vec<_> = parts.take(MOST_SLICES).map(IoSlice::new).collect();
-        writer.write_vectored(&slices).await
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.length -= count;
-        self.needs_flush = count > 0;
-        while let Some(part) = self.sealed.front_mut() {
-            if count < part.len() {
-                return part.advance(count);
-            }
-            count -= part.len();
-            self.sealed.pop_front();
-        }
-        if count == self.open.len() {
-            self.open.clear();
-        } else {
-            self.open.advance(count);
-        }
+        End { cause, unwritten: self.waiting }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{BufStream, duplex};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn bytes_that_the_stream_keeps_to_itself_are_flushed() {
-        let (ours, mut theirs) = duplex(64);
-        let connection = Connection::new(Box::new(BufStream::new(ours)), Duration::from_secs(5));
-        let (_callers, mut queue) = mpsc::channel(1);
-        let first = Work::One(Request::of(Opcode::Noop, Bytes::new()), oneshot::channel().0);
-        let mut header = [0; 24];
-        tokio::select! {
-            _ = connection.run(Some(first), &mut queue) => panic!("the connection has ended"),
-            read = theirs.read_exact(&mut header) => assert_eq!(read.unwrap(), header.len()),
-        }
-        assert_eq!(header[..2], [0x80, Opcode::Noop as u8]);
-    }
-}
+mod tests;

@@ -11,6 +11,8 @@ use super::protocol::Status;
 pub struct Error {
     kind: ErrorKind,
     server: Option<Arc<str>>,
+    was_written: bool,
+    outage: Option<Arc<ErrorKind>>,
 }
 
 /// The kinds of errors.
@@ -21,29 +23,52 @@ pub enum ErrorKind {
     InvalidKey,
     /// The value is longer than any server takes. Nothing was sent.
     TooLarge(usize),
+    /// The client has no servers. Nothing was sent.
+    NoServers,
     /// No connection could be made.
     Connect(Arc<str>),
     /// The connection broke before the answer.
     Closed(Arc<str>),
     /// There was no answer in time.
     Timeout(Duration),
-    /// The server failed a moment ago and is not asked for a while.
+    /// The server failed a moment ago and is not asked for a while; [`Error::outage`] says which failure that was.
     LeftOut,
-    /// User name or password are wrong or missing.
+    /// User name or password are wrong or missing, or this user may not use this command.
     Authentication,
     /// What answers is no memcached, or out of step.
     Protocol(Arc<str>),
-    /// The server is well and refused the command: too large for it, out of memory, no number.
+    /// The server refused the command: too large for it, out of memory, busy, not a number, unknown.
     Refused(Status),
 }
 
+/// Why a request has no response, and how far it went.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) was_written: bool,
+}
+
+impl Failure {
+    /// A failure before a byte of the request was written.
+    pub(super) fn unwritten(kind: ErrorKind) -> Self {
+        Self { kind, was_written: false }
+    }
+
+    /// A failure after some of the request, or all of it, was written.
+    pub(super) fn written(kind: ErrorKind) -> Self {
+        Self { kind, was_written: true }
+    }
+}
+
 impl Error {
-    pub(super) fn new(kind: ErrorKind, server: &Arc<str>) -> Self {
-        Self { kind, server: Some(Arc::clone(server)) }
+    pub(super) fn new(failure: Failure, server: &Arc<str>, outage: Option<ErrorKind>) -> Self {
+        let Failure { kind, was_written } = failure;
+        let outage = outage.filter(|_| kind == ErrorKind::LeftOut).map(Arc::new);
+        Self { kind, server: Some(Arc::clone(server)), was_written, outage }
     }
 
     pub(super) fn local(kind: ErrorKind) -> Self {
-        Self { kind, server: None }
+        Self { kind, server: None, was_written: false, outage: None }
     }
 
     /// Returns what happened.
@@ -58,11 +83,30 @@ impl Error {
         self.server.as_deref()
     }
 
+    /// Returns whether a part of the request was written to the socket.
+    ///
+    /// If so, the server may have executed the command, or may still do it, unless the kind is
+    /// [`Refused`](ErrorKind::Refused). If not, the command was certainly not executed.
+    #[must_use]
+    pub fn was_written(&self) -> bool {
+        self.was_written
+    }
+
+    /// Returns the failure because of which the server is not asked, where the kind is [`LeftOut`](ErrorKind::LeftOut).
+    #[must_use]
+    pub fn outage(&self) -> Option<&ErrorKind> {
+        self.outage.as_deref()
+    }
+
     /// Returns whether the same operation can be expected to work later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        use ErrorKind::{Closed, Connect, LeftOut, Protocol, Timeout};
-        matches!(self.kind, Connect(_) | Closed(_) | Timeout(_) | LeftOut | Protocol(_))
+        use ErrorKind::{Closed, Connect, LeftOut, Protocol, Refused, Timeout};
+        match self.kind {
+            Connect(_) | Closed(_) | Timeout(_) | LeftOut | Protocol(_) => true,
+            Refused(status) => status.is_transient(),
+            _ => false,
+        }
     }
 }
 
@@ -75,7 +119,13 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.outage().map(|outage| outage as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl std::error::Error for ErrorKind {}
 
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,11 +134,12 @@ impl fmt::Display for ErrorKind {
                 f.write_str("key is empty, longer than 250 bytes, or holds a blank or control character")
             }
             Self::TooLarge(bytes) => write!(f, "value of {bytes} bytes is longer than any server takes"),
+            Self::NoServers => f.write_str("the client has no servers"),
             Self::Connect(cause) => write!(f, "no connection ({cause})"),
             Self::Closed(cause) => write!(f, "connection broke ({cause})"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Self::LeftOut => f.write_str("left out after a failure"),
-            Self::Authentication => f.write_str("user name or password refused"),
+            Self::Authentication => f.write_str("authentication failed: user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::Refused(status) => status.fmt(f),
         }

@@ -3,13 +3,16 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 
-use super::client::{Client, LONGEST_VALUE, Value, expect, found, is_valid, unix_time, well};
+use super::client::{Client, LONGEST_VALUE, Value, expect, found, is_valid_key, unix_time, well};
 use super::error::{Error, ErrorKind};
 use super::protocol::{Expiration, Opcode, Request, Response, Status};
 use super::server::Server;
 
 /// Keys sent to one server in one pipeline; more go in several.
 const LONGEST_BATCH: usize = 1000;
+
+/// Bytes of values above which a pipeline takes no more: a long one would keep others waiting.
+const LARGEST_BATCH: usize = 1024 * 1024;
 
 /// Bytes that a key is expected to have.
 const TYPICAL_KEY: usize = 32;
@@ -36,19 +39,11 @@ impl Client {
     ) -> Vec<Result<(), Error>> {
         let expires = expires.to_wire(unix_time());
         let requests = values.iter().map(|(key, value)| {
-            // As with `set`, no older value is left behind one that is too long to be sent.
-            let store = move |key| match value.len() {
-                ..=LONGEST_VALUE => Request::store(Opcode::SetQuiet, key, value.clone(), 0, expires, 0),
-                _ => Request::of(Opcode::DeleteQuiet, key),
-            };
+            let store = move |key| Request::store(Opcode::SetQuiet, key, value.clone(), 0, expires, 0);
             (key.as_ref(), store)
         });
-        let answers = self.many(requests).await.into_iter().zip(values);
-        let to_result = |(server, failure): (&Server, Option<Response>), length| match length {
-            ..=LONGEST_VALUE => all_well(server, failure),
-            _ => Err(server.error(ErrorKind::TooLarge(length))),
-        };
-        answers.map(|(answer, (_, value))| to_result(answer?, value.len())).collect()
+        let answers = self.many(requests).await.into_iter();
+        answers.map(|answer| answer.and_then(|(server, failure)| all_well(server, failure))).collect()
     }
 
     /// Removes keys, one result for each, in their order. One round trip per server, all in parallel.
@@ -74,27 +69,39 @@ impl Client {
         let mut batches: Vec<Batch> = vec![];
         let mut open: Vec<Option<usize>> = vec![None; self.servers.len()];
         for (index, (key, request)) in requests.enumerate() {
-            if !is_valid(key) {
+            if !is_valid_key(key) {
                 results.push(Err(Error::local(ErrorKind::InvalidKey)));
                 continue;
             }
             let number = self.ring.server_of(key);
-            results.push(Ok((&self.servers[number], None)));
+            let Some(server) = self.servers.get(number) else {
+                results.push(Err(Error::local(ErrorKind::NoServers)));
+                continue;
+            };
+            keys.extend_from_slice(key);
+            let request = request(keys.split().freeze());
+            let length = request.value().len();
+            if length > LONGEST_VALUE {
+                results.push(Err(server.unwritten(ErrorKind::TooLarge(length))));
+                continue;
+            }
+            results.push(Ok((server, None)));
             let batch = *open[number].get_or_insert_with(|| {
                 // Room for all: with one server it is just right, and it is not kept for long.
                 let room = (count - index).min(LONGEST_BATCH);
                 let (places, requests) = (Vec::with_capacity(room), Vec::with_capacity(room + 1));
-                batches.push(Batch { server: number, places, requests });
+                batches.push(Batch { server: number, bytes: 0, places, requests });
                 batches.len() - 1
             });
-            batches[batch].places.push(index);
-            keys.extend_from_slice(key);
-            batches[batch].requests.push(request(keys.split().freeze()));
-            if batches[batch].places.len() == LONGEST_BATCH {
+            let batch = &mut batches[batch];
+            batch.bytes += length;
+            batch.places.push(index);
+            batch.requests.push(request);
+            if batch.places.len() == LONGEST_BATCH || batch.bytes >= LARGEST_BATCH {
                 open[number] = None;
             }
         }
-        let sent = batches.into_iter().map(|Batch { server, places, mut requests }| async move {
+        let sent = batches.into_iter().map(|Batch { server, places, mut requests, .. }| async move {
             requests.push(Request::of(Opcode::Noop, Bytes::new()));
             (places, self.servers[server].quiet(requests).await)
         });
@@ -117,6 +124,8 @@ impl Client {
 /// Keys of one server, and where their results belong.
 struct Batch {
     server: usize,
+    /// Bytes of its values.
+    bytes: usize,
     places: Vec<usize>,
     requests: Vec<Request>,
 }

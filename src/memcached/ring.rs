@@ -38,14 +38,10 @@ impl Ring {
         Self { points, is_of_one: servers.len() == 1 }
     }
 
-    /// Returns the index of the server that has a key.
-    ///
-    /// # Panics
-    ///
-    /// If there are no servers.
+    /// Returns the index of the server that has a key; 0 if there are no servers.
     #[must_use]
     pub fn server_of(&self, key: &[u8]) -> usize {
-        if self.is_of_one {
+        if self.is_of_one || self.points.is_empty() {
             return 0;
         }
         let place = hash(key);

@@ -1,39 +1,39 @@
-//! One server, driven by one task: it connects when there is work, leaves the server out when it fails, and brings it
-//! back.
+//! One server, driven by one task: it connects when there is work, marks the server down when it fails, and tries it
+//! again until it answers.
 //!
-//! A write that was lost may have left an old value behind. Its key is kept and deleted on the next connection, before
-//! anything else is asked there: what was overwritten during an outage cannot be read after it.
+//! Requests to a server are executed in the order in which they were queued, as far as they are executed at all: there is
+//! one connection at a time, and the next is made after the one before was closed. A connection that failed is closed so
+//! that the system forgets what it has not delivered. What the server's system had received by then the server may
+//! still execute; it does so when it next looks at that connection.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::connect::{self, Stream};
-use super::connection::{Connection, End, Work};
-use super::error::{Error, ErrorKind};
+use super::connection::{Connection, End};
+use super::error::{Error, ErrorKind, Failure};
+use super::limits::{Limits, later, whole_call};
 use super::options::{Options, ServerAddress};
-use super::protocol::{Opcode, Request, Response};
+use super::protocol::{Request, Response};
 use super::stats::{Counters, ServerStats};
+use super::work::{Queued, Work};
 
-/// Work waiting for one server; who comes then waits for room.
+/// Work waiting for one server; a caller that finds the queue full waits for room.
 const LONGEST_QUEUE: usize = 4096;
 
-/// Keys of lost writes that are remembered; beyond it an old value may live until it expires.
-const MOST_OWED: usize = 10_000;
+/// The longest pause between two attempts to authenticate again with a server that goes on refusing commands.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Deletes sent at once to a server that is back.
-const OWED_AT_ONCE: usize = 500;
-
-/// What callers have of a server.
+/// The callers' side of a server.
 #[derive(Clone)]
 pub(super) struct Server {
-    queue: mpsc::Sender<Work>,
+    queue: mpsc::Sender<Queued>,
     shared: Arc<Shared>,
 }
 
@@ -43,7 +43,7 @@ struct Shared {
     name: Arc<str>,
     operation_timeout: Duration,
     counters: Counters,
-    owed: Mutex<BTreeSet<Bytes>>,
+    is_back: Notify,
 }
 
 impl Server {
@@ -55,9 +55,14 @@ impl Server {
             address,
             operation_timeout: options.operation_timeout,
             counters: Counters::default(),
-            owed: Mutex::default(),
+            is_back: Notify::new(),
         });
-        let task = Task { options: Arc::clone(options), queue: work, shared: Arc::clone(&shared) };
+        let task = Task {
+            options: Arc::clone(options),
+            queue: work,
+            shared: Arc::clone(&shared),
+            authentication: Authentication::new(options.retry_interval),
+        };
         tokio::spawn(task.run());
         Self { queue, shared }
     }
@@ -74,8 +79,31 @@ impl Server {
         self.shared.counters.snapshot(&self.shared.address)
     }
 
-    pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, &self.shared.name)
+    /// Makes an error of what went wrong before anything was sent.
+    pub(super) fn unwritten(&self, kind: ErrorKind) -> Error {
+        self.error(Failure::unwritten(kind))
+    }
+
+    /// Makes an error of a response that is none, and counts it.
+    pub(super) fn refused(&self, kind: ErrorKind) -> Error {
+        self.shared.counters.errors.add(1);
+        self.shared.counters.failed(&kind);
+        self.error(Failure::written(kind))
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        Error::new(failure, &self.shared.name, self.shared.counters.outage())
+    }
+
+    /// Waits until the server is not marked down.
+    pub(super) async fn until_up(&self) {
+        loop {
+            let is_back = self.shared.is_back.notified();
+            if !self.shared.is_down() {
+                return;
+            }
+            is_back.await;
+        }
     }
 
     pub(super) async fn one(&self, request: Request) -> Result<Response, Error> {
@@ -97,223 +125,202 @@ impl Server {
         &self,
         operations: usize,
         work: Work,
-        answer: oneshot::Receiver<Result<T, ErrorKind>>,
+        answer: oneshot::Receiver<Result<T, Failure>>,
     ) -> Result<T, Error> {
         let counters = &self.shared.counters;
         counters.operations.add(operations);
         let started = Instant::now();
-        let result = match self.shared.refuse(work) {
-            None => Err(ErrorKind::LeftOut),
-            Some(work) => self.queue_and_wait(work, answer).await,
+        let result = match self.shared.is_down() {
+            true => Err(Failure::unwritten(ErrorKind::LeftOut)),
+            false => self.queue_and_wait(work, answer).await,
         };
         if result.is_ok() {
             counters.took(started.elapsed());
         }
-        result.map_err(|kind| {
+        result.map_err(|failure| {
             counters.errors.add(1);
-            counters.timeouts.add(usize::from(matches!(kind, ErrorKind::Timeout(_))));
-            self.error(kind)
+            counters.timeouts.add(usize::from(matches!(failure.kind, ErrorKind::Timeout(_))));
+            self.error(failure)
         })
     }
 
     async fn queue_and_wait<T>(
         &self,
         work: Work,
-        answer: oneshot::Receiver<Result<T, ErrorKind>>,
-    ) -> Result<T, ErrorKind> {
+        answer: oneshot::Receiver<Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let gone = || ErrorKind::Closed("the client's task is gone".into());
-        let limit = self.shared.operation_timeout;
-        let deadline = Instant::now() + limit;
-        let Ok(room) = timeout_at(deadline, self.queue.reserve()).await else {
-            self.make_up_for(work);
-            return Err(ErrorKind::Timeout(limit));
+        let (queued, limit) = (Queued::new(work), self.shared.operation_timeout);
+        let started = queued.since;
+        let Ok(room) = timeout_at(later(started, limit), self.queue.reserve()).await else {
+            return Err(Failure::unwritten(ErrorKind::Timeout(limit)));
         };
-        room.map_err(|_| gone())?.send(work);
-        let answer = timeout_at(deadline, answer).await.map_err(|_| ErrorKind::Timeout(limit))?;
-        answer.map_err(|_| gone())?
-    }
-
-    /// Deletes, as soon as there is room, what a write for which there was none has not overwritten. Were the write
-    /// itself sent then, it could overwrite a later one.
-    fn make_up_for(&self, work: Work) {
-        let keys = work.fail(&ErrorKind::Timeout(self.shared.operation_timeout));
-        if keys.is_empty() {
-            return;
-        }
-        let deletes = keys.into_iter().map(|key| Request::of(Opcode::DeleteQuiet, key));
-        let requests = deletes.chain([Request::of(Opcode::Noop, Bytes::new())]).collect();
-        let queue = self.queue.clone();
-        tokio::spawn(async move { drop(queue.send(Work::Quiet(requests, oneshot::channel().0)).await) });
+        room.map_err(|_| Failure::unwritten(gone()))?.send(queued);
+        let limit = whole_call(limit);
+        // How far it went is not known here: the task, which knows, has had time enough to say it.
+        let answer = timeout_at(later(started, limit), answer).await;
+        let answer = answer.map_err(|_| Failure::written(ErrorKind::Timeout(limit)))?;
+        answer.map_err(|_| Failure::written(gone()))?
     }
 }
 
 impl Shared {
-    /// Fails work if the server is left out, or returns it.
-    fn refuse(&self, work: Work) -> Option<Work> {
-        if !self.is_left_out() {
-            return Some(work);
-        }
-        // Under the lock that bringing back takes as well: what is owed here is paid before the server is back.
-        let mut owed = self.owed();
-        if !self.is_left_out() {
-            return Some(work);
-        }
-        self.owe_more(&mut owed, work.fail(&ErrorKind::LeftOut));
-        None
-    }
-
-    /// Opens the server to callers if nothing is owed to it, and returns whether it is open.
-    fn bring_back(&self) -> bool {
-        let owed = self.owed();
-        if owed.is_empty() {
-            self.set_left_out(false);
-        }
-        owed.is_empty()
-    }
-
-    fn owe(&self, keys: impl IntoIterator<Item = Bytes>) {
-        self.owe_more(&mut self.owed(), keys);
-    }
-
-    fn owe_more(&self, owed: &mut BTreeSet<Bytes>, keys: impl IntoIterator<Item = Bytes>) {
-        for key in keys {
-            if owed.len() < MOST_OWED {
-                owed.insert(key);
-            } else if !owed.contains(&key) {
-                self.counters.forgotten.add(1);
-            }
-        }
-    }
-
-    fn owed(&self) -> MutexGuard<'_, BTreeSet<Bytes>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_left_out(&self) -> bool {
+    fn is_down(&self) -> bool {
         self.counters.left_out.load(Ordering::Relaxed)
     }
 
-    fn set_left_out(&self, left_out: bool) {
-        self.counters.left_out.store(left_out, Ordering::Relaxed);
+    fn set_down(&self, is_down: bool) {
+        self.counters.left_out.store(is_down, Ordering::Relaxed);
+        if !is_down {
+            self.is_back.notify_waiters();
+        }
+    }
+}
+
+/// When a server that refuses commands for want of authentication is authenticated with again.
+struct Authentication {
+    retry_interval: Duration,
+    pause: Duration,
+    not_before: Instant,
+}
+
+impl Authentication {
+    fn new(retry_interval: Duration) -> Self {
+        Self { retry_interval, pause: Duration::ZERO, not_before: Instant::now() }
+    }
+
+    /// Notes an attempt. If it follows soon after the one before, that one has not helped: the user may authenticate,
+    /// and may not use some command. The pauses grow then, so that such a user does not reconnect without end.
+    fn begin(&mut self) {
+        let now = Instant::now();
+        let is_soon = now < later(self.not_before, self.pause);
+        self.pause =
+            if is_soon { self.pause.saturating_mul(2).min(LONGEST_PAUSE) } else { self.retry_interval };
+        self.not_before = later(now, self.pause);
     }
 }
 
 /// The other end of the queue.
 struct Task {
     options: Arc<Options>,
-    queue: mpsc::Receiver<Work>,
+    queue: mpsc::Receiver<Queued>,
     shared: Arc<Shared>,
+    authentication: Authentication,
 }
 
 impl Task {
     async fn run(mut self) {
+        let mut waiting = VecDeque::new();
         loop {
-            // What is owed is no caller's concern, and is paid without waiting for one.
-            let is_owed = !self.shared.owed().is_empty();
-            let work = if is_owed { None } else { self.queue.recv().await };
-            if work.is_none() && !is_owed {
-                return;
+            if waiting.is_empty() {
+                let Some(first) = self.queue.recv().await else { return };
+                waiting.push_back(first);
             }
-            let mut outage = self.connect_and_serve(work).await;
-            while let Some(cause) = outage {
-                self.leave_out(&cause);
-                let Some(stream) = self.wait_until_back().await else { return };
-                outage = self.serve(stream, None).await;
-            }
-        }
-    }
-
-    /// Connects after a pause. Returns why the server must be left out, if so.
-    async fn connect_and_serve(&mut self, mut waiting: Option<Work>) -> Option<ErrorKind> {
-        match self.connect(&mut waiting).await {
-            Ok(stream) => self.serve(stream, waiting).await,
-            Err(cause) => {
-                self.fail(waiting, &cause);
-                Some(cause)
+            let mut connected = self.connect(&mut waiting).await;
+            loop {
+                let (cause, pause) = match connected {
+                    Err(cause) => (cause, self.options.retry_interval),
+                    Ok(stream) => match self.serve(stream, &mut waiting).await {
+                        None => break,
+                        Some(ErrorKind::Authentication) => {
+                            self.authentication.begin();
+                            (ErrorKind::Authentication, Duration::ZERO)
+                        }
+                        Some(cause) => (cause, self.options.retry_interval),
+                    },
+                };
+                self.mark_down(&cause, &mut waiting);
+                let Some(stream) = self.wait_until_back(pause).await else { return };
+                connected = Ok(stream);
             }
         }
     }
 
-    /// Connects. Callers are not made to wait longer than an operation may take.
-    async fn connect(&mut self, waiting: &mut Option<Work>) -> Result<Box<dyn Stream>, ErrorKind> {
+    /// Connects. What waits meanwhile is not made to wait longer than a response may take.
+    async fn connect(&mut self, waiting: &mut VecDeque<Queued>) -> Result<Box<dyn Stream>, ErrorKind> {
         let (options, shared) = (Arc::clone(&self.options), Arc::clone(&self.shared));
+        let limit = options.operation_timeout;
+        // Some of the time may have been spent on a connection that was lost while it was idle.
+        let earliest = later(Instant::now(), limit / 2);
+        let deadline = waiting.front().map_or(earliest, |first| later(first.since, limit).max(earliest));
         let mut attempt = pin!(establish(&options, &shared));
         tokio::select! {
             result = &mut attempt => return result,
-            () = sleep(options.operation_timeout) => {}
+            () = sleep_until(deadline) => {}
         }
-        let cause = ErrorKind::Timeout(options.operation_timeout);
-        self.fail(waiting.take(), &cause);
-        self.leave_out(&cause);
+        self.mark_down(&ErrorKind::Timeout(limit), waiting);
         attempt.await
     }
 
-    /// Serves a connection to its end. Returns why the server must be left out, if so: a connection that was closed is
+    /// Serves a connection to its end. Returns why the server must be marked down, if so: a connection that was closed is
     /// simply made again.
-    async fn serve(&mut self, mut stream: Box<dyn Stream>, first: Option<Work>) -> Option<ErrorKind> {
-        let was_left_out = self.shared.is_left_out();
-        while !self.shared.bring_back() {
-            let limit = self.options.connect_timeout;
-            let settled = timeout(limit, settle(&mut stream, &self.shared)).await;
-            if let Err(cause) = settled.unwrap_or(Err(ErrorKind::Timeout(limit))) {
-                self.fail(first, &cause);
-                return Some(cause);
-            }
-        }
-        if was_left_out {
+    async fn serve(&mut self, stream: Box<dyn Stream>, waiting: &mut VecDeque<Queued>) -> Option<ErrorKind> {
+        if self.shared.is_down() {
+            self.shared.set_down(false);
             tracing::info!(memcached.server = %self.shared.name, "memcached answers again");
         }
         self.shared.counters.connections.add(1);
-        let connection = Connection::new(stream, self.options.operation_timeout);
-        let End { cause, overwritten } = connection.run(first, &mut self.queue).await;
-        self.shared.owe(overwritten);
-        cause.filter(|cause| !matches!(cause, ErrorKind::Closed(_)))
-    }
-
-    fn fail(&self, work: impl IntoIterator<Item = Work>, cause: &ErrorKind) {
-        for work in work {
-            self.shared.owe(work.fail(cause));
+        let limits = Limits::new(&self.options);
+        let connection = Connection::new(stream, limits, self.authentication.not_before);
+        let End { cause, unwritten } = connection.run(std::mem::take(waiting), &mut self.queue).await;
+        if !matches!(cause, Some(ErrorKind::Closed(_))) {
+            *waiting = unwritten;
+            return cause;
         }
+        // Once: a server that hangs up again and again is not worth waiting for.
+        for queued in unwritten {
+            if queued.was_returned {
+                queued.fail(ErrorKind::Closed("again before anything could be written".into()));
+            } else {
+                waiting.push_back(Queued { was_returned: true, ..queued });
+            }
+        }
+        None
     }
 
-    fn leave_out(&mut self, cause: &ErrorKind) {
+    fn mark_down(&mut self, cause: &ErrorKind, waiting: &mut VecDeque<Queued>) {
         self.shared.counters.failed(cause);
-        if !self.shared.is_left_out() {
+        if !self.shared.is_down() {
             tracing::warn!(memcached.server = %self.shared.name, "memcached is left out: {cause}");
-            self.shared.set_left_out(true);
+            self.shared.set_down(true);
         }
-        self.fail_queued();
-    }
-
-    fn fail_queued(&mut self) {
-        while let Ok(work) = self.queue.try_recv() {
-            self.fail([work], &ErrorKind::LeftOut);
+        waiting.drain(..).for_each(|queued| queued.fail(cause.clone()));
+        while let Ok(queued) = self.queue.try_recv() {
+            queued.fail(ErrorKind::LeftOut);
         }
     }
 
     /// Tries again until the server answers; none if the client is gone.
-    async fn wait_until_back(&mut self) -> Option<Box<dyn Stream>> {
+    async fn wait_until_back(&mut self, pause: Duration) -> Option<Box<dyn Stream>> {
+        let (options, shared) = (Arc::clone(&self.options), Arc::clone(&self.shared));
+        let mut attempts = pin!(try_until_back(&options, &shared, pause));
         loop {
-            sleep(self.options.retry_interval).await;
-            if self.queue.is_closed() {
-                return None;
-            }
-            match establish(&self.options, &self.shared).await {
-                Err(cause) => {
-                    self.shared.counters.failed(&cause);
-                    tracing::debug!(memcached.server = %self.shared.name, "still left out: {cause}");
-                }
-                Ok(stream) => {
-                    // Whoever got into the queue just before it was closed to all has given up by now.
-                    self.fail_queued();
-                    return Some(stream);
-                }
+            tokio::select! {
+                stream = &mut attempts => return Some(stream),
+                // It got into the queue just before the server was marked down.
+                queued = self.queue.recv() => queued?.fail(ErrorKind::LeftOut),
             }
         }
     }
 }
 
-/// Connects, logs in, and pays what is owed, which also shows that the server answers.
+/// Tries to connect, the first time after this pause, until the server answers.
+async fn try_until_back(options: &Options, shared: &Shared, mut pause: Duration) -> Box<dyn Stream> {
+    loop {
+        sleep(pause).await;
+        // An interval of zero must not keep the processor busy.
+        pause = options.retry_interval.max(Duration::from_millis(1));
+        match establish(options, shared).await {
+            Ok(stream) => return stream,
+            Err(cause) => {
+                shared.counters.failed(&cause);
+                tracing::debug!(memcached.server = %shared.name, "still left out: {cause}");
+            }
+        }
+    }
+}
+
+/// Connects, authenticates, and sees that the server answers.
 async fn establish(options: &Options, shared: &Shared) -> Result<Box<dyn Stream>, ErrorKind> {
     let attempt = async {
         let mut stream = connect::connect(options, &shared.address).await?;
@@ -321,23 +328,9 @@ async fn establish(options: &Options, shared: &Shared) -> Result<Box<dyn Stream>
             let logged_in = connect::log_in(&mut stream, credentials).await?;
             shared.counters.logged_in.store(logged_in, Ordering::Relaxed);
         }
-        settle(&mut stream, shared).await?;
+        connect::greet(&mut stream).await?;
         Ok(stream)
     };
     let limit = options.connect_timeout;
     timeout(limit, attempt).await.unwrap_or_else(|_| Err(ErrorKind::Timeout(limit)))
-}
-
-async fn settle(stream: &mut Box<dyn Stream>, shared: &Shared) -> Result<(), ErrorKind> {
-    loop {
-        let keys: Vec<_> = shared.owed().iter().take(OWED_AT_ONCE).cloned().collect();
-        connect::delete_all(stream, &keys).await?;
-        let mut owed = shared.owed();
-        for key in &keys {
-            owed.remove(key);
-        }
-        if owed.is_empty() {
-            return Ok(());
-        }
-    }
 }

@@ -2,8 +2,10 @@
 //! code of its own: nothing here is imported from there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::error::ErrorKind;
 use super::options::ServerAddress;
@@ -17,6 +19,8 @@ pub struct ServerStats {
     pub left_out: bool,
     /// Why, as it was found when it was last tried.
     pub outage: Option<ErrorKind>,
+    /// The last failure, of the server or of a single command, and how long ago it was.
+    pub last_error: Option<(ErrorKind, Duration)>,
     /// Whether the latest connection has logged in.
     pub logged_in: bool,
     /// Operations asked for, whether they could be sent or not; each key of a multi-key operation counts.
@@ -31,8 +35,6 @@ pub struct ServerStats {
     pub timeouts: u64,
     /// Connections made.
     pub connections: u64,
-    /// Failed writes whose keys were too many to be deleted later.
-    pub forgotten: u64,
     /// How long the operations took that were answered, from the call to the answer: the first counts those that took
     /// less than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
     pub latency: [u64; LATENCY_BUCKETS],
@@ -53,8 +55,7 @@ pub(super) struct Counters {
     pub(super) errors: Counter,
     pub(super) timeouts: Counter,
     pub(super) connections: Counter,
-    pub(super) forgotten: Counter,
-    outage: Mutex<Option<ErrorKind>>,
+    last_error: Mutex<Option<(ErrorKind, Instant)>>,
     latency: [Counter; LATENCY_BUCKETS],
     latency_micros: Counter,
 }
@@ -78,14 +79,21 @@ impl Counters {
         counter.add(1);
     }
 
+    /// Notes a failure of the server or of a single command.
     pub(super) fn failed(&self, cause: &ErrorKind) {
-        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause.clone());
+        *self.last_error() = Some((cause.clone(), Instant::now()));
     }
 
     /// Returns why the server is left out, if it is.
-    fn outage(&self) -> Option<ErrorKind> {
-        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.clone().filter(|_| self.left_out.load(Ordering::Relaxed))
+    pub(super) fn outage(&self) -> Option<ErrorKind> {
+        if !self.left_out.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.last_error().as_ref().map(|(cause, _)| cause.clone())
+    }
+
+    fn last_error(&self) -> MutexGuard<'_, Option<(ErrorKind, Instant)>> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn took(&self, time: Duration) {
@@ -99,6 +107,7 @@ impl Counters {
             server: server.clone(),
             left_out: self.left_out.load(Ordering::Relaxed),
             outage: self.outage(),
+            last_error: self.last_error().as_ref().map(|(cause, when)| (cause.clone(), when.elapsed())),
             logged_in: self.logged_in.load(Ordering::Relaxed),
             operations: self.operations.get(),
             hits: self.hits.get(),
@@ -106,7 +115,6 @@ impl Counters {
             errors: self.errors.get(),
             timeouts: self.timeouts.get(),
             connections: self.connections.get(),
-            forgotten: self.forgotten.get(),
             latency: std::array::from_fn(|index| self.latency[index].get()),
             latency_micros: self.latency_micros.get(),
         }

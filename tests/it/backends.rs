@@ -17,6 +17,7 @@ mod lifetimes;
 mod many;
 mod nothing;
 mod outages;
+mod refusals;
 mod servers;
 mod signed;
 mod values;

@@ -6,6 +6,7 @@ mod disk;
 mod memcached;
 mod pool;
 mod postgres;
+mod refusals;
 mod sqlite;
 
 use crate::support::app::App;

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod database;
 pub mod disk;
 pub mod example;
+pub mod fake;
 pub mod line;
 pub mod memcached;
 pub mod mistaken;

@@ -1,15 +1,26 @@
 //! memcached through our own client, which see ([`crate::memcached`]).
+//!
+//! The client reports a write that may not have happened; what is done about it is decided here: see [`pending`].
+
+mod pending;
+mod shared;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join;
 use tokio::time::Instant;
 
-use super::{
-    Backend, Error, ErrorKind, LARGEST_VALUE, Link, ServerCheck, ServerStats, describe_server, fitting,
-};
+use self::pending::Number;
+use self::shared::Shared;
+use self::write::Write;
+use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server, fitting};
 use crate::cache::{Latency, Ttl};
 use crate::memcached::protocol::Status;
-use crate::memcached::{self, Client, Expiration, Options, Ring, ServerAddress};
+use crate::memcached::{self, Client, Expiration, Options};
 
 /// The backend over our own client.
 ///
@@ -32,103 +43,163 @@ use crate::memcached::{self, Client, Expiration, Options, Ring, ServerAddress};
 /// # }
 /// ```
 pub struct Memcached {
-    client: Client,
-    servers: Vec<ServerAddress>,
-    ring: Ring,
+    shared: Arc<Shared>,
     user: Option<String>,
 }
 
 impl Memcached {
-    /// Prepares the servers; connects to none yet.
+    /// Prepares the servers; connects to none yet. Without servers every operation fails.
     ///
     /// # Panics
     ///
-    /// Without servers, and outside a tokio runtime.
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let servers = options.servers.clone();
         let user = options.credentials.as_ref().map(|credentials| credentials.username.clone());
-        let ring = Ring::new(&servers);
-        Self { client: Client::new(options), servers, ring, user }
+        Self { shared: Shared::new(options), user }
+    }
+
+    fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// Runs a write of one key to its end, and does what its outcome asks for.
+    async fn write<T: Send + Sync + 'static, F: Future<Output = Result<T, Error>> + Send + 'static>(
+        &self,
+        key: &str,
+        write: impl FnOnce(Client, String) -> F,
+    ) -> Result<T, Error> {
+        let key = key.to_owned();
+        let outcome = write(self.client().clone(), key.clone());
+        self.write_many(vec![key], async { vec![outcome.await] }).await.remove(0)
+    }
+
+    /// As [`write`](Self::write), of several keys.
+    async fn write_many<T: Send + Sync + 'static>(
+        &self,
+        keys: Vec<String>,
+        write: impl Future<Output = Vec<Result<T, Error>>> + Send + 'static,
+    ) -> Vec<Result<T, Error>> {
+        let (shared, written) = (Arc::clone(&self.shared), keys.clone());
+        let whole = async move {
+            let numbers = shared.numbers_of(&written);
+            let outcomes = write.await;
+            shared.settle(&written, &numbers, &outcomes).await;
+            outcomes
+        };
+        Write::new(&self.shared, keys, whole).await
     }
 }
 
 #[async_trait]
 impl Backend for Memcached {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
-        Ok(self.client.get(key).await?.map(|value| value.data))
+        if self.shared.clean_one(key).await? {
+            return Ok(None);
+        }
+        Ok(self.client().get(key).await?.map(|value| value.data))
     }
 
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
-        let values = self.client.get_many(keys).await.into_iter();
-        values.map(|value| Ok(value?.map(|value| value.data))).collect()
+        let numbers = self.shared.numbers_of(keys);
+        let (pending, clean): (Vec<_>, Vec<_>) =
+            keys.iter().zip(numbers.iter()).partition(|(_, number)| number.is_some());
+        let pending: Vec<_> =
+            pending.into_iter().filter_map(|(key, number)| Some((key.clone(), (*number)?))).collect();
+        let clean: Vec<_> = clean.into_iter().map(|(key, _)| key).collect();
+        let (cleaned, values) = join(self.shared.clean(&pending), self.client().get_many(&clean)).await;
+        let (mut cleaned, mut values) = (cleaned.into_iter(), values.into_iter());
+        let value = |number: Option<Number>| match number {
+            Some(_) => cleaned.next().expect("each has a result").map(|()| None),
+            None => Ok(values.next().expect("each has a result")?.map(|value| value.data)),
+        };
+        numbers.into_iter().map(value).collect()
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        match fitting(value, &self.server_of(key)) {
-            Ok(value) => Ok(self.client.set(key, value, ttl.into()).await?),
-            Err(error) => {
-                self.client.delete(key).await?;
-                Err(error)
-            }
-        }
+        let value = fitting(value, &self.server_of(key));
+        self.write(key, async move |client, key| Ok(client.set(key, value?, ttl.into()).await?)).await
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        let (long, fit): (Vec<_>, Vec<_>) = values.iter().partition(|(_, value)| value.len() > LARGEST_VALUE);
-        let long: Vec<_> = long.into_iter().map(|(key, _)| key).collect();
-        let fit: Vec<_> = fit.into_iter().map(|(key, value)| (key, value.clone())).collect();
-        let mut stored = self.client.set_many(&fit, ttl.into()).await.into_iter();
-        let mut deleted = self.client.delete_many(&long).await.into_iter();
-        let outcome = |(key, value): &(String, Bytes)| match fitting(value.clone(), &self.server_of(key)) {
-            Ok(_) => Ok(stored.next().expect("each has a result")?),
-            Err(error) => {
-                deleted.next().expect("each has a result")?;
-                Err(error)
-            }
+        let keys: Vec<_> = values.iter().map(|(key, _)| key.clone()).collect();
+        let too_long = |(key, value): &(String, Bytes)| fitting(value.clone(), &self.server_of(key)).err();
+        let too_long: Vec<_> = values.iter().map(too_long).collect();
+        let fit = values.iter().zip(&too_long).filter(|(_, error)| error.is_none());
+        let fit: Vec<_> = fit.map(|(value, _)| value.clone()).collect();
+        let client = self.client().clone();
+        let write = async move {
+            let mut stored = client.set_many(&fit, ttl.into()).await.into_iter();
+            let outcome = |error: Option<Error>| match error {
+                Some(error) => Err(error),
+                None => Ok(stored.next().expect("each has a result")?),
+            };
+            too_long.into_iter().map(outcome).collect()
         };
-        values.iter().map(outcome).collect()
+        self.write_many(keys, write).await
     }
 
+    /// An `add` that may have been executed overwrites nothing, so that nothing older is left behind by it.
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        Ok(self.client.add(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
+        let value = fitting(value, &self.server_of(key))?;
+        self.shared.clean_one(key).await?;
+        Ok(self.client().add(key, value, ttl.into()).await?)
     }
 
-    /// On the one connection to a server.
+    /// On the one connection to a server. A key that must be deleted first takes longer.
     fn keeps_order(&self, first: &str, second: &str) -> bool {
-        self.server_of(first) == self.server_of(second)
+        let has_pending = [first, second].map(|key| self.shared.number_of(key).is_some());
+        has_pending == [false; 2] && self.server_of(first) == self.server_of(second)
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        Ok(self.client.replace(key, fitting(value, &self.server_of(key))?, ttl.into()).await?)
+        let value = fitting(value, &self.server_of(key))?;
+        self.shared.clean_one(key).await?;
+        self.write(key, async move |client, key| Ok(client.replace(key, value, ttl.into()).await?)).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.client.delete(key).await?)
+        self.write(key, async move |client, key| Ok(client.delete(key).await?)).await
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
-        self.client.delete_many(keys).await.into_iter().map(|deleted| Ok(deleted?)).collect()
+        let (client, deleted) = (self.client().clone(), keys.to_vec());
+        let write = async move {
+            let outcomes = client.delete_many(&deleted).await.into_iter();
+            outcomes.map(|deleted| Ok(deleted?)).collect()
+        };
+        self.write_many(keys.to_vec(), write).await
     }
 
+    /// With a lifetime that is over this is a delete.
     async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
-        Ok(self.client.touch(key, ttl.into()).await?)
+        self.shared.clean_one(key).await?;
+        if ttl == Ttl::After(Duration::ZERO) {
+            return self.write(key, async move |client, key| Ok(client.touch(key, ttl.into()).await?)).await;
+        }
+        Ok(self.client().touch(key, ttl.into()).await?)
     }
 
     async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
-        Ok(self.client.incr(key, delta).await?)
+        self.shared.clean_one(key).await?;
+        Ok(self.client().incr(key, delta).await?)
     }
 
     async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
-        Ok(self.client.decr(key, delta).await?)
+        self.shared.clean_one(key).await?;
+        Ok(self.client().decr(key, delta).await?)
     }
 
+    /// What is flushed needs no delete any more.
     async fn clear(&self) -> Result<(), Error> {
-        Ok(self.client.flush().await?)
+        let pending = self.shared.all_pending();
+        self.client().flush().await?;
+        pending.iter().for_each(|(key, number)| self.shared.confirm(key, Some(*number)));
+        Ok(())
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        let stats = self.client.stats().await.into_iter().zip(self.client.servers());
+        let stats = self.client().stats().await.into_iter().zip(self.client().servers());
         stats
             .map(|((server, stats), ours)| ServerStats {
                 server: server.to_string(),
@@ -140,9 +211,9 @@ impl Backend for Memcached {
 
     async fn check(&self) -> Vec<ServerCheck> {
         let started = Instant::now();
-        let versions = self.client.version().await.into_iter();
+        let versions = self.client().version().await.into_iter();
         let took = started.elapsed();
-        let checks = versions.zip(self.client.servers()).map(|((server, version), stats)| {
+        let checks = versions.zip(self.client().servers()).map(|((server, version), stats)| {
             let user = self.user.as_deref().filter(|_| stats.logged_in);
             let outcome = version.map(|version| describe_server(&version, user)).map_err(Error::from);
             ServerCheck { server: server.to_string(), outcome, took }
@@ -151,12 +222,11 @@ impl Backend for Memcached {
     }
 
     fn server_of(&self, key: &str) -> String {
-        self.servers[self.ring.server_of(key.as_bytes())].to_string()
+        self.shared.server_of(key).into()
     }
 
     fn describe(&self) -> String {
-        let names: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
-        format!("memcached at {}", names.join(", "))
+        format!("memcached at {}", self.shared.names().join(", "))
     }
 }
 
@@ -165,6 +235,7 @@ impl From<memcached::ServerStats> for Link {
         Self {
             is_left_out: stats.left_out,
             outage: stats.outage.as_ref().map(ErrorKind::from),
+            last_error: stats.last_error.as_ref().map(|(kind, ago)| (kind.into(), *ago)),
             operations: stats.operations,
             errors: stats.errors,
             connections: stats.connections,
@@ -184,7 +255,11 @@ impl From<Ttl> for Expiration {
 
 impl From<memcached::Error> for Error {
     fn from(error: memcached::Error) -> Self {
-        Self { server: error.server().unwrap_or("memcached").into(), kind: error.kind().into() }
+        let kind = match error.outage() {
+            Some(outage) => ErrorKind::Down(Box::new(outage.into())),
+            None => error.kind().into(),
+        };
+        Self { server: error.server().unwrap_or("memcached").into(), kind }
     }
 }
 
@@ -198,8 +273,16 @@ impl From<&memcached::ErrorKind> for ErrorKind {
             Kind::Authentication => Self::Unauthenticated,
             Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
             Kind::TooLarge(bytes) => Self::TooLarge(*bytes),
+            Kind::NoServers => Self::Unreachable(kind.to_string()),
             Kind::Refused(Status::NOT_A_NUMBER) => Self::NotANumber,
-            other => Self::Refused(other.to_string()),
+            Kind::Refused(status @ (Status::TOO_LARGE | Status::OUT_OF_MEMORY)) => {
+                Self::Refused(status.to_string())
+            }
+            Kind::Refused(status @ (Status::UNKNOWN_COMMAND | Status::NOT_SUPPORTED)) => {
+                Self::Unsupported(status.to_string())
+            }
+            Kind::Refused(status) => Self::Overloaded(status.to_string()),
+            Kind::InvalidKey => Self::Refused(kind.to_string()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Commands, encoded.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -40,14 +41,24 @@ impl Expiration {
     }
 }
 
-/// A command with all that it carries.
-#[derive(Clone, Debug)]
+/// A command with all that it carries. Its `Debug` shows no value, which may be a password or a visitor's data.
+#[derive(Clone)]
 pub struct Request {
     opcode: Opcode,
     extras: Extras,
     key: Bytes,
     value: Bytes,
     cas: u64,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("opcode", &self.opcode)
+            .field("key", &self.key)
+            .field("value", &format_args!("{} bytes", self.value.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 /// At most 20 bytes, in place.
@@ -123,15 +134,6 @@ impl Request {
     /// Returns the value and leaves none, for a writer that sends it without copying.
     pub fn take_value(&mut self) -> Bytes {
         std::mem::take(&mut self.value)
-    }
-
-    /// Returns the key of a command that overwrites or removes: if it is lost, the server may keep an old value.
-    #[must_use]
-    pub fn into_overwritten(self) -> Option<Bytes> {
-        use Opcode::{Append, Delete, DeleteQuiet, Prepend, Replace, Set, SetQuiet};
-        let overwrites =
-            matches!(self.opcode, Set | SetQuiet | Replace | Append | Prepend | Delete | DeleteQuiet);
-        overwrites.then_some(self.key)
     }
 
     /// Appends the command without its value, whose length the header says.
@@ -235,19 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_leave_an_old_value_behind_is_remembered() {
-        use Opcode::{Add, Delete, Get, Noop, Replace, Set, SetQuiet};
-        for (opcode, overwrites) in [
-            (Set, true),
-            (SetQuiet, true),
-            (Replace, true),
-            (Delete, true),
-            (Get, false),
-            (Add, false),
-            (Noop, false),
-        ] {
-            let key = Request::of(opcode, key("k")).into_overwritten();
-            assert_eq!(key.is_some(), overwrites, "{opcode:?}");
+    fn a_request_shows_neither_password_nor_value() {
+        let login = Request::plain_login("user", "wrong-horse");
+        let set = Request::store(Opcode::Set, key("k"), key("wrong-horse"), 0, 0, 0);
+        for request in [login, set] {
+            let shown = format!("{request:?} {request:#?}");
+            assert!(!shown.contains("wrong-horse") && shown.contains("bytes"), "{shown}");
         }
     }
 }

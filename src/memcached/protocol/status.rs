@@ -25,6 +25,20 @@ impl Status {
     pub const UNKNOWN_COMMAND: Self = Self(0x81);
     /// The server has no room and may not make any.
     pub const OUT_OF_MEMORY: Self = Self(0x82);
+    /// The server knows the command and does not carry it out.
+    pub const NOT_SUPPORTED: Self = Self(0x83);
+    /// The server has failed in itself.
+    pub const INTERNAL_ERROR: Self = Self(0x84);
+    /// The server has too much to do.
+    pub const BUSY: Self = Self(0x85);
+    /// The server cannot do it now.
+    pub const TEMPORARY_FAILURE: Self = Self(0x86);
+
+    /// Returns whether the same command can be expected to work later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        [Self::INTERNAL_ERROR, Self::BUSY, Self::TEMPORARY_FAILURE].contains(&self)
+    }
 }
 
 impl fmt::Display for Status {
@@ -39,6 +53,10 @@ impl fmt::Display for Status {
             Self::UNAUTHENTICATED => f.write_str("user name or password refused"),
             Self::UNKNOWN_COMMAND => f.write_str("unknown command"),
             Self::OUT_OF_MEMORY => f.write_str("out of memory"),
+            Self::NOT_SUPPORTED => f.write_str("command not supported"),
+            Self::INTERNAL_ERROR => f.write_str("internal error"),
+            Self::BUSY => f.write_str("busy"),
+            Self::TEMPORARY_FAILURE => f.write_str("temporary failure"),
             Self(code) => write!(f, "status {code:#06x}"),
         }
     }

@@ -53,21 +53,6 @@ async fn ten_thousand_callers_at_once_share_a_connection_and_get_their_own_value
     assert_eq!(stats(&client).connections, 1);
 }
 
-/// More than the queue and the pipeline hold: the caller still waits for room when its time is over.
-#[tokio::test]
-async fn a_write_that_found_no_room_in_time_is_deleted_too() {
-    let memcached = Memcached::start();
-    let client = Client::new(super::impatient(&memcached.address()));
-    client.set("k", "old", MINUTE).await.unwrap();
-    memcached.stop();
-    let crowd = join_all((0..10_000).map(|_| client.get("other")));
-    let (_, written) = tokio::join!(crowd, client.set("k", "new", MINUTE));
-    written.unwrap_err();
-    memcached.go_on();
-    super::until_answered(&client, "other").await;
-    assert_eq!(data(client.get("k").await), None);
-}
-
 #[tokio::test]
 async fn long_values_and_short_ones_at_once_keep_their_bytes() {
     let memcached = Memcached::start();
