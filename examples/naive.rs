@@ -15,6 +15,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::get;
+use sqlx::postgres::PgConnectOptions;
 use tasklist::config::database::{DatabaseConfig, DatabaseUrl};
 use tasklist::db::Database;
 use tasklist::tasks;
@@ -38,7 +39,8 @@ struct App {
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: naive POSTGRES_URL MEMCACHE_URL [CONNECTIONS]";
-    let url = DatabaseUrl::Postgres(arguments.next().context(usage)?.parse()?);
+    let options: PgConnectOptions = arguments.next().context(usage)?.parse()?;
+    let url = DatabaseUrl::Postgres(options.into());
     let cache = arguments.next().context(usage)?;
     let connections = arguments.next().map(|number| number.parse().context(usage)).transpose()?;
     let connect = move || match connections {

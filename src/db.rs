@@ -141,8 +141,8 @@ impl Database {
                     SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
                 (AnyPool::Sqlite(pool.connect_lazy_with(options.clone())), Ahead::sqlite(options), place)
             }
-            DatabaseUrl::Postgres(options) => {
-                let options = options.clone().application_name("tasklist");
+            DatabaseUrl::Postgres(server) => {
+                let options = server.options.clone().application_name("tasklist");
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
                 let pool = pool.after_connect(|connection, _| {
                     Box::pin(async { connection.execute(STATEMENT_TIMEOUT).await.map(drop) })

@@ -46,6 +46,11 @@ impl ApiUrl {
 
 impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What looks like a host may be half of a password that was not encoded: then an `@` comes after it.
+        let rest = [Some(self.0.path()), self.0.query(), self.0.fragment()];
+        if rest.into_iter().flatten().any(|part| part.contains('@')) {
+            return write!(f, "{}://…", self.0.scheme());
+        }
         f.write_str(&self.0.origin().ascii_serialization())
     }
 }
@@ -76,6 +81,10 @@ mod tests {
         let config = api([("API_URL", "https://me:hunter2@api.example.com:8443/v1/hunter2?key=hunter2")]);
         assert_eq!(config.as_ref().unwrap().url.to_string(), "https://api.example.com:8443");
         assert!(!format!("{config:?}").contains("hunter2"));
+        for unclear in ["https://hunter2/x@api.example.com/", "https://me:1234?hunter2@api.example.com/"] {
+            let config = api([("API_URL", unclear)]).unwrap();
+            assert_eq!(config.url.to_string(), "https://…", "{unclear}");
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::sqlite::SqliteConnectOptions;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::env::{self, Variables, missing, wrong, wrong_secret};
+use super::postgres::{PostgresServer, SHAPE, Unusable};
 
 /// The longest `SLOW_QUERY`: within the time a request may take.
 const SLOWEST_QUERY: Duration = Duration::from_secs(20);
@@ -24,9 +24,9 @@ pub struct DatabaseConfig {
     /// `DATABASE_URL`; without it `db.sqlite3` in the current directory, in development only. A Postgres on this
     /// machine may be reached by the directory of its socket: `postgres:///name?host=/var/run/postgresql`.
     ///
-    /// With `DATABASE_CA_CERT`, a certificate or the path of one, a Postgres is spoken to only if that authority has
-    /// signed its certificate, and for the host of the URL; without it as the URL's `sslmode` says, which encrypts if
-    /// the server can, and trusts whom it meets.
+    /// With `DATABASE_CA_CERT`, a certificate or the path of one, only a Postgres is accepted whose certificate this CA
+    /// has signed, for the host of the URL. Without it the URL's `sslmode` decides; by default the connection is
+    /// encrypted if the server can do it, and no certificate is checked.
     pub url: DatabaseUrl,
     /// `SLOW_QUERY`: how long the list query sleeps, as the tutorial's does. Nothing by default.
     pub slow_query: Duration,
@@ -38,7 +38,7 @@ pub enum DatabaseUrl {
     /// A file.
     Sqlite(SqliteConnectOptions),
     /// A server.
-    Postgres(PgConnectOptions),
+    Postgres(PostgresServer),
 }
 
 impl DatabaseConfig {
@@ -71,34 +71,40 @@ impl DatabaseUrl {
         matches!(self, Self::Sqlite(options) if !options.get_filename().exists())
     }
 
-    /// Lets nobody be the server but who shows a certificate of this authority. That it is for the host of the URL is
-    /// not asked where the URL says `sslmode=verify-ca`.
-    fn trusting(self, authority: Vec<u8>) -> Self {
-        let Self::Postgres(options) = self else { return self };
-        let mode = match options.get_ssl_mode() {
-            PgSslMode::VerifyCa => PgSslMode::VerifyCa,
-            _ => PgSslMode::VerifyFull,
-        };
-        Self::Postgres(options.ssl_mode(mode).ssl_root_cert_from_pem(authority))
+    fn trusting(self, certificates: Vec<u8>) -> Self {
+        match self {
+            Self::Postgres(server) => Self::Postgres(server.trusting(certificates)),
+            Self::Sqlite(_) => self,
+        }
     }
 
     fn parse(url: &str) -> Result<Self, env::Error> {
-        match url.split_once(':') {
-            Some(("sqlite", path)) => parse_sqlite(url, path),
-            Some(("postgres" | "postgresql", _)) => url.parse().map(Self::Postgres).map_err(|_| unusable()),
+        let (scheme, rest) = url.split_once(':').ok_or_else(unusable)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => parse_sqlite(rest),
+            "postgres" | "postgresql" => {
+                let server = rest.strip_prefix("//").ok_or_else(unusable)?;
+                let server = PostgresServer::parse(server);
+                let refuse = |Unusable(accepted)| wrong_secret("DATABASE_URL", &accepted);
+                server.map(Self::Postgres).map_err(refuse)
+            }
             _ => Err(unusable()),
         }
     }
 }
 
-fn parse_sqlite(url: &str, path: &str) -> Result<DatabaseUrl, env::Error> {
+fn parse_sqlite(path: &str) -> Result<DatabaseUrl, env::Error> {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let file = decoded.trim_start_matches('/').split('?').next().unwrap_or_default();
     if file.is_empty() || file.contains(":memory:") || decoded.contains("mode=memory") {
         // Every connection of the pool would have a database of its own.
         return Err(wrong_secret("DATABASE_URL", "a SQLite file that lasts, such as sqlite://db.sqlite3"));
     }
-    url.parse().map(DatabaseUrl::Sqlite).map_err(|_| unusable())
+    // Credentials of a server, after the wrong scheme.
+    if decoded.split_once(':').is_some_and(|(_, rest)| rest.contains('@')) {
+        return Err(unusable());
+    }
+    format!("sqlite:{path}").parse().map(DatabaseUrl::Sqlite).map_err(|_| unusable())
 }
 
 /// Returns certificates as PEM, all of which can be used.
@@ -106,7 +112,7 @@ fn read_authority(value: &str) -> Result<Vec<u8>, env::Error> {
     let refuse = |found: &str| wrong("DATABASE_CA_CERT", found, ACCEPTED_CA);
     // A key that was put here by mistake is no path, and must not get into the log.
     let is_path = value.starts_with(['/', '.']) && !value.contains(char::is_whitespace);
-    let (pem, shown) = if value.contains("-----BEGIN") {
+    let (mut pem, shown) = if value.contains("-----BEGIN") {
         // Where a variable is one line, its line ends are written out.
         (value.replace("\\n", "\n").into_bytes(), "-----BEGIN…")
     } else if is_path {
@@ -115,6 +121,10 @@ fn read_authority(value: &str) -> Result<Vec<u8>, env::Error> {
     } else {
         return Err(wrong_secret("DATABASE_CA_CERT", ACCEPTED_CA));
     };
+    // Some editors put a byte order mark before everything else.
+    if let Some(rest) = pem.strip_prefix("\u{feff}".as_bytes()) {
+        pem = rest.to_vec();
+    }
     let mut store = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let is_usable = certificates.is_ok_and(|certificates| {
@@ -124,10 +134,7 @@ fn read_authority(value: &str) -> Result<Vec<u8>, env::Error> {
 }
 
 fn unusable() -> env::Error {
-    wrong_secret(
-        "DATABASE_URL",
-        "postgres://user:password@host:5432/name, with special characters percent-encoded, or sqlite://path/to/file",
-    )
+    wrong_secret("DATABASE_URL", SHAPE)
 }
 
 /// Names the database without its password.
@@ -135,16 +142,7 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(options) => write!(f, "SQLite, {}", options.get_filename().display()),
-            Self::Postgres(options) => {
-                let database = options.get_database().unwrap_or(options.get_username());
-                let port = options.get_port();
-                match options.get_socket() {
-                    Some(directory) => {
-                        write!(f, "Postgres, {database} at {}/.s.PGSQL.{port}", directory.display())
-                    }
-                    None => write!(f, "Postgres, {}:{port}/{database}", options.get_host()),
-                }
-            }
+            Self::Postgres(server) => write!(f, "{server}"),
         }
     }
 }
@@ -157,6 +155,8 @@ impl fmt::Debug for DatabaseUrl {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::PgSslMode;
+
     use super::*;
 
     fn database<const N: usize>(
@@ -179,11 +179,23 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let url = "postgres://tasks:hunter2@db.example.com:5433/app?sslmode=require";
-        let config = database([("DATABASE_URL", url)], false).unwrap();
-        assert_eq!(config.url.to_string(), "Postgres, db.example.com:5433/app");
-        assert!(!format!("{config:?}").contains("hunter2"));
-        for broken in ["postgres://tasks:hunter2@db:port/app", "mysql://tasks:hunter2@db/app", "hunter2"] {
+        for scheme in ["postgres", "postgresql", "PostgreSQL"] {
+            let url = format!("{scheme}://tasks:hunter2@db.example.com:5433/app?sslmode=require");
+            let config = database([("DATABASE_URL", &url)], false).unwrap();
+            assert_eq!(config.url.to_string(), "Postgres, db.example.com:5433/app");
+            assert!(!format!("{config:?}").contains("hunter2"));
+        }
+        for broken in [
+            "postgres://tasks:hunter2@db:port/app",
+            "postgres://tasks:x/hunter2@db/app",
+            "postgres:tasks:hunter2@db",
+            "POSTGRES://tasks:hunter2#@db/app",
+            "mysql://tasks:hunter2@db/app",
+            "sqlite://tasks:hunter2@db/app",
+            "host=db password=hunter2",
+            "tasks:hunter2@db/app",
+            "hunter2",
+        ] {
             let error = database([("DATABASE_URL", broken)], false).unwrap_err();
             assert!(error.starts_with("DATABASE_URL is wrong") && !error.contains("hunter2"), "{error}");
         }
@@ -227,11 +239,12 @@ mod tests {
             ("?sslmode=disable", PgSslMode::VerifyFull),
             ("?sslmode=verify-ca", PgSslMode::VerifyCa),
         ] {
-            for value in [own.as_str(), &one_line, file.to_str().unwrap()] {
+            let marked = format!("\u{feff}{}", own.replace('\n', "\r\n"));
+            for value in [own.as_str(), &one_line, &marked, file.to_str().unwrap()] {
                 let url = format!("postgres://u@h/d{mode}");
                 let config = database([("DATABASE_URL", &url), ("DATABASE_CA_CERT", value)], false).unwrap();
-                let DatabaseUrl::Postgres(options) = config.url else { panic!("{url}") };
-                assert_eq!(options.get_ssl_mode() as u8, expected as u8, "{mode}");
+                let DatabaseUrl::Postgres(server) = config.url else { panic!("{url}") };
+                assert_eq!(server.options.get_ssl_mode() as u8, expected as u8, "{mode}");
             }
         }
         let nothing = directory.path().join("nothing.pem");

@@ -1,5 +1,7 @@
 //! Everything that is secret is set, everything fails, and nothing of it is printed or sent.
 
+use tasklist::config::{Config, Variables};
+
 use crate::support::app::Settings;
 use crate::support::page::Page;
 use crate::support::visitor::Visitor;
@@ -68,6 +70,74 @@ fn no_wrong_value_is_printed_that_may_be_secret() {
             assert_tells_nothing(name, &output.stdout);
         }
     }
+}
+
+/// Where a secret may stand, or somebody may have put it.
+const PLACES: [(&str, &str); 24] = [
+    ("DATABASE_URL", "postgres://user:{}@host:5432/name"),
+    ("DATABASE_URL", "postgres://user:{}@host/name?sslmode=require"),
+    ("DATABASE_URL", "postgres://user:{}@host:port/name"),
+    ("DATABASE_URL", "postgres://user:{}@[::1/name"),
+    ("DATABASE_URL", "POSTGRESQL://user:{}@h1,h2/name"),
+    ("DATABASE_URL", "postgres:user:{}@host"),
+    ("DATABASE_URL", "user:{}@host/name"),
+    ("DATABASE_URL", "mysql://user:{}@host/name"),
+    ("DATABASE_URL", "sqlite://user:{}@host/name"),
+    ("DATABASE_URL", "postgres:///name?host=h&user=u&password={}"),
+    ("DATABASE_URL", "postgres://user@host/name?sslpassword={}"),
+    ("DATABASE_URL", "postgres://user:pw@host/name?{}"),
+    ("DATABASE_URL", "postgres://user:pw@host/name?sslmode={}"),
+    ("DATABASE_URL", "host=h user=u password={}"),
+    ("DATABASE_CA_CERT", "{}"),
+    ("DATABASE_CA_CERT", "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----"),
+    ("DATABASE_CA_CERT", "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"),
+    ("CACHE_URL", "memcached://user:{}@host:11211"),
+    ("CACHE_URL", "memcached://user:{}@host:port"),
+    ("CACHE_URL", "redis://user:{}@host"),
+    ("MEMCACHIER_SERVERS", "user:{}@host:11211"),
+    ("API_URL", "https://user:{}@host/path"),
+    ("API_URL", "https://{}@host/path"),
+    ("API_URL", "https://host/path/{}?key={}"),
+];
+
+/// Every character that means something in a URL, and some that mean nothing.
+const BETWEEN: [&str; 24] = [
+    "@", "/", "#", "?", ":", "%", "%2", "%40", "&", "=", "+", "[", "]", "\\", ";", ",", "@/", ":/", "/?",
+    "é", "!", "$", "://", "-",
+];
+
+#[test]
+fn no_part_of_a_secret_is_shown_of_any_url_that_it_is_in() {
+    let seed = 0x5ec2e7;
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..20_000 {
+        // Digits too: a port may look like half of a password, and the other way round.
+        let part = |random: &mut fastrand::Rng| match random.u8(..3) {
+            0 => random.u32(7000..8000).to_string(),
+            _ => std::iter::repeat_with(|| char::from(*random.choice(b"QWXYZJKV0189").unwrap()))
+                .take(6)
+                .collect(),
+        };
+        let parts: Vec<String> = (0..random.usize(2..4)).map(|_| part(&mut random)).collect();
+        let between = random.choice(BETWEEN).unwrap();
+        let (name, place) = random.choice(PLACES).unwrap();
+        let value = place.replace("{}", &parts.join(between));
+        let shown = match Config::from_variables(&Variables::from([(name, value.as_str())])) {
+            Ok(config) => format!("{config:?} {}", config.database.url),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        for piece in parts.iter().flat_map(|part| pieces(part)) {
+            assert!(
+                !shown.contains(piece),
+                "round {round} of seed {seed}: {name}={value} is shown as {shown}"
+            );
+        }
+    }
+}
+
+/// Whatever is long enough to be told again.
+fn pieces(secret: &str) -> impl Iterator<Item = &str> {
+    (0..secret.len().saturating_sub(3)).map(|start| &secret[start..start + 4])
 }
 
 /// The database is a file here, so that there is a server at all.

@@ -1,0 +1,402 @@
+//! Reads the URL of a Postgres, strictly: what could also be part of a password is refused, so that nothing of one is
+//! ever taken for a host or a name, and printed.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+/// A Postgres, and how it is reached.
+#[derive(Clone)]
+pub struct PostgresServer {
+    /// Host, credentials, database and encryption.
+    pub options: PgConnectOptions,
+    /// `pgbouncer=true` in the URL: statements go through a pooler. Without it a pooler is detected.
+    pub has_pooler: bool,
+}
+
+/// Parameters that sqlx understands as libpq does.
+const KNOWN: [&str; 13] = [
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
+];
+
+/// Parameters that change nothing here: time limits are the program's own, and the rest is how it is anyway.
+const HARMLESS: [&str; 10] = [
+    "connect_timeout",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "sslcompression",
+    "sslsni",
+    "tcp_user_timeout",
+    "uselibpqcompat",
+];
+
+/// Parameters with the one value that asks for nothing special.
+const DEFAULTS: [(&str, &[&str]); 6] = [
+    ("channel_binding", &["prefer", "disable"]),
+    ("client_encoding", &["utf8", "UTF8", "auto"]),
+    ("gssencmode", &["prefer", "disable"]),
+    ("load_balance_hosts", &["disable"]),
+    ("sslnegotiation", &["postgres"]),
+    ("target_session_attrs", &["any"]),
+];
+
+/// Further parameters that other programs know. Their names can be printed, since they are no part of a password.
+const UNSUPPORTED: [&str; 19] = [
+    "connection_limit",
+    "gssdelegation",
+    "gsslib",
+    "krbsrvname",
+    "max_protocol_version",
+    "passfile",
+    "pool",
+    "pool_timeout",
+    "prepared_statements",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "schema",
+    "service",
+    "sslaccept",
+    "sslcrl",
+    "sslcrldir",
+    "sslpassword",
+    "ssl_min_protocol_version",
+];
+
+/// Why a URL cannot be used, without any part of its text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unusable(pub(super) String);
+
+pub(super) const SHAPE: &str = "postgres://user:password@host:5432/name, with special characters in user, password and name \
+                     percent-encoded (@ is %40, / is %2F, : is %3A, ? is %3F, # is %23, % is %25), \
+                     or sqlite://path/to/file";
+
+impl PostgresServer {
+    /// Reads what follows `postgres://`.
+    pub(super) fn parse(rest: &str) -> Result<Self, Unusable> {
+        let is_plain = !rest.contains(|c: char| c == '#' || c.is_control());
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A password with an unencoded slash or question mark ends the authority early, and its `@` comes after that.
+        if !is_plain || rest.contains('@') {
+            return Err(wrong_shape());
+        }
+        let mut pairs = Pairs::default();
+        pairs.read_authority(authority)?;
+        let name = path.strip_prefix('/').unwrap_or(path);
+        if name.contains('/') {
+            return Err(wrong_shape());
+        }
+        pairs.add_unless_empty("dbname", decode(name)?);
+        let has_pooler = pairs.read_query(query)?;
+        let url = pairs.into_url();
+        let options = url.parse().map_err(|_| wrong_shape())?;
+        Ok(Self { options, has_pooler })
+    }
+
+    /// Accepts only a server with a certificate of this CA, or one of these. That it is for the host of the URL is not
+    /// checked where the URL says `sslmode=verify-ca`.
+    pub(super) fn trusting(self, certificates: Vec<u8>) -> Self {
+        let mode = match self.options.get_ssl_mode() {
+            PgSslMode::VerifyCa => PgSslMode::VerifyCa,
+            _ => PgSslMode::VerifyFull,
+        };
+        Self { options: self.options.ssl_mode(mode).ssl_root_cert_from_pem(certificates), ..self }
+    }
+}
+
+impl From<PgConnectOptions> for PostgresServer {
+    fn from(options: PgConnectOptions) -> Self {
+        Self { options, has_pooler: false }
+    }
+}
+
+/// Names the server and the database.
+impl fmt::Display for PostgresServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (options, port) = (&self.options, self.options.get_port());
+        let database = options.get_database();
+        if let Some(directory) = options.get_socket() {
+            let database = database.map(|name| format!("{name} at ")).unwrap_or_default();
+            return write!(f, "Postgres, {database}{}/.s.PGSQL.{port}", directory.display());
+        }
+        let host = options.get_host();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let database = database.map(|name| format!("/{name}")).unwrap_or_default();
+        write!(f, "Postgres, {host}:{port}{database}")
+    }
+}
+
+/// What a URL says, decoded, by the names of its parameters.
+#[derive(Default)]
+struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    fn add_unless_empty(&mut self, name: &str, value: String) {
+        if !value.is_empty() {
+            self.0.push((name.to_owned(), value));
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    fn read_authority(&mut self, authority: &str) -> Result<(), Unusable> {
+        let (userinfo, server) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        self.add_unless_empty("user", decode(user)?);
+        self.add_unless_empty("password", decode(password)?);
+        let (host, port) = split_port(server).ok_or_else(wrong_shape)?;
+        self.add_host(&decode(host)?)?;
+        self.add_port(port)
+    }
+
+    /// Adds a name, an address literal with or without brackets, or the directory of a socket.
+    fn add_host(&mut self, host: &str) -> Result<(), Unusable> {
+        if host.contains(',') {
+            return Err(Unusable("one host: several, as libpq knows them, are not supported".into()));
+        }
+        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = literal.unwrap_or(host);
+        // A zone, as in `fe80::1%eth0`, is no part of the address itself.
+        let address = host.split_once('%').map_or(host, |(address, _)| address);
+        let is_literal = address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
+        let is_name = !host.contains(|c: char| c.is_whitespace() || r"@:[]%/?#\".contains(c));
+        let is_usable = if literal.is_some() { is_literal } else { is_literal || is_name };
+        if !host.starts_with('/') && !is_usable {
+            return Err(wrong_shape());
+        }
+        self.add_unless_empty("host", host.to_owned());
+        Ok(())
+    }
+
+    fn add_port(&mut self, port: &str) -> Result<(), Unusable> {
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0));
+        if !is_port {
+            return Err(wrong_shape());
+        }
+        self.add_unless_empty("port", port.to_owned());
+        Ok(())
+    }
+
+    /// Reads parameters, and returns whether they say that there is a pooler.
+    fn read_query(&mut self, query: &str) -> Result<bool, Unusable> {
+        let (mut has_pooler, mut mode) = (false, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(&value.replace('+', " "))?);
+            match name.as_str() {
+                "host" => self.add_host(&value)?,
+                "port" => self.add_port(&value)?,
+                "sslmode" | "ssl-mode" => self.add_ssl_mode(&value)?,
+                "ssl" => mode = Some(if read_flag("ssl", &value)? { "require" } else { "disable" }),
+                "pgbouncer" => has_pooler = read_flag("pgbouncer", &value)?,
+                // The usual CAs are what sqlx trusts where no file is named.
+                "sslrootcert" if value == "system" => mode = Some("verify-full"),
+                _ if HARMLESS.contains(&name.as_str()) => {}
+                _ if KNOWN.contains(&name.as_str()) || is_setting(&name) => {
+                    self.add_unless_empty(&name, value);
+                }
+                _ => check_default(&name, &value)?,
+            }
+        }
+        if let Some(mode) = mode.filter(|_| !self.has("sslmode")) {
+            self.add_ssl_mode(mode)?;
+        }
+        Ok(has_pooler)
+    }
+
+    fn add_ssl_mode(&mut self, mode: &str) -> Result<(), Unusable> {
+        let mode = mode.to_ascii_lowercase();
+        let mode = match mode.as_str() {
+            // node-postgres and Heroku: encrypt, and verify nothing. That is what `require` means.
+            "no-verify" => "require",
+            // sqlx would never encrypt with this one.
+            "allow" => "prefer",
+            known @ ("disable" | "prefer" | "require" | "verify-ca" | "verify-full") => known,
+            _ => {
+                let accepted = "disable, allow, prefer, require, no-verify, verify-ca or verify-full";
+                return Err(Unusable(format!("its parameter sslmode with {accepted}")));
+            }
+        };
+        self.0.push(("sslmode".to_owned(), mode.to_owned()));
+        Ok(())
+    }
+
+    /// Makes a URL in which everything is a parameter and encoded.
+    fn into_url(self) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs: Vec<_> =
+            self.0.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+        format!("postgres:///?{}", pairs.join("&"))
+    }
+}
+
+/// Splits `host:port`, `[address]:port` and either without a port.
+fn split_port(server: &str) -> Option<(&str, &str)> {
+    let host_ends = server.rfind(']').map_or(0, |place| place + 1);
+    let (host, port) =
+        server.split_at(server[host_ends..].find(':').map_or(server.len(), |at| host_ends + at));
+    let is_whole = host_ends == 0 || host.len() == host_ends;
+    is_whole.then(|| (host, port.strip_prefix(':').unwrap_or(port)))
+}
+
+/// `options[search_path]=…` sets one of the server's settings.
+fn is_setting(name: &str) -> bool {
+    name.starts_with("options[") && name.ends_with(']')
+}
+
+fn read_flag(name: &str, value: &str) -> Result<bool, Unusable> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" => Ok(true),
+        "false" | "0" | "off" | "no" => Ok(false),
+        _ => Err(Unusable(format!("its parameter {name} with true or false"))),
+    }
+}
+
+fn check_default(name: &str, value: &str) -> Result<(), Unusable> {
+    if let Some((name, values)) = DEFAULTS.iter().find(|(known, _)| *known == name) {
+        let is_default = values.contains(&value);
+        let values = values.join(" or ");
+        return if is_default {
+            Ok(())
+        } else {
+            Err(Unusable(format!("its parameter {name} with {values}, or without it: no other is supported")))
+        };
+    }
+    let name = UNSUPPORTED.iter().find(|known| **known == name);
+    let named = name.map_or("a parameter that is unknown here".to_owned(), |name| {
+        format!("its parameter {name}, which is not supported")
+    });
+    Err(Unusable(format!("the same without {named}")))
+}
+
+fn decode(text: &str) -> Result<String, Unusable> {
+    let is_encoded =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    let is_right = text.split('%').skip(1).all(is_encoded);
+    let decoded = percent_decode_str(text).decode_utf8().ok().filter(|text| is_right && !text.contains('\0'));
+    decoded.map(Into::into).ok_or_else(wrong_shape)
+}
+
+fn wrong_shape() -> Unusable {
+    Unusable(SHAPE.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn parse(rest: &str) -> PostgresServer {
+        PostgresServer::parse(rest).unwrap_or_else(|error| panic!("{rest}: {error:?}"))
+    }
+
+    #[track_caller]
+    fn refused(rest: &str) -> String {
+        match PostgresServer::parse(rest) {
+            Ok(server) => panic!("{rest} is {server}"),
+            Err(Unusable(accepted)) => accepted,
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_literals_and_directories() {
+        for (rest, shown) in [
+            ("u:pw@[::1]:5433/d", "Postgres, [::1]:5433/d"),
+            ("[2001:db8::7]/d", "Postgres, [2001:db8::7]:5432/d"),
+            ("[fe80::1%25eth0]/d", "Postgres, [fe80::1%eth0]:5432/d"),
+            ("/d?host=::1", "Postgres, [::1]:5432/d"),
+            ("u@10.0.0.1/d", "Postgres, 10.0.0.1:5432/d"),
+            ("u@db.example.com./d", "Postgres, db.example.com.:5432/d"),
+            ("u@db.example.com:/d", "Postgres, db.example.com:5432/d"),
+            ("u@db.example.com", "Postgres, db.example.com:5432"),
+            ("u@%2Fvar%2Frun%2Fpostgresql/d", "Postgres, d at /var/run/postgresql/.s.PGSQL.5432"),
+            ("/d?host=/tmp&port=5433", "Postgres, d at /tmp/.s.PGSQL.5433"),
+        ] {
+            assert_eq!(parse(rest).to_string(), shown, "{rest}");
+        }
+        for rest in
+            ["u@::1/d", "u@[::1/d", "u@::1]/d", "u@[::1]x:1/d", "u@[host]/d", "u@h:0/d", "u@h:65536/d"]
+        {
+            assert_eq!(refused(rest), SHAPE, "{rest}");
+        }
+        for several in ["u@h1,h2/d", "u@h1:1,h2:2/d", "/d?host=h1,h2"] {
+            assert!(["one host", "postgres://"].iter().any(|word| refused(several).starts_with(word)));
+        }
+    }
+
+    #[test]
+    fn names_and_passwords_are_decoded_and_need_no_more_encoding_than_is_clear() {
+        let options = parse("u%40x:p%3Aw%2F@h/my%20tasks").options;
+        assert_eq!((options.get_username(), options.get_database()), ("u@x", Some("my tasks")));
+        // An address knows no `@`, so the last one ends the password.
+        assert_eq!(parse("u:p@s:s@h/d").to_string(), "Postgres, h:5432/d");
+        for unclear in
+            ["u:p/w@h/d", "u:p?w@h/d", "u:p#w@h/d", "u:p%w@h/d", "u:12/34@h/d", "h/a/b", "u:p%00@h/d"]
+        {
+            assert_eq!(refused(unclear), SHAPE, "{unclear}");
+        }
+    }
+
+    #[test]
+    fn encryption_has_the_names_that_others_have_for_it() {
+        for (query, expected) in [
+            ("ssl=true", PgSslMode::Require),
+            ("ssl=1", PgSslMode::Require),
+            ("ssl=false", PgSslMode::Disable),
+            ("ssl=true&sslmode=verify-full", PgSslMode::VerifyFull),
+            ("sslmode=no-verify", PgSslMode::Require),
+            ("sslmode=REQUIRE", PgSslMode::Require),
+            ("sslmode=allow", PgSslMode::Prefer),
+            ("sslrootcert=system", PgSslMode::VerifyFull),
+            ("channel_binding=prefer&target_session_attrs=any&connect_timeout=10", PgSslMode::Prefer),
+        ] {
+            let mode = parse(&format!("u@h/d?{query}")).options.get_ssl_mode();
+            assert_eq!(mode as u8, expected as u8, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_its_name() {
+        for (query, name) in [
+            ("sslmode=always", "parameter sslmode with disable, allow"),
+            ("ssl=maybe", "parameter ssl with true or false"),
+            ("channel_binding=require", "parameter channel_binding with prefer or disable"),
+            ("target_session_attrs=read-write", "parameter target_session_attrs with any"),
+            ("sslpassword=hunter2", "without its parameter sslpassword"),
+            ("schema=hunter2", "without its parameter schema"),
+            ("pgbouncer=hunter2", "parameter pgbouncer with true or false"),
+            ("hunter2=x", "without a parameter that is unknown here"),
+        ] {
+            let accepted = refused(&format!("u@h/d?{query}"));
+            assert!(accepted.contains(name) && !accepted.contains("hunter2"), "{query}: {accepted}");
+        }
+    }
+
+    #[test]
+    fn a_pooler_may_be_told() {
+        assert!(parse("u@h/d?pgbouncer=true").has_pooler);
+        assert!(!parse("u@h/d?pgbouncer=false").has_pooler && !parse("u@h/d").has_pooler);
+    }
+}
