@@ -348,7 +348,10 @@ mod tests {
         // Nothing listens there: an operation that was sent would mark the server down.
         let options = Options::new(vec!["127.0.0.1:9".parse().unwrap()]);
         let server = Server::new(Connector::new(&options.servers[0], &options).unwrap());
-        let permits = Arc::clone(&server.permits).acquire_many_owned(CONNECTIONS as u32).await.unwrap();
+        let permits = Arc::clone(&server.permits)
+            .acquire_many_owned(u32::try_from(CONNECTIONS).unwrap())
+            .await
+            .unwrap();
         let key = ["k".to_owned()];
         for written in [&[][..], &key] {
             let failed = server.write(written, Client::version).await.unwrap_err();
