@@ -1,8 +1,8 @@
 //! Mistakes that the cache makes on purpose when a test wants to know whether it would be noticed.
 //!
 //! Only a build with `--cfg fault_injection` can make any, and that makes the one that `TASKLIST_MISTAKE` names. It is
-//! no Cargo feature: any crate in the graph of a user could switch that on. In every other build [`Mistake::is_made`] is
-//! a constant `false`, and the compiler removes the code behind it.
+//! no Cargo feature: any crate in the graph of a user could switch that on. In every other build
+//! [`Mistake::is_made`] is a constant `false`, and the compiler removes the code behind it.
 //! `tests/it/consistency/mistakes.rs` tells for each what comes of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
