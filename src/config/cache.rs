@@ -145,7 +145,7 @@ fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Opt
     let [servers, username, password] =
         ["SERVERS", "USERNAME", "PASSWORD"].map(|part| format!("{family}_{part}"));
     let half = "half a set of credentials; set";
-    let credentials = match (variables.get(&username)?, variables.get(&password)?) {
+    let credentials = match (variables.get_exactly(&username)?, variables.get_exactly(&password)?) {
         (Some(name), Some(word)) => Some(Credentials { username: name.into(), password: word.into() }),
         (None, None) => None,
         (Some(_), None) => return Err(missing(&password, &format!("{half} it, or unset {username}"))),

@@ -80,17 +80,27 @@ impl Variables {
             .map(Self)
     }
 
-    /// Returns a variable's value. A blank value counts as not set: hosting platforms cannot unset a variable.
+    /// Returns a variable's value without blanks around it, for values that cannot begin or end with one. A blank value
+    /// counts as not set: hosting platforms cannot unset a variable.
     ///
     /// # Errors
     ///
     /// [`Error::WrongSecret`] if the value is not Unicode.
     pub fn get(&self, variable: &str) -> Result<Option<&str>, Error> {
+        Ok(self.get_exactly(variable)?.map(str::trim))
+    }
+
+    /// Returns a variable's value with the blanks around it, for credentials and keys. A blank value counts as not set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongSecret`] if the value is not Unicode.
+    pub fn get_exactly(&self, variable: &str) -> Result<Option<&str>, Error> {
         let Some(value) = self.0.get(variable) else {
             return Ok(None);
         };
-        let value = value.to_str().ok_or_else(|| wrong_secret(variable, "text in UTF-8"))?.trim();
-        Ok((!value.is_empty()).then_some(value))
+        let value = value.to_str().ok_or_else(|| wrong_secret(variable, "text in UTF-8"))?;
+        Ok((!value.trim().is_empty()).then_some(value))
     }
 
     /// Returns a variable's value after `parse`, which answers `None` to what it does not accept.
@@ -172,6 +182,27 @@ mod tests {
     fn a_blank_value_counts_as_not_set() {
         let variables = Variables::from([("DATABASE_URL", "  ")]);
         assert_eq!(variables.get("DATABASE_URL").unwrap(), None);
+    }
+
+    #[test]
+    fn a_secret_keeps_the_blanks_around_it() {
+        let variables = Variables::from([("ADMIN_PASSWORD", " hunter2 "), ("SECRET_KEY", " \t")]);
+        assert_eq!(variables.get_exactly("ADMIN_PASSWORD").unwrap(), Some(" hunter2 "));
+        assert_eq!(variables.get("ADMIN_PASSWORD").unwrap(), Some("hunter2"));
+        assert_eq!(variables.get_exactly("SECRET_KEY").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_may_come_from_windows_and_its_quotes_keep_blanks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env");
+        let text =
+            "\u{feff}MEMCACHIER_PASSWORD=' a b '\r\nSECRET_KEY=\"c \"\r\n# a comment\r\nDEBUG=True\r\n";
+        std::fs::write(&path, text).unwrap();
+        let variables = Variables::from_file(&path).unwrap();
+        for (name, value) in [("MEMCACHIER_PASSWORD", " a b "), ("SECRET_KEY", "c "), ("DEBUG", "True")] {
+            assert_eq!(variables.get_exactly(name).unwrap(), Some(value), "{name}");
+        }
     }
 
     #[test]

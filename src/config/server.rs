@@ -45,7 +45,7 @@ impl ServerConfig {
             address: SocketAddr::new(host.unwrap_or(fallback.into()), port.unwrap_or(8000)),
             allowed_hosts: hosts.unwrap_or_default(),
             debug: variables.flag("DEBUG")?.unwrap_or(development),
-            admin_password: variables.get("ADMIN_PASSWORD")?.map(Into::into),
+            admin_password: variables.get_exactly("ADMIN_PASSWORD")?.map(Into::into),
             post_limit: post_limit.flatten(),
             trusted_hops: hops.unwrap_or(0),
         })

@@ -52,7 +52,7 @@ impl SessionConfig {
             "db" => Some(SessionEngine::Db),
             _ => None,
         })?;
-        let given = variables.get("SECRET_KEY")?;
+        let given = variables.get_exactly("SECRET_KEY")?;
         let weakness = match given {
             None => {
                 Some("SECRET_KEY is not set: sessions end with this process, and others do not know them")
