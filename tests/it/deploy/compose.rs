@@ -1,10 +1,13 @@
 //! compose.yaml: its services as far as they are ours, with the others' places taken by servers of the tests.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
 use super::{dockerfile, with_all, yaml};
+use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
 use crate::support::free_port;
 use crate::support::memcached::Memcached;
@@ -71,11 +74,55 @@ async fn the_services_migrate_and_serve_and_are_told_well() {
     let ["CMD", program, arguments @ ..] = &check[..] else { panic!("{check:?}") };
     let asks = |port: &str| {
         let arguments = arguments.iter().map(|argument| argument.replace("8080", port));
-        std::process::Command::new(program).args(arguments).output().unwrap().status.success()
+        Command::new(program).args(arguments).output().unwrap().status.success()
     };
     assert!(asks(&port));
     assert!(!asks(&free_port().to_string()), "nobody is there");
     assert!(app.terminate().0.success());
+}
+
+/// The lines at the head of compose.yaml that prepare its `.env`.
+fn preparations() -> Vec<String> {
+    let head = read("compose.yaml");
+    let typed = head.lines().filter_map(|line| line.strip_prefix("#   "));
+    typed.filter(|line| !line.starts_with("docker ")).map(str::to_owned).collect()
+}
+
+/// Does them in a directory whose `.env` says this, if there is one, and returns what it says then.
+fn prepared(before: Option<&str>) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(".env");
+    if let Some(text) = before {
+        fs::write(&file, text).unwrap();
+    }
+    for line in preparations() {
+        let status = Command::new("bash").args(["-euc", &line]).current_dir(directory.path()).status();
+        assert!(status.unwrap().success(), "{line}");
+    }
+    fs::read_to_string(&file).unwrap()
+}
+
+#[test]
+fn preparing_adds_what_is_missing_and_overwrites_nothing() {
+    let first = prepared(None);
+    for (name, length) in [("POSTGRES_PASSWORD=", 32), ("SECRET_KEY=", 64)] {
+        let value = first.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert_eq!(value.len(), length, "{first}");
+    }
+    assert_eq!(prepared(Some(&first)), first, "once is enough");
+    let kept = "ALLOWED_HOSTS=my.example\nSECRET_KEY=my own\nDEBUG=False";
+    let then = prepared(Some(kept));
+    assert!(then.starts_with(&format!("{kept}\n")) && then.contains("\nPOSTGRES_PASSWORD="), "{then}");
+    assert_eq!(then.matches("SECRET_KEY").count(), 1, "{then}");
+}
+
+#[test]
+fn the_page_on_deploying_says_to_type_the_same() {
+    let page = read("docs/deploy.md");
+    assert!(!preparations().is_empty());
+    for line in preparations() {
+        assert!(page.contains(&format!("\n$ {line}\n")), "{line}");
+    }
 }
 
 #[test]
