@@ -2,15 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use tasklist::cli::Cli;
+use tasklist::cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mistaken: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli::main()
 }

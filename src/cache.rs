@@ -241,9 +241,14 @@ impl Cache {
     /// Returns the numbers of each layer that has done something, since the start of the process.
     #[must_use]
     pub fn stats(&self) -> Vec<LayerStats> {
-        let layers = self.layers();
-        let stats = layers.iter().map(|(name, counters)| counters.snapshot(name));
-        stats.filter(|stats| stats.latency.count() + stats.hits + stats.misses > 0).collect()
+        let is_used = |stats: &LayerStats| stats.latency.count() + stats.hits + stats.misses > 0;
+        self.stats_of_all().into_iter().filter(is_used).collect()
+    }
+
+    /// Returns the numbers of every layer, since the start of the process.
+    #[must_use]
+    pub fn stats_of_all(&self) -> Vec<LayerStats> {
+        self.layers().iter().map(|(name, counters)| counters.snapshot(name)).collect()
     }
 
     /// Tries every server of the backend once.

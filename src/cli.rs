@@ -4,19 +4,22 @@ mod cache;
 mod check;
 mod clear_sessions;
 mod migrate;
+mod output;
 mod remedy;
 mod serve;
 mod shell;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use self::cache::CacheCommand;
+use self::output::{Unwritten, note, print, say};
 use crate::config::{Config, LogConfig, Variables};
-use crate::telemetry;
+use crate::telemetry::{self, Output};
 
 /// A task list that shows how to cache a web application well.
 ///
@@ -26,7 +29,8 @@ use crate::telemetry;
 /// CACHE_SIGNED, SESSION_ENGINE, SLOW_QUERY, API_URL, POST_LIMIT, TRUSTED_HOPS, ADMIN_PASSWORD, RUST_LOG, LOG_FORMAT. A
 /// wrong value is answered with what is accepted.
 ///
-/// Exit codes: 0, it is done; 1, it failed, or what was asked for did not happen; 2, it was asked for wrongly.
+/// Exit codes: 0, it is done; 1, it failed, what was asked for did not happen, or standard output could not be written;
+/// 2, it was asked for wrongly.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -59,11 +63,34 @@ enum Command {
     /// Open a prompt for operations on the cache, in one process.
     ///
     /// The verbs are those of `tasklist cache`; `help` lists them. Values with blanks go into quotes, and # begins a
-    /// comment. Lines can also be piped in: results go to standard output, what failed to standard error, all lines are
-    /// done, and the exit code is 1 if one of them failed.
+    /// comment. Lines can also be piped in: results, misses among them, go to standard output, what failed to standard
+    /// error, all lines are done, and the exit code is 1 if one of them failed.
     ///
     /// The prompt keeps its history in `~/.tasklist_history`, without the lines that hold a value.
     Shell,
+}
+
+/// Runs the command that the process was started with, says what fails, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) if error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+        // With colours.
+        Err(help) if io::stdout().is_terminal() => help.print().map_err(Into::into),
+        Err(help) => say(help.render().to_string().trim_end()).map_err(Into::into),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let is_reader_gone = error.downcast_ref().is_some_and(Unwritten::is_reader_gone);
+    // A server must end although nobody reads what it says.
+    if !is_reader_gone && let Ok(errors) = Output::new(&io::stderr()) {
+        errors.say(&format!("tasklist: {error:#}"));
+        errors.flush();
+    }
+    ExitCode::FAILURE
 }
 
 impl Cli {
@@ -78,7 +105,7 @@ impl Cli {
         command.start_log(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = match &command {
-            Command::Serve => runtime.block_on(serve::run(&config)),
+            Command::Serve => serve::start(&config, &runtime),
             Command::Migrate => runtime.block_on(migrate::run(&config)),
             Command::ClearSessions => runtime.block_on(clear_sessions::run(&config)),
             Command::Check { json } => runtime.block_on(check::run(&config, *json)),
@@ -92,34 +119,14 @@ impl Cli {
 }
 
 impl Command {
-    /// A server's log is its output; a command's must not get into it.
+    /// A command's log must not get into its output. A server's log is its output, and `serve` starts it.
     fn start_log(&self, config: &Config) {
-        let log = &config.log;
-        let (output, errors) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        match self {
-            Self::Serve => telemetry::init(log, LogConfig::INFO, io::stdout, output),
-            Self::Migrate => telemetry::init(log, LogConfig::INFO, io::stderr, errors),
-            _ => telemetry::init(log, "warn", io::stderr, errors),
-        }
-    }
-}
-
-/// Prints a line for people. Whoever has stopped reading is no reason to fail.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
-}
-
-/// Prints a result and a newline.
-///
-/// # Errors
-///
-/// If it could not be written. Whoever has stopped reading is no reason to fail.
-fn print(result: &[u8]) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    let written = [result, b"\n"].into_iter().try_for_each(|part| output.write_all(part));
-    match written.and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        let default = match self {
+            Self::Serve => return,
+            Self::Migrate => LogConfig::INFO,
+            _ => "warn",
+        };
+        telemetry::init(&config.log, default, io::stderr, io::stderr().is_terminal());
     }
 }
 

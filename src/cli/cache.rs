@@ -4,10 +4,10 @@ mod outcome;
 mod stats;
 mod verb;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
-use super::print;
+use super::{note, print};
 use crate::app::cache_from_config;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
@@ -37,14 +37,10 @@ pub(super) struct CacheCommand {
 pub(super) async fn run(config: &Config, command: &CacheCommand) -> Result<()> {
     let cache = cache_from_config(config)?;
     if matches!(config.cache.backend, BackendConfig::Locmem) {
-        eprintln!(
-            "tasklist: the cache is in this process and ends with it; `tasklist shell` keeps one longer"
-        );
+        note("tasklist: the cache is in this process and ends with it; `tasklist shell` keeps one longer");
     }
     let outcome = command.verb.run(&cache).await;
-    let printed =
-        if command.json { print(outcome.to_json().to_string().as_bytes()) } else { outcome.print() };
-    printed.context("failed to write to standard output")?;
+    if command.json { print(outcome.to_json().to_string().as_bytes()) } else { outcome.print() }?;
     match outcome.failure() {
         Some(failure) => bail!(failure),
         None => Ok(()),

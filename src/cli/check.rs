@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::remedy::reach_remedy;
-use super::{milliseconds, say};
+use super::{Unwritten, milliseconds, say};
 use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
@@ -38,9 +38,9 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     let failed = findings.iter().filter(|finding| !finding.is_ok()).count();
     if json {
         let checks: Vec<_> = findings.iter().map(Finding::to_json).collect();
-        say(&json!({ "ok": failed == 0, "checks": checks }).to_string());
+        say(&json!({ "ok": failed == 0, "checks": checks }).to_string())?;
     } else {
-        findings.iter().for_each(report);
+        findings.iter().try_for_each(report)?;
     }
     if failed > 0 {
         bail!("{failed} of {} checks failed", findings.len());
@@ -70,14 +70,14 @@ async fn is_to_be_made(db: &Database, config: &Config) -> bool {
     config.development && (config.database.url.is_missing_file() || is_pending().await)
 }
 
-fn report(finding: &Finding) {
+fn report(finding: &Finding) -> Result<(), Unwritten> {
     let Finding { what, outcome, took } = finding;
     let took = took.map(|took| format!(" ({took:.1?})")).unwrap_or_default();
     match outcome {
         Ok(found) => say(&format!("ok      {what}: {found}{took}")),
         Err(problem) => {
-            say(&format!("FAILED  {what}: {}{took}", problem.cause));
-            say(&format!("        remedy: {}", problem.remedy));
+            say(&format!("FAILED  {what}: {}{took}", problem.cause))?;
+            say(&format!("        remedy: {}", problem.remedy))
         }
     }
 }

@@ -12,6 +12,6 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         || format!("failed to clear sessions of {}; `tasklist check` says more", config.database.url);
     let cleared = sessions.clear_expired(usize::MAX).await.with_context(failed)?;
     let noun = if cleared == 1 { "session" } else { "sessions" };
-    say(&format!("{cleared} expired {noun} removed"));
+    say(&format!("{cleared} expired {noun} removed"))?;
     Ok(())
 }

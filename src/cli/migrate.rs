@@ -19,8 +19,8 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         return Err(unreachable(url, cause));
     }
     for name in &migrated.with_context(failed)? {
-        say(&format!("applied {name}"));
+        say(&format!("applied {name}"))?;
     }
-    say(&format!("{url}: up to date"));
+    say(&format!("{url}: up to date"))?;
     Ok(())
 }

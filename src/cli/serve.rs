@@ -1,26 +1,27 @@
 //! `tasklist serve`: the server, from its first lines of output to the last request.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::remedy::unreachable;
-use super::say;
 use crate::app::AppState;
-use crate::config::Config;
 use crate::config::cache::{BackendConfig, CacheStrategy};
 use crate::config::log::LogFormat;
+use crate::config::{Config, LogConfig};
 use crate::db::Database;
 use crate::error::Error;
 use crate::router::router;
 use crate::server::{self, Limits};
 use crate::session::Sessions;
+use crate::telemetry::{self, Output};
 
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
@@ -43,7 +44,17 @@ const DRAIN_INTERRUPTED: Duration = Duration::from_secs(8);
 const CLEARING: Duration = Duration::from_secs(60 * 60);
 const CLEARING_ROUNDS: usize = 100;
 
-pub(super) async fn run(config: &Config) -> Result<()> {
+/// Starts the log, serves, and waits a little for the log's last lines to be written.
+pub(super) fn start(config: &Config, runtime: &Runtime) -> Result<()> {
+    let output = Output::new(&io::stdout()).context("failed to open the log")?;
+    telemetry::init(&config.log, LogConfig::INFO, output.clone(), io::stdout().is_terminal());
+    telemetry::log_panics();
+    let served = runtime.block_on(run(config, &output));
+    output.flush();
+    served
+}
+
+async fn run(config: &Config, output: &Output) -> Result<()> {
     let address = config.server.address;
     let socket = bind(address).map_err(|error| explain_bind(address, error))?;
     let state = AppState::from_config(config)?;
@@ -51,7 +62,7 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     prepare(&state.db, config).await?;
     // Not before: a router takes whoever listens for one that serves.
     let listener = socket.listen(BACKLOG).map_err(|error| explain_bind(address, error))?;
-    announce(config, &state, listener.local_addr()?, &version).await;
+    announce(config, &state, listener.local_addr()?, &version, output).await;
     let limits = Limits::for_process(reserved_descriptors(&config.cache.backend));
     serve(listener, state, limits).await;
     Ok(())
@@ -108,7 +119,7 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
 }
 
 /// Says what the server runs on.
-async fn announce(config: &Config, state: &AppState, address: SocketAddr, version: &str) {
+async fn announce(config: &Config, state: &AppState, address: SocketAddr, version: &str, output: &Output) {
     let url = format!("http://{}/", clickable(address));
     let cache = &state.cache;
     let strategy = config.cache.strategy;
@@ -131,21 +142,21 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
         tracing::info!(mode, url, database = version, %cache, %strategy, %sessions, "serving");
         return;
     }
-    say(&format!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION")));
-    say(&format!("  address   {url}"));
-    say(&format!("  database  {} ({version})", config.database.url));
-    say(&format!("  cache     {cache}"));
+    output.say(&format!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION")));
+    output.say(&format!("  address   {url}"));
+    output.say(&format!("  database  {} ({version})", config.database.url));
+    output.say(&format!("  cache     {cache}"));
     for check in cache.check().await {
         match check.outcome {
-            Ok(found) => say(&format!("            {}: {found}", check.server)),
-            Err(error) => say(&format!("            {error}; pages are served without it")),
+            Ok(found) => output.say(&format!("            {}: {found}", check.server)),
+            Err(error) => output.say(&format!("            {error}; pages are served without it")),
         }
     }
     if config.server.debug {
-        say(&format!("            look inside at {url}cache"));
+        output.say(&format!("            look inside at {url}cache"));
     }
-    say(&format!("  strategy  {strategy}"));
-    say(&format!("  sessions  {}", state.sessions));
+    output.say(&format!("  strategy  {strategy}"));
+    output.say(&format!("  sessions  {}", state.sessions));
 }
 
 /// Returns an address that a browser on this machine can open.

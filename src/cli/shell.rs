@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use self::prompt::{Input, Prompt};
 use super::cache::Verb;
-use super::say;
+use super::{Unwritten, note, say};
 use crate::app::cache_from_config;
 use crate::cache::Cache;
 use crate::config::Config;
@@ -33,6 +33,14 @@ enum Order {
     /// Leave; so does Ctrl-D.
     #[command(visible_alias = "exit")]
     Quit,
+}
+
+/// What a line asks for.
+enum Request {
+    /// Nothing: it is blank or a comment.
+    Nothing,
+    Help(String),
+    Order(Order),
 }
 
 /// What a line came to.
@@ -57,41 +65,46 @@ pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
 impl Shell<'_> {
     fn converse(&self) -> Result<()> {
         let mut prompt = Prompt::new().context("failed to open a prompt on this terminal")?;
-        say(&format!("cache {}", self.cache));
-        say("help lists the verbs, Tab completes them, quit or Ctrl-D leaves");
+        say(&format!("cache {}", self.cache))?;
+        say("help lists the verbs, Tab completes them, quit or Ctrl-D leaves")?;
         loop {
             let line = match prompt.read()? {
                 Input::Line(line) => line,
                 Input::Cleared => continue,
                 Input::End => return Ok(()),
             };
-            let order = parse(line.as_bytes());
+            let request = parse(line.as_bytes());
             // A line that is not understood may hold a value as well.
-            if matches!(&order, Ok(Some(Order::Do(verb))) if !verb.has_value()) {
+            if matches!(&request, Ok(Request::Order(Order::Do(verb))) if !verb.has_value()) {
                 prompt.keep(&line);
             }
-            match self.follow(order)? {
+            match self.follow(request)? {
                 Reply::Done => {}
-                Reply::Failed(why) => eprintln!("{why}"),
+                Reply::Failed(why) => note(&why),
                 Reply::Quit => return Ok(()),
             }
         }
     }
 
-    /// Does all lines of standard input, also after one that failed.
+    /// Does all lines of standard input, also after one that failed or whose result could not be written.
     fn obey(&self) -> Result<()> {
-        let mut failed = 0;
+        let (mut failed, mut written) = (0, Ok(()));
         for (number, line) in (1_u64..).zip(io::stdin().lock().split(b'\n')) {
             let line = line.context("failed to read standard input")?;
-            match self.follow(parse(&line))? {
-                Reply::Done => {}
-                Reply::Failed(why) => {
+            // Some editors put a byte order mark before everything else.
+            let line =
+                if number == 1 { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line) } else { &line };
+            match self.follow(parse(line)) {
+                Ok(Reply::Done) => {}
+                Ok(Reply::Failed(why)) => {
                     failed += 1;
-                    eprintln!("line {number}: {why}");
+                    note(&format!("line {number}: {why}"));
                 }
-                Reply::Quit => break,
+                Ok(Reply::Quit) => break,
+                Err(unwritten) => written = Err(unwritten),
             }
         }
+        written?;
         match failed {
             0 => Ok(()),
             1 => bail!("1 line failed"),
@@ -99,33 +112,36 @@ impl Shell<'_> {
         }
     }
 
-    fn follow(&self, order: Result<Option<Order>, String>) -> Result<Reply> {
-        let verb = match order {
-            Ok(None) => return Ok(Reply::Done),
-            Ok(Some(Order::Quit)) => return Ok(Reply::Quit),
-            Ok(Some(Order::Do(verb))) => verb,
+    fn follow(&self, request: Result<Request, String>) -> Result<Reply, Unwritten> {
+        let verb = match request {
+            Ok(Request::Nothing) => return Ok(Reply::Done),
+            Ok(Request::Help(text)) => return say(&text).map(|()| Reply::Done),
+            Ok(Request::Order(Order::Quit)) => return Ok(Reply::Quit),
+            Ok(Request::Order(Order::Do(verb))) => verb,
             Err(why) => return Ok(Reply::Failed(why)),
         };
         let outcome = self.runtime.block_on(verb.run(&self.cache));
-        outcome.print().context("failed to write to standard output")?;
-        Ok(outcome.failure().map_or(Reply::Done, Reply::Failed))
+        outcome.print()?;
+        match outcome.failure() {
+            // A miss is a result as well, and the lines after it may depend on it.
+            Some(miss) if outcome.is_unmet() => say(&miss).map(|()| Reply::Done),
+            failure => Ok(failure.map_or(Reply::Done, Reply::Failed)),
+        }
     }
 }
 
-/// Reads a line. One that is blank or a comment orders nothing, and neither does one that asks for help, which is
-/// shown.
-fn parse(line: &[u8]) -> Result<Option<Order>, String> {
+/// Reads a line.
+fn parse(line: &[u8]) -> Result<Request, String> {
     // Files from elsewhere end their lines so.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let words = shlex::bytes::split(line).ok_or("a quote is not closed, or a backslash ends the line")?;
     if words.is_empty() {
-        return Ok(None);
+        return Ok(Request::Nothing);
     }
     match Line::try_parse_from(words.into_iter().map(OsString::from_vec)) {
-        Ok(line) => Ok(Some(line.order)),
+        Ok(line) => Ok(Request::Order(line.order)),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            say(error.to_string().trim_end());
-            Ok(None)
+            Ok(Request::Help(error.to_string().trim_end().to_owned()))
         }
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
             Err("there is no such verb; `help` lists them".into())
@@ -141,7 +157,7 @@ mod tests {
     #[test]
     fn blank_lines_and_comments_order_nothing() {
         for line in ["", "  ", "\t", "# get foo", "\r"] {
-            assert!(matches!(parse(line.as_bytes()), Ok(None)), "{line:?}");
+            assert!(matches!(parse(line.as_bytes()), Ok(Request::Nothing)), "{line:?}");
         }
     }
 
@@ -154,7 +170,10 @@ mod tests {
             b"set foo -5",
             b"set foo ''",
         ] {
-            assert!(matches!(parse(line), Ok(Some(Order::Do(verb))) if verb.has_value()), "{line:?}");
+            assert!(
+                matches!(parse(line), Ok(Request::Order(Order::Do(verb))) if verb.has_value()),
+                "{line:?}"
+            );
         }
     }
 
@@ -169,7 +188,7 @@ mod tests {
             ("touch foo", "--ttl <SECONDS>"),
             ("incr foo -1", "invalid value '-1' for '[N]'"),
         ] {
-            let why = parse(line.as_bytes()).expect_err(line);
+            let Err(why) = parse(line.as_bytes()) else { panic!("{line}") };
             assert!(why.contains(part), "{why}");
         }
     }

@@ -13,8 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::edge::{ConnectionStats, RefusalStats};
 use super::requests::RequestStats;
-use super::{Layer, Monitor, Report, Server};
-use crate::cache::Latency;
+use super::{Monitor, Report, Server};
+use crate::cache::{Latency, LayerStats};
+use crate::telemetry::lost_lines;
 
 impl Monitor {
     /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may
@@ -22,9 +23,12 @@ impl Monitor {
     pub async fn metrics(&self) -> String {
         let scrape = Scrape {
             report: self.report().await,
+            // Those that have done nothing yet as well: a series that begins above 0 has no rate.
+            layers: self.0.cache.stats_of_all(),
             requests: self.0.requests.snapshot(),
             connections: self.0.connections.snapshot(),
             refusals: self.0.refusals.snapshot(),
+            lost_lines: lost_lines(),
         };
         let started = self.0.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let mut registry = Registry::default();
@@ -42,34 +46,34 @@ impl Monitor {
 #[derive(Debug)]
 struct Scrape {
     report: Report,
+    layers: Vec<LayerStats>,
     requests: RequestStats,
     connections: ConnectionStats,
     refusals: RefusalStats,
+    lost_lines: u64,
 }
 
 /// A number: its name, what it means, its unit, what it is; and how to get it of a `T`, where it is known.
 struct Number<T>(&'static str, &'static str, Option<Unit>, MetricType, fn(&T) -> Option<u64>);
 
-const LAYERS: [Number<Layer>; 11] = [
-    Number("cache_hits", "Keys asked for that had a value", None, Counter, |layer| Some(layer.stats.hits)),
-    Number("cache_misses", "Keys asked for that had none", None, Counter, |layer| Some(layer.stats.misses)),
+const LAYERS: [Number<LayerStats>; 11] = [
+    Number("cache_hits", "Keys asked for that had a value", None, Counter, |layer| Some(layer.hits)),
+    Number("cache_misses", "Keys asked for that had none", None, Counter, |layer| Some(layer.misses)),
     Number("cache_unreadable", "Misses whose value was not ours, or damaged", None, Counter, |layer| {
-        Some(layer.stats.unreadable)
+        Some(layer.unreadable)
     }),
-    Number("cache_builds", "Values built on a miss", None, Counter, |layer| Some(layer.stats.builds)),
+    Number("cache_builds", "Values built on a miss", None, Counter, |layer| Some(layer.builds)),
     Number("cache_shared", "Values had by waiting for whoever was building them", None, Counter, |layer| {
-        Some(layer.stats.shared)
+        Some(layer.shared)
     }),
-    Number("cache_fills", "Values stored", None, Counter, |layer| Some(layer.stats.fills)),
-    Number("cache_deletes", "Keys removed", None, Counter, |layer| Some(layer.stats.deletes)),
+    Number("cache_fills", "Values stored", None, Counter, |layer| Some(layer.fills)),
+    Number("cache_deletes", "Keys removed", None, Counter, |layer| Some(layer.deletes)),
     Number("cache_refused", "Values that the backend would not take", None, Counter, |layer| {
-        Some(layer.stats.refused)
+        Some(layer.refused)
     }),
-    Number("cache_errors", "Operations that failed", None, Counter, |layer| Some(layer.stats.errors)),
-    Number("cache_read", "Values read", Some(Unit::Bytes), Counter, |layer| Some(layer.stats.bytes_read)),
-    Number("cache_written", "Values stored", Some(Unit::Bytes), Counter, |layer| {
-        Some(layer.stats.bytes_written)
-    }),
+    Number("cache_errors", "Operations that failed", None, Counter, |layer| Some(layer.errors)),
+    Number("cache_read", "Values read", Some(Unit::Bytes), Counter, |layer| Some(layer.bytes_read)),
+    Number("cache_written", "Values stored", Some(Unit::Bytes), Counter, |layer| Some(layer.bytes_written)),
 ];
 
 const SERVERS: [Number<Server>; 12] = [
@@ -122,9 +126,9 @@ impl Collector for Scrape {
         let Self { report, requests, .. } = self;
         encode_requests(requests, &mut encoder)?;
         self.encode_edge(&mut encoder)?;
-        let layers: Vec<_> = report.layers.iter().map(|layer| (layer.stats.layer, layer)).collect();
+        let layers: Vec<_> = self.layers.iter().map(|layer| (layer.layer, layer)).collect();
         encode_numbers(&LAYERS, "layer", &layers, &mut encoder)?;
-        let latencies = layers.iter().map(|(name, layer)| (*name, &layer.stats.latency));
+        let latencies = layers.iter().map(|(name, layer)| (*name, &layer.latency));
         encode_latencies(
             "cache_operation_duration",
             "How long the backend took",
@@ -157,7 +161,9 @@ impl Scrape {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             encode_number(count, kind, &mut family)?;
         }
-        Ok(())
+        let help = "Lines of the log that its reader or its disk did not take";
+        let mut family = encoder.encode_descriptor("log_lines_lost", help, None, Counter)?;
+        encode_number(self.lost_lines, Counter, &mut family)
     }
 
     fn encode_gate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod output;
 mod shell;
 
 use std::fs;
@@ -223,12 +224,6 @@ fn check_changes_nothing_and_ends_well_in_an_empty_directory() {
     let output = settings.run(&["check"]);
     assert!(output.status.success() && text(&output.stdout).contains("does not exist yet; `serve` makes it"));
     assert!(!settings.directory().join("db.sqlite3").exists());
-}
-
-#[test]
-fn a_reader_who_has_gone_is_no_reason_to_panic() {
-    let output = Settings::new().run_into_closed_pipe(&["check"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 // The request is sent while the app is waited for.

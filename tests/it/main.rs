@@ -32,6 +32,7 @@ mod messages;
 mod model;
 mod monitor;
 mod outages;
+mod output;
 mod pages;
 mod reuse;
 mod safety;

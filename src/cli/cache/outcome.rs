@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::stats;
 use crate::cache::backend::{self, ErrorKind, ServerStats};
 use crate::cli::remedy::remedy;
-use crate::cli::{milliseconds, print};
+use crate::cli::{Unwritten, milliseconds, note, print};
 
 /// What came of an operation.
 pub(in crate::cli) struct Outcome {
@@ -48,7 +48,7 @@ impl Outcome {
     /// # Errors
     ///
     /// If standard output cannot be written.
-    pub(in crate::cli) fn print(&self) -> io::Result<()> {
+    pub(in crate::cli) fn print(&self) -> Result<(), Unwritten> {
         let Ok(answer) = &self.result else { return Ok(()) };
         match answer {
             Answer::Value(value) => print(value)?,
@@ -59,9 +59,14 @@ impl Outcome {
             Answer::Stats { .. } | Answer::Done => {}
         }
         if io::stderr().is_terminal() {
-            eprintln!("{} in {:.1?}", self.event, self.took);
+            note(&format!("{} in {:.1?}", self.event, self.took));
         }
         Ok(())
+    }
+
+    /// Returns whether nothing failed, and what was asked for did not happen all the same: the key is missing, or there.
+    pub(in crate::cli) fn is_unmet(&self) -> bool {
+        matches!(self.result, Err(Unmet::Missing | Unmet::Present))
     }
 
     /// Returns what failed or did not happen, with what to do about it.

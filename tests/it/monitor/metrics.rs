@@ -21,6 +21,10 @@ fn value(families: &BTreeMap<String, Family>, series: &str) -> f64 {
     *found.unwrap_or_else(|| panic!("no {series} in {families:#?}"))
 }
 
+fn series(families: &BTreeMap<String, Family>) -> BTreeSet<String> {
+    families.values().flat_map(|family| family.samples.keys().cloned()).collect()
+}
+
 /// Asks for everything there is.
 async fn visit(app: &App) {
     for path in ["/", "/?page=2&x=1", "/", "/nowhere", "/static/nothing", "/healthz", "/cache"] {
@@ -67,10 +71,26 @@ async fn names_have_base_units_and_labels_few_values() {
         app.request(&format!("M{number}"), "/").send().await.unwrap();
     }
     let after = scrape(&app).await;
-    let series = |families: &BTreeMap<String, Family>| -> BTreeSet<_> {
-        families.values().flat_map(|family| family.samples.keys().cloned()).collect()
-    };
     assert_eq!(series(&before), series(&after), "what visitors send makes no series");
+}
+
+#[tokio::test]
+async fn every_series_is_there_from_the_start() {
+    let memcached = Memcached::start();
+    for client in ["native", "memcache"] {
+        let settings = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client);
+        let app = settings.with("POST_LIMIT", "100").serve();
+        let before = scrape(&app).await;
+        for name in ["hits", "misses", "builds", "fills", "deletes", "refused", "errors"] {
+            for layer in ["local", "views", "fragments", "query", "sessions", "posts", "cache"] {
+                let series = format!("tasklist_cache_{name}_total{{layer=\"{layer}\"}}");
+                assert_eq!(value(&before, &series), 0.0, "{series}");
+            }
+        }
+        assert_eq!(value(&before, "tasklist_log_lines_lost_total"), 0.0);
+        visit(&app).await;
+        assert_eq!(series(&before), series(&scrape(&app).await), "{client}");
+    }
 }
 
 #[tokio::test]

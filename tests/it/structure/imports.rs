@@ -46,7 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("db", &["config"]),
     ("listing", &["cache", "config", "db", "error", "mistake", "tasks", "templates", "visitor"]),
-    ("monitor", &["cache", "session"]),
+    ("monitor", &["cache", "session", "telemetry"]),
     ("tasks", &["db", "mistake"]),
     ("upstream", &["config"]),
     ("visitor", &["error", "session", "tasks"]),
