@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use secrecy::ExposeSecret;
 
+use crate::cache::view::Privacy;
 use crate::config::ServerConfig;
 
 /// Proof that a request comes from somebody who may: anybody where `DEBUG` is on, else who knows `ADMIN_PASSWORD`.
@@ -91,6 +92,7 @@ where
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Privacy::of(&mut parts.extensions).mark();
         Guard::from_ref(state).check(&parts.headers)
     }
 }

@@ -83,7 +83,7 @@ impl Listing {
             // What is fetched in advance nobody may ever see.
             let is_seen = !request.headers.contains_key("sec-purpose");
             let visitor = Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.is_known())?;
-            Some(async move { visitor.messages().await })
+            Some(visitor.ahead().waiting())
         })
     }
 

@@ -5,7 +5,6 @@ mod admission;
 mod allowed_hosts;
 mod body_limit;
 mod client_address;
-mod conditional;
 mod error_pages;
 mod front;
 mod post_limit;
@@ -30,7 +29,7 @@ use tower_http::timeout::TimeoutLayer;
 use self::admission::Admission;
 pub(crate) use self::front::Front;
 use crate::app::AppState;
-use crate::cache::view::{Outcome, watch_order};
+use crate::cache::view::{Outcome, conditional, head, watch_order};
 use crate::session;
 
 /// Of a whole request, the longest `SLOW_QUERY` included.
@@ -99,6 +98,8 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
 fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
+            // Outside all that looks at the method or the body.
+            .layer(from_fn(head::as_get))
             .layer(from_fn_with_state(state.stopping.clone(), end_connection))
             // Outside all that sets a header that matters here.
             .layer(watch_order())

@@ -60,6 +60,20 @@ pub enum Change {
 #[derive(Clone, Debug, Default)]
 pub struct Messages(pub Vec<Message>);
 
+/// Messages that wait to be shown to a visitor.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    visitor: Visitor,
+    messages: Messages,
+}
+
+impl Waiting {
+    /// Takes the messages out of the session, to be shown.
+    pub async fn take(self) -> Messages {
+        self.visitor.take(self.messages).await
+    }
+}
+
 impl Visitor {
     /// Returns the visitor of a request that has come through [`session::carry`].
     #[must_use]
@@ -70,7 +84,22 @@ impl Visitor {
     /// Returns whether there may be anything to find: no store is asked about a visitor who brings nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.session.id().is_some()
+        self.visit.may_have_session()
+    }
+
+    /// Returns the visitor for a look ahead at [what waits for them](Self::waiting). Where nothing does, the page that
+    /// is made meanwhile is everybody's.
+    #[must_use]
+    pub fn ahead(&self) -> Self {
+        let visit = Arc::new(self.visit.ahead());
+        let session = Session::new(self.session.id(), Arc::clone(&visit), self.session.expiry());
+        Self { session, visit }
+    }
+
+    /// Returns the messages that wait to be shown together with their visitor, who takes them out.
+    pub async fn waiting(self) -> Option<Waiting> {
+        let messages = self.messages().await?;
+        Some(Waiting { visitor: self, messages })
     }
 
     /// Tells that a task was added.

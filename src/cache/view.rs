@@ -65,6 +65,18 @@
 //! that. What is stored is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back
 //! whatever it likes.
 //!
+//! # Conditions
+//!
+//! A page has a strong `ETag` for each encoding, and the layer answers 304 or 412 where a request's conditions say so
+//! (RFC 9110, section 13). [`conditional`] does that for responses that are not cached.
+//!
+//! # Private state
+//!
+//! A response is not stored if the request's private state was looked at while it was made: the request's [`Privacy`]
+//! marker says so, wherever in the order of layers it is marked. [`session::carry`](crate::session::carry) marks it
+//! when a session is loaded; an extractor of credentials should do the same. Those who wait for such a page build their
+//! own, and a request that was marked further out passes by the cache.
+//!
 //! # One visitor's own
 //!
 //! A page that now and then has something for one visitor, such as a message, stays everybody's with
@@ -82,8 +94,8 @@
 //!   layer belongs inside what adds such headers to every answer, and outside what makes an answer a visitor's own:
 //!   it sees, and judges, only what is further in. [`watch_order`] warns where it is not so.
 //! - **Any `Set-Cookie`** keeps an answer out. Django stores it, unless it varies on `Cookie`.
-//! - **`Vary` is a promise.** A view that looks at a header and does not name it shows one visitor's page to others.
-//!   Only `Authorization` is added by itself, unless the answer is `public`.
+//! - **`Vary` is a promise.** A handler that looks at a header and does not name it shows one visitor's page to others.
+//!   Only `Authorization` is added by itself, unless the response is `public`. The marker sees no look at a header.
 //! - **The query counts as asked**, its order included, until the route names the parameters that matter. Then a view
 //!   must look at no others.
 //! - **Encodings** are the cache's: what becomes shorter is kept plain, in gzip and in brotli, and sent as
@@ -93,7 +105,7 @@
 //!   [`Outcome::is_as_stored`].
 //! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
-//! - **HEAD** is answered with what GET stored; a GET never with what HEAD stored.
+//! - **HEAD** is GET without the body: the view sees a GET, and what it answers is stored as such.
 //! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto: https` is believed.
 //! - A client's own `Cache-Control` is ignored: no visitor can force a miss.
 //!
@@ -105,11 +117,11 @@
 //! - The generation and the page are two keys: of two servers either may be away, which is a bypass or a miss.
 //! - A purge is of one path, however written; there is none of all below a path.
 //! - A page's remaining life is told by this machine's clock.
-//! - 304 is for a layer further out, which finds an `ETag`, and the [`Outcome`] among the answer's extensions. The tag
-//!   is that of the plain body: whoever compares tags must tell encodings apart.
 //!
 //! Next: [`memcached`](crate::memcached), where they are kept.
 
+pub mod conditional;
+pub mod head;
 pub mod headers;
 
 mod again;
@@ -122,6 +134,7 @@ mod local;
 mod order;
 mod outcome;
 mod personal;
+mod privacy;
 mod service;
 mod store;
 mod verdict;
@@ -130,5 +143,6 @@ pub use self::again::{Again, Current, Told};
 pub use self::layer::{CachePage, ViewCache, cache_page};
 pub use self::order::{make_personal, watch_order};
 pub use self::outcome::{Arrival, Asked, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
+pub use self::privacy::Privacy;
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

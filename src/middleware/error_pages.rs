@@ -12,6 +12,8 @@ use tower_http::csrf::ProtectionError;
 use crate::error::Error;
 use crate::templates::ErrorPage;
 
+const HTML: &[u8] = b"text/html";
+
 /// Seconds after which a browser or a client may try again what was refused with 503.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -33,7 +35,8 @@ pub(super) async fn render(State(debug): State<bool>, request: Request, next: Ne
 /// The form with a message is a page of its own.
 fn is_page(response: &Response) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"))
+    let starts_alike = |value: &[u8]| value.get(..HTML.len()).is_some_and(|start| start.eq_ignore_ascii_case(HTML));
+    content_type.is_some_and(|value| starts_alike(value.as_bytes()))
 }
 
 fn cause(response: &Response) -> Option<String> {
@@ -68,6 +71,9 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
         }
         StatusCode::REQUEST_TIMEOUT => {
             ("Too slow", "What you sent did not arrive in time. Please try again on a better connection.")
+        }
+        StatusCode::PRECONDITION_FAILED => {
+            ("The page has changed", "This is not the page that your request expected. Open it again.")
         }
         StatusCode::PAYLOAD_TOO_LARGE => ("Too much text", "This is more than a task's name can hold."),
         StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE => (

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | method, target, `Host`, `X-Forwarded-Proto`, `Accept-Encoding` | an answer is kept by them; only those to GET |
 //! | a session's cookie, `Authorization`, `Sec-Purpose`, a body | such a request goes in |
+//! | any other private state | it marks the request's privacy, and then the response is not kept |
 //! | `If-None-Match` and the other conditions | they are evaluated here, as they are further in |
 //! | `X-Request-Id` | it is the log's, which is kept for all |
 //! | the state of the list | the request passes the gate, as it would further in, and is told that there |
@@ -35,6 +36,7 @@ use self::finished::Finished;
 use super::access_log::{AccessLog, Line};
 use super::admission::Admission;
 use crate::app::AppState;
+use crate::cache::view::Privacy;
 
 /// The whole site. Cheap to clone.
 #[derive(Clone)]
@@ -100,7 +102,8 @@ impl Shared {
             }
         }
         // In a box, as above: what most answers need not they should not have to make room for.
-        async { self.finished.keep(key, self.let_in(request, line).await).await }.boxed().await
+        let privacy = Privacy::of(request.extensions_mut());
+        async { self.finished.keep(key, &privacy, self.let_in(request, line).await).await }.boxed().await
     }
 
     async fn let_in<B>(&self, request: Request<B>, line: Line<'_>) -> Response

@@ -8,12 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
+use tower_sessions::session::Id;
 use tower_sessions::{Expiry, Session};
 
 use super::cookie::{self, Ticket};
 use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
 use crate::cache::view::headers::patch_vary;
-use crate::cache::view::make_personal;
+use crate::cache::view::{Privacy, make_personal};
 
 /// A session that is only read is saved when this much of its life is over; or when it would live longer than one does
 /// that is saved now, by more than this, since a clock was wrong.
@@ -34,10 +35,15 @@ pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next:
         Some(Ticket { seen, .. }) if request.method().is_safe() => Acceptable::Only(seen),
         _ => Acceptable::Nothing,
     };
-    let visit = Arc::new(sessions.visit(acceptable));
+    let visit = sessions.visit(acceptable).marking(Privacy::of(request.extensions_mut()));
+    let (visit, id) = match ticket {
+        Some(ticket) => (visit, ticket.id),
+        None => (visit.without_session(), Id::default()),
+    };
+    let visit = Arc::new(visit);
     let lifetime = LIFETIME.try_into().expect("two weeks are not too long");
-    let expiry = Some(Expiry::OnInactivity(lifetime));
-    let session = Session::new(ticket.map(|ticket| ticket.id), Arc::clone(&visit), expiry);
+    // Always with an id, or the session would not ask the visit, and a look at it would leave no trace.
+    let session = Session::new(Some(id), Arc::clone(&visit), Some(Expiry::OnInactivity(lifetime)));
     request.extensions_mut().insert(session.clone());
     request.extensions_mut().insert(Arc::clone(&visit));
     let mut response = next.run(request).await;

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
+use time::OffsetDateTime;
 use tower_sessions::session::{self, Id, Record};
 use tower_sessions::{SessionStore, session_store};
 
 use super::store::{Acceptable, Name, Replaced, Seen, Store, Stored};
-use super::{Error, Sessions};
+use super::{Error, LIFETIME, Sessions};
+use crate::cache::view::Privacy;
 
 /// How often a new session is given another id, because there is one of this id already.
 const COLLISIONS: usize = 10;
@@ -22,7 +24,9 @@ const MERGES: usize = 10;
 pub struct Visit {
     store: Arc<dyn Store>,
     acceptable: Acceptable,
-    progress: Mutex<Progress>,
+    /// Marked by whoever loads the session, also in vain.
+    privacy: Privacy,
+    progress: Arc<Mutex<Progress>>,
 }
 
 /// What a request knows of its session.
@@ -32,6 +36,8 @@ struct Progress {
     stored: Option<Stored>,
     /// What the request has loaded or saved, which lacks what others have added since.
     data: HashMap<String, Value>,
+    /// Whether the request came without a session, and none was stored since.
+    is_absent: bool,
     is_saved: bool,
     is_given_up: bool,
     is_exact: bool,
@@ -46,7 +52,33 @@ impl Visit {
     /// Begins the work with a session, which may be loaded from such a copy.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, acceptable: Acceptable) -> Self {
-        Self { store, acceptable, progress: Mutex::default() }
+        Self { store, acceptable, privacy: Privacy::default(), progress: Arc::default() }
+    }
+
+    /// Marks this request's privacy when the session is loaded.
+    pub(super) fn marking(self, privacy: Privacy) -> Self {
+        Self { privacy, ..self }
+    }
+
+    /// Begins without a session. Loading finds an empty one without asking the store: a response that depends on there
+    /// being none depends on private state, too.
+    pub(super) fn without_session(self) -> Self {
+        self.progress().is_absent = true;
+        self
+    }
+
+    /// Returns the same visit for a look ahead, which does not mark the request's privacy: what is found decides only
+    /// whether the visitor is answered with the page that everybody gets.
+    #[must_use]
+    pub fn ahead(&self) -> Self {
+        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
+        Self { store, acceptable: self.acceptable, privacy: Privacy::default(), progress }
+    }
+
+    /// Returns whether there may be a session: the request brought one, or one was stored since.
+    #[must_use]
+    pub fn may_have_session(&self) -> bool {
+        !self.progress().is_absent
     }
 
     /// Notes that the answer depends on the session.
@@ -100,6 +132,12 @@ impl Visit {
         }
     }
 
+    /// Returns the session of a request that has none.
+    fn none_yet(&self, id: &Id) -> Option<Record> {
+        let expiry_date = OffsetDateTime::now_utc() + LIFETIME;
+        self.progress().is_absent.then(|| Record { id: *id, data: HashMap::new(), expiry_date })
+    }
+
     async fn try_create(&self, record: &mut Record) -> Result<(), Error> {
         for _ in 0..COLLISIONS {
             let session = Stored::of(record)?;
@@ -113,6 +151,10 @@ impl Visit {
     }
 
     async fn try_load(&self, id: &Id) -> Result<Option<Record>, Error> {
+        self.privacy.mark();
+        if let Some(none) = self.none_yet(id) {
+            return Ok(Some(none));
+        }
         let found = self.store.get(&Name::of(id), self.acceptable).await?;
         let Some(session) = found else {
             self.note_missing();
@@ -132,7 +174,23 @@ impl Visit {
         Ok(Some(record))
     }
 
+    /// Stores a session under the id that the request was given with none.
+    async fn try_begin(&self, record: &Record) -> Result<(), Error> {
+        if record.data.is_empty() {
+            return Ok(());
+        }
+        let session = Stored::of(record)?;
+        if !self.store.add(&session).await? {
+            return Err(Error::Contended);
+        }
+        self.note_saved(session, record);
+        Ok(())
+    }
+
     async fn try_save(&self, record: &Record) -> Result<(), Error> {
+        if !self.may_have_session() {
+            return self.try_begin(record).await;
+        }
         let (mut old, known, is_saved, is_exact) = {
             let progress = self.progress();
             (progress.stored.clone(), progress.data.clone(), progress.is_saved, progress.is_exact)
@@ -171,6 +229,7 @@ impl Visit {
         progress.data.clone_from(&record.data);
         progress.stored = Some(session);
         progress.is_saved = true;
+        progress.is_absent = false;
     }
 
     fn note_missing(&self) {
@@ -221,6 +280,9 @@ impl SessionStore for Visit {
     }
 
     async fn delete(&self, id: &Id) -> session_store::Result<()> {
+        if !self.may_have_session() {
+            return Ok(());
+        }
         let deleted = self.store.delete(&Name::of(id)).await;
         self.note_missing();
         self.tell(deleted)

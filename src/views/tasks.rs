@@ -17,7 +17,7 @@ use crate::listing::{Listing, label};
 use crate::mistake::Mistake;
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
-use crate::visitor::{Messages, Visitor};
+use crate::visitor::{Messages, Visitor, Waiting};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -56,8 +56,7 @@ pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
     asked: Option<Extension<Asked>>,
-    visitor: Visitor,
-    messages: Option<Extension<Messages>>,
+    waiting: Option<Extension<Waiting>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<(Extension<Label>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
@@ -65,8 +64,8 @@ pub async fn index(
         listing.page(arrival, asked.map(|Extension(asked)| asked), number).await?;
     let rows = listing.rows(&page).await;
     // When the page is there: one that fails must not cost the messages.
-    let messages = match messages {
-        Some(Extension(messages)) => visitor.take(messages).await,
+    let messages = match waiting {
+        Some(Extension(waiting)) => waiting.take().await,
         None => Messages::default(),
     };
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages };

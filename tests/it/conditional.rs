@@ -48,7 +48,7 @@ async fn a_compressed_page_has_a_tag_of_its_own() {
 }
 
 #[tokio::test]
-async fn neither_errors_nor_forms_nor_heads_are_answered_by_halves() {
+async fn neither_errors_nor_forms_are_answered_by_halves() {
     let app = App::start();
     let missing = Page::read(app.request("GET", "/missing").header("if-none-match", "*")).await;
     missing.assert_error(404, "Page not found");
@@ -58,5 +58,4 @@ async fn neither_errors_nor_forms_nor_heads_are_answered_by_halves() {
             .await;
     assert_eq!(form.status, 303);
     app.get("/").await.assert_lists(["Added"]);
-    assert_eq!(Page::read(app.request("HEAD", "/").header("if-none-match", "*")).await.status, 200);
 }

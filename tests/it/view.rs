@@ -5,8 +5,10 @@
 
 mod answers;
 mod builds;
+mod conditions;
 mod encodings;
 mod keys;
+mod privacy;
 mod purges;
 mod servers;
 mod site;
@@ -96,8 +98,9 @@ on_both! {
         another_process_learns_what_a_url_varies_on
         an_answer_to_a_login_is_its_receivers_alone
         an_answer_to_a_login_that_is_public_is_everybodys
+        all_credentials_count
         head_is_answered_with_what_get_stored
-        get_is_not_answered_with_what_head_stored
+        get_is_answered_with_what_head_stored
         head_of_a_page_that_varies_is_found;
     encodings:
         a_page_is_built_once_for_all_encodings
@@ -112,6 +115,17 @@ on_both! {
         what_the_view_would_vary_on_the_encoding_is_one_page
         variants_have_encodings_of_their_own
         a_page_whose_encodings_do_not_fit_is_stored_plain;
+    conditions:
+        each_encoding_has_a_tag_of_its_own
+        a_client_that_has_the_page_is_told_so
+        the_first_request_may_have_conditions
+        head_has_the_headers_of_get_from_the_first_on;
+    privacy:
+        a_page_that_was_made_of_a_session_is_shown_to_no_other_visitor
+        a_page_that_looks_at_no_session_is_everybodys
+        who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own
+        no_copy_in_the_process_is_made_of_a_session
+        a_body_that_is_made_of_private_state_is_not_stored;
     builds:
         fifty_misses_at_once_run_the_view_once
         two_processes_run_the_view_once

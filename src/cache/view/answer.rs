@@ -1,7 +1,7 @@
 //! From a view's answer to a page, and from a page to an answer.
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, Method, StatusCode, header, request, response};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header, response};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -9,28 +9,30 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 
+use super::conditional;
 use super::encoding::Encoding;
 use super::entry::Page;
 use super::headers::{self, has_directive, patch_vary};
 use super::key;
 use super::layer::CachePage;
-use super::verdict::{self, Reason};
+use super::privacy::Privacy;
+use super::verdict::{self, PRIVATE, Reason};
 use crate::cache::backend::LARGEST_VALUE;
 
 /// Makes a page of an answer that may be stored, after giving it the headers that such an answer has; returns any other
 /// answer's body, and why.
 pub(super) async fn keep(
     layer: &CachePage,
-    method: &Method,
+    privacy: &Privacy,
     asked: &HeaderMap,
     parts: &mut response::Parts,
     body: Body,
 ) -> Result<Page, (Body, Reason)> {
-    if let Some(reason) = verdict::left_alone(parts, body.size_hint().exact()) {
+    if let Some(reason) = verdict::left_alone(parts, body.size_hint().exact(), privacy) {
         return Err((body, reason));
     }
     verdict::tell(layer.browser, parts);
-    verdict::keep_apart(parts, asked.get(header::AUTHORIZATION).is_some_and(|value| !value.is_empty()));
+    verdict::keep_apart(parts, asked.get_all(header::AUTHORIZATION).iter().any(|value| !value.is_empty()));
     let mut vary_on = match verdict::vary_on(parts) {
         Ok(vary_on) => vary_on,
         Err(reason) => return Err((body, reason)),
@@ -43,10 +45,13 @@ pub(super) async fn keep(
     }
     let body = match body.collect().await {
         Ok(collected) => collected.to_bytes(),
-        // The visitor is cut off, as without us.
-        Err(error) => return Err((Body::from_stream(stream::iter([Err::<Bytes, _>(error)])), "body".into())),
+        Err(error) => return Err((broken(error), "body".into())),
     };
-    let is_encodable = method == Method::GET && is_encodable(&parts.headers, &body);
+    // A body may be made while it is read.
+    if privacy.is_marked() {
+        return Err((body.into(), PRIVATE.into()));
+    }
+    let is_encodable = is_encodable(&parts.headers, &body);
     let encoded = if is_encodable {
         // From here on it is the encoding that is chosen, and not how a client asks for it, that makes a difference.
         vary_on.retain(|name| **name != header::ACCEPT_ENCODING);
@@ -60,16 +65,11 @@ pub(super) async fn keep(
     } else {
         vec![]
     };
-    if method == Method::GET {
-        parts.headers.remove(header::CONTENT_LENGTH);
-        if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
-            parts.headers.insert(header::ETAG, headers::etag(&body));
-        }
-    } else if !body.is_empty() {
-        parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
+        parts.headers.insert(header::ETAG, headers::etag(&body));
     }
-    let stored = if method == Method::GET { body.clone() } else { Bytes::new() };
-    let mut page = Page::new(parts, stored, layer.ttl);
+    let mut page = Page::new(parts, body.clone(), layer.ttl);
     let encoded_size: usize = encoded.iter().map(|(_, body)| body.len()).sum();
     if page.size() + encoded_size <= LARGEST_VALUE {
         page.add_encoded(&encoded);
@@ -95,26 +95,24 @@ pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
         return false;
     }
     let mut response = Response::new(Body::from(body.clone()));
-    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    // The predicate compares media types letter by letter.
+    if let Some(Ok(content_type)) = content_type.map(|value| HeaderValue::from_bytes(&value)) {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     DefaultPredicate::new().should_compress(&response)
 }
 
-/// Answers with a page's body, which may be encoded: GET with it, HEAD without and as long as if it had one.
-pub(super) fn respond(
-    mut parts: response::Parts,
-    (encoding, body): (Option<Encoding>, Bytes),
-    request: &request::Parts,
-) -> Response {
+/// Returns a body that ends with an error: the client is cut off, as it would be without this layer.
+pub(super) fn broken(error: axum::Error) -> Body {
+    Body::from_stream(stream::iter([Err::<Bytes, _>(error)]))
+}
+
+/// Returns the response with a page's body, which may be encoded and then has a tag of its own.
+pub(super) fn respond(mut parts: response::Parts, (encoding, body): (Option<Encoding>, Bytes)) -> Response {
     if let Some(encoding) = encoding {
         parts.headers.insert(header::CONTENT_ENCODING, encoding.header());
+        conditional::name_encoding(&mut parts.headers);
     }
-    if request.method != Method::HEAD {
-        return Response::from_parts(parts, body.into());
-    }
-    if !body.is_empty() {
-        parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
-    }
-    Response::from_parts(parts, Body::empty())
+    Response::from_parts(parts, body.into())
 }

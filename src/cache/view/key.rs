@@ -18,10 +18,8 @@ use crate::cache::key::hex;
 pub(super) struct PageKey {
     /// What a page must bear to count.
     pub(super) state: State,
-    /// Of the page as GET has it.
-    pub(super) get: Key,
-    /// Of the page as HEAD has it, where no GET has been stored.
-    pub(super) head: Key,
+    /// Of the page.
+    pub(super) page: Key,
 }
 
 /// Which state of the site a page must show.
@@ -46,19 +44,16 @@ impl PageKey {
         let query = query(uri.query(), &layer.parameters);
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
-        let page = |method| {
-            let digest = digest_part(&layer.digest);
-            // A client chooses how long a URL is, and this process keeps the keys of many.
-            key(format!("view.page{}:{method}:{url}#{digest}", prefix_part(prefix))).shortened()
-        };
-        let state = State::Generation(generation(prefix, uri.path()));
-        Some(Self { state, get: page("GET"), head: page("HEAD") })
+        let digest = digest_part(&layer.digest);
+        // A client chooses how long a URL is, and this process keeps the keys of many.
+        let page = key(format!("view.page{}:GET:{url}#{digest}", prefix_part(prefix))).shortened();
+        Some(Self { state: State::Generation(generation(prefix, uri.path())), page })
     }
 
     /// Returns the keys of the same pages at one version.
     pub(super) fn at(&self, version: Arc<str>) -> Self {
-        let [get, head] = [&self.get, &self.head].map(|page| at(page, &version));
-        Self { state: State::Version(version), get, head }
+        let page = at(&self.page, &version);
+        Self { state: State::Version(version), page }
     }
 }
 
@@ -183,7 +178,7 @@ mod tests {
         let layer =
             if parameters.is_empty() { layer } else { layer.vary_on_query(parameters.iter().copied()) };
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        PageKey::of(&parts, &layer).map(|keys| keys.get.to_string())
+        PageKey::of(&parts, &layer).map(|keys| keys.page.to_string())
     }
 
     #[track_caller]

@@ -16,15 +16,18 @@ use tower::{Service, ServiceExt};
 
 use super::again::{self, Again, Told};
 use super::answer;
+use super::conditional::Conditions;
 use super::encoding::Encoding;
 use super::entry::{Entry, Page};
+use super::head::{WasHead, turn_into_get, without_body};
 use super::headers;
 use super::key::{self, PageKey, State};
 use super::layer::CachePage;
 use super::outcome::{Arrival, Asked, Fwd, Label, Outcome, Timing};
 use super::personal::keep_nowhere;
+use super::privacy::Privacy;
 use super::store::{Found, Slot, Store};
-use super::verdict;
+use super::verdict::{self, PRIVATE};
 use crate::cache::Key;
 use crate::cache::get_or_set::{Look, Turn};
 use crate::cache::mistake::Mistake;
@@ -74,16 +77,27 @@ struct Visit<S> {
     parts: request::Parts,
     body: Body,
     timing: Timing,
+    privacy: Privacy,
     /// Whether the visitor may have a page of their own, which is known before a build has begun, most likely.
     may_be_own: bool,
 }
 
-async fn visit<S>(layer: Arc<CachePage>, view: S, request: Request) -> Result<Response, S::Error>
+async fn visit<S>(layer: Arc<CachePage>, view: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
-    let Some(personal) = layer.personal.clone() else { return shared_or_own(layer, view, request).await };
-    Ok(personal.say(shared_or_own(layer, view, request).await?))
+    let is_head = turn_into_get(&mut request);
+    let conditions = Conditions::of(request.headers()).filter(|_| *request.method() == Method::GET);
+    let personal = layer.personal.clone();
+    let mut response = shared_or_own(layer, view, request).await?;
+    if let Some(personal) = personal {
+        response = personal.say(response);
+    }
+    let is_page = response.extensions().get().is_some_and(Outcome::is_as_stored);
+    if let Some(conditions) = conditions.filter(|_| is_page) {
+        response = conditions.apply(response);
+    }
+    Ok(if is_head { without_body(response) } else { response })
 }
 
 /// Answers with the page that is everybody's, or with the visitor's own.
@@ -96,21 +110,27 @@ where
     let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
     let timing = Timing { arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if *request.method() != Method::GET {
         return pass_by(view, request, Outcome::Method, timing).await;
+    }
+    let privacy = Privacy::of(request.extensions_mut());
+    // What was found out further out may be among the request's extensions.
+    if privacy.is_marked() {
+        return pass_by(view, request, Outcome::Bypass(PRIVATE), timing).await;
     }
     let (parts, body) = request.into_parts();
     let Some(keys) = PageKey::of(&parts, &layer) else {
         let request = Request::from_parts(parts, body);
         return pass_by(view, request, Outcome::Bypass("host"), timing).await;
     };
-    let own = layer.personal.as_ref().filter(|_| parts.method == Method::GET);
+    let is_seen = parts.extensions.get::<WasHead>().is_none();
+    let own = layer.personal.as_ref().filter(|_| is_seen);
     let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
-        return Visit { layer, view, keys, parts, body, timing, may_be_own: false }.answer().await;
+        return Visit { layer, view, keys, parts, body, timing, privacy, may_be_own: false }.answer().await;
     };
     let (own_view, own_parts) = (view.clone(), parts.clone());
     // The session is asked for first, so that both go the same way together.
-    let shared = Visit { layer, view, keys, parts, body, timing, may_be_own: true }.answer();
+    let shared = Visit { layer, view, keys, parts, body, timing, privacy, may_be_own: true }.answer();
     let own = match select(own, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
         // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
@@ -143,14 +163,13 @@ async fn look_up(layer: &CachePage, parts: &request::Parts, keys: &PageKey, may_
     let store = &layer.pages.store;
     let is_likely_missing = may_wait
         && layer.copies().is_some()
-        && parts.method == Method::GET
-        && !store.learned.contains_key(&keys.get);
+        && !store.learned.contains_key(&keys.page);
     match &keys.state {
         State::Version(version) if is_likely_missing => {
-            let (key, generation) = (keys.get.clone(), version.to_string());
+            let (key, generation) = (keys.page.clone(), version.to_string());
             (Look::First, Found::Nothing(Slot { key, generation, fwd: Fwd::UriMiss }))
         }
-        _ => (Look::Again, store.find(keys, &parts.method, &parts.headers).await),
+        _ => (Look::Again, store.find(keys, &parts.headers).await),
     }
 }
 
@@ -210,7 +229,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                                 .await);
                         }
                         Turn::Theirs { value: Entry::Page(page), .. } => {
-                            self.store().learned.insert(self.page(keys).clone(), page.vary_on);
+                            self.store().learned.insert(keys.page.clone(), page.vary_on);
                         }
                         Turn::Theirs { value: Entry::Pass { .. }, .. } | Turn::Failed(_) | Turn::Alone => {
                             return Ok(self.build(&slot).await?.0);
@@ -266,7 +285,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         store.cache.counters().builds.add_one();
         let timing = Timing { view: Some(view), ..self.timing };
         let (mut parts, body) = response.into_parts();
-        let base = if asked.method == Method::HEAD { &keys.head } else { &keys.get };
+        let base = &keys.page;
         let place = match &layer.versions {
             None => Ok((base.clone(), slot.generation.clone())),
             Some(_) if Mistake::PageUnderAskedVersion.is_made() => {
@@ -275,13 +294,14 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             Some(_) => match parts.extensions.get() {
                 Some(Label(version)) => Ok((key::at(base, version), version.clone())),
                 None => {
-                    Err(verdict::left_alone(&parts, body.size_hint().exact()).unwrap_or("no-label".into()))
+                    let reason = verdict::left_alone(&parts, body.size_hint().exact(), &self.privacy);
+                    Err(reason.unwrap_or("no-label".into()))
                 }
             },
         };
         let prepared = match place {
             Ok(place) => {
-                let page = answer::keep(&layer, &asked.method, &asked.headers, &mut parts, body).await;
+                let page = answer::keep(&layer, &self.privacy, &asked.headers, &mut parts, body).await;
                 page.map(|page| (page, place))
             }
             Err(reason) => Err((body, reason)),
@@ -289,10 +309,10 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         match prepared {
             Ok((mut page, (key, generation))) => {
                 page.generation = generation;
-                if let Some(local) = layer.copies().filter(|_| asked.method == Method::GET) {
+                if let Some(local) = layer.copies() {
                     local.keep(base, &page);
                 }
-                let mut response = answer::respond(parts, page.body(&asked.headers), &asked);
+                let mut response = answer::respond(parts, page.body(&asked.headers));
                 let (built, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
                 let outcome =
                     if is_stored { Outcome::Stored(slot.fwd) } else { Outcome::Miss("cache-refused".into()) };
@@ -317,7 +337,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     /// Answers with this process's copy, if it has that of the version. By `&mut`, since the body is not `Sync`.
     async fn show_copy(&mut self, version: &str) -> Option<Response> {
         let (versions, local) = (self.layer.versions.as_ref()?, self.layer.copies()?);
-        let ready = local.get(&self.keys.get, version)?;
+        let ready = local.get(&self.keys.page, version)?;
         let body = ready.body(&self.parts.headers).await;
         let outcome = Outcome::Local(ready.page.remaining());
         let mut response = self.respond(ready.page.status(), ready.headers.clone(), body, outcome);
@@ -327,8 +347,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Answers with a page, and keeps a copy of it where there are copies. By `&mut` as well.
     async fn show(&mut self, page: &Page, outcome: Outcome) -> Response {
-        let local = self.layer.copies().filter(|_| self.parts.method == Method::GET);
-        let body = match local.and_then(|local| local.copy(&self.keys.get, page)) {
+        let local = self.layer.copies();
+        let body = match local.and_then(|local| local.copy(&self.keys.page, page)) {
             Some(ready) => ready.body(&self.parts.headers).await,
             None => page.body(&self.parts.headers),
         };
@@ -347,7 +367,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         if let Some(age) = headers::age(&parts.headers) {
             parts.headers.insert(header::AGE, age.into());
         }
-        let mut response = answer::respond(parts, body, &self.parts);
+        let mut response = answer::respond(parts, body);
         outcome.say(self.timing, &mut response);
         response
     }
@@ -359,17 +379,12 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Returns the name that all who build this page share.
     fn flight(&self, slot: &Slot) -> Key {
-        if Mistake::PageFlightWithoutVersion.is_made() { self.keys.get.clone() } else { slot.build() }
+        if Mistake::PageFlightWithoutVersion.is_made() { self.keys.page.clone() } else { slot.build() }
     }
 
     /// Returns whether a page was made for the same values of the headers it varies on.
     fn is_for_me(&self, page: &Page) -> bool {
         page.variant == key::variant(&page.vary_on, &self.parts.headers)
-    }
-
-    /// Returns where this request's answer is stored.
-    fn page<'a>(&self, keys: &'a PageKey) -> &'a Key {
-        if self.parts.method == Method::HEAD { &keys.head } else { &keys.get }
     }
 
     fn store(&self) -> &Store {

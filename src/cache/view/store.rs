@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method};
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use moka::sync::Cache as Memory;
 
@@ -47,18 +47,15 @@ pub(super) struct Slot {
 
 impl Store {
     /// Looks for a page: in one round trip, if this process knows what it varies on.
-    pub(super) async fn find(&self, asked: &PageKey, method: &Method, headers: &HeaderMap) -> Found {
-        // A HEAD is answered with what GET stored, a GET never with what HEAD stored.
-        let pages = if method == Method::HEAD { vec![&asked.get, &asked.head] } else { vec![&asked.get] };
+    pub(super) async fn find(&self, asked: &PageKey, headers: &HeaderMap) -> Found {
+        let page = &asked.page;
         let mut keys = match &asked.state {
             State::Generation(key) => vec![key.clone()],
             State::Version(_) => vec![],
         };
-        let variants: Vec<_> = pages.iter().map(|page| self.learned.get(*page)).collect();
-        for (page, vary_on) in pages.iter().zip(&variants) {
-            keys.push((*page).clone());
-            keys.extend(vary_on.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
-        }
+        let known = self.learned.get(page);
+        keys.push(page.clone());
+        keys.extend(known.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
         let mut entries = self.read(&keys).await.into_iter();
         let generation = match &asked.state {
             State::Version(version) => version.to_string(),
@@ -70,16 +67,9 @@ impl Store {
                 },
             },
         };
-        let mut found = Found::Unavailable;
-        for (page, known) in pages.into_iter().zip(variants) {
-            let first = entries.next().flatten();
-            let guess = known.map(|vary_on| (vary_on, entries.next().flatten()));
-            found = self.follow(page, &generation, headers, first, guess).await;
-            if matches!(found, Found::Page(_)) {
-                break;
-            }
-        }
-        found
+        let first = entries.next().flatten();
+        let guess = known.map(|vary_on| (vary_on, entries.next().flatten()));
+        self.follow(page, &generation, headers, first, guess).await
     }
 
     /// Follows the entry at a page's key to the page. `guess` is what was found where the page would be if it varied on

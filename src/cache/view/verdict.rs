@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, StatusCode, header, response};
 
 use super::headers::{get_max_age, has_directive, has_vary, list, patch_cache_control, patch_vary};
+use super::privacy::Privacy;
 use crate::cache::backend::LARGEST_VALUE;
 
 /// What the browser is told of a page that the server keeps, unless the view has said it.
@@ -24,8 +25,11 @@ pub enum Browser {
 /// Why an answer is left as it is.
 pub(super) type Reason = Cow<'static, str>;
 
-/// Returns why an answer must be left as the view made it, if so. `length` is that of its body, if it is known.
-pub(super) fn left_alone(response: &response::Parts, length: Option<u64>) -> Option<Reason> {
+/// The request's private state was looked at.
+pub(super) const PRIVATE: &str = "private";
+
+/// Returns why a response must be left as the handler made it, if so. `length` is that of its body, if it is known.
+pub(super) fn left_alone(response: &response::Parts, length: Option<u64>, privacy: &Privacy) -> Option<Reason> {
     let headers = &response.headers;
     let too_large = |length| usize::try_from(length).map_or(true, |length: usize| length > LARGEST_VALUE);
     let refusals = ["private", "no-cache", "no-store"];
@@ -33,6 +37,7 @@ pub(super) fn left_alone(response: &response::Parts, length: Option<u64>) -> Opt
         return Some(format!("status-{}", response.status.as_u16()).into());
     }
     let reason = match length {
+        _ if privacy.is_marked() => PRIVATE,
         None => "streaming",
         Some(length) if too_large(length) => "too-large",
         // Django asks for `Vary: Cookie` as well, and so gives one visitor's cookie to all.

@@ -8,18 +8,18 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
 
+use crate::cache::view::conditional::{self, has_conditions};
 use crate::cache::view::headers::{has_directive, list};
-use crate::cache::view::{Again, CACHE_STATUS, Current, SERVER_TIMING};
+use crate::cache::view::{Again, CACHE_STATUS, Current, Privacy, SERVER_TIMING};
 use crate::error::Error;
 use crate::middleware::access_log::REQUEST_ID;
-use crate::middleware::conditional::{self, has_conditions};
 use crate::middleware::{SECURITY_HEADERS, X_FORWARDED_PROTO};
 use crate::session;
 
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
 const CAPACITY: u64 = 32 * 1024 * 1024;
 
-/// What the two heads of an answer take, about.
+/// What the two heads of a response take beside the values in them, about.
 const HEADS: usize = 8 * 1024;
 
 /// What a client may choose of a key.
@@ -48,7 +48,8 @@ pub(super) struct Answer {
 impl Default for Finished {
     fn default() -> Self {
         let size = |key: &Vec<u8>, answer: &Arc<Answer>| {
-            u32::try_from(key.len() + HEADS + answer.again.size()).unwrap_or(u32::MAX)
+            let headers: usize = answer.whole.iter().map(|(_, value)| value.len()).sum();
+            u32::try_from(key.len() + HEADS + 2 * headers + answer.again.size()).unwrap_or(u32::MAX)
         };
         Self(Memory::builder().max_capacity(CAPACITY).weigher(size).build())
     }
@@ -86,10 +87,10 @@ impl Finished {
         self.0.get(key)
     }
 
-    /// Keeps an answer on its way out, if it may be given again.
-    pub(super) async fn keep(&self, key: Vec<u8>, response: Response) -> Response {
-        let Some(again) = response.extensions().get::<Again>().filter(|_| may_be_kept(&response)).cloned()
-        else {
+    /// Keeps a response on its way out, if it may be given again.
+    pub(super) async fn keep(&self, key: Vec<u8>, privacy: &Privacy, response: Response) -> Response {
+        let may_be_kept = !privacy.is_marked() && may_be_kept(&response);
+        let Some(again) = response.extensions().get::<Again>().filter(|_| may_be_kept).cloned() else {
             return response;
         };
         let (parts, body) = response.into_parts();

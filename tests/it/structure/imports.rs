@@ -23,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &["cache", "db", "session", "upstream"]),
     ("middleware", &["app", "cache", "config", "error", "monitor", "session", "templates"]),
     ("no_store", &[]),
-    ("admin", &["config"]),
+    ("admin", &["cache", "config"]),
     ("assets", &[]),
     ("templates", &["assets", "monitor", "tasks", "upstream", "visitor"]),
     (

@@ -172,15 +172,24 @@ pub async fn head_is_answered_with_what_get_stored(store: &Store) {
     assert_eq!(seen, ["5", "1", got.header("etag")]);
 }
 
-pub async fn get_is_not_answered_with_what_head_stored(store: &Store) {
-    let site = Site::new(store, numbered(&[]));
+pub async fn get_is_answered_with_what_head_stored(store: &Store) {
+    let view = View::new(|run, request| with(&[], format!("run {run} by {}", request.method())));
+    let site = Site::new(store, view);
     for status in ["fwd=uri-miss; stored", "hit"] {
         let head = site.ask(Method::HEAD, "/", &[]).await;
         assert!(head.says("").header("cache-status").contains(status), "{head:?}");
-        assert_eq!(head.header("content-length"), "5");
+        assert_eq!(head.header("content-length"), "12");
     }
-    site.get("/").await.is_stored().says("run 2");
-    site.ask(Method::HEAD, "/", &[]).await.is_hit();
+    site.get("/").await.is_hit().says("run 1 by GET");
+}
+
+pub async fn all_credentials_count(store: &Store) {
+    let site = Site::new(store, echoing("x-a", &[]));
+    let several = [("authorization", ""), ("authorization", "one")];
+    let answer = site.get_with("/", &several).await;
+    assert_eq!(answer.is_stored().header("vary"), "Authorization");
+    site.get_with("/", &[("authorization", "other")]).await.is_stored().says("run 2 for none");
+    site.get_with("/", &several).await.is_hit().says("run 1 for none");
 }
 
 pub async fn head_of_a_page_that_varies_is_found(store: &Store) {
