@@ -73,7 +73,7 @@ impl Again {
     /// Returns the bytes that keeping it takes, about.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.ready.page.size()
+        self.ready.largest_size()
     }
 }
 

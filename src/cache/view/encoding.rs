@@ -42,7 +42,7 @@ impl Encoding {
     pub(super) async fn encode(self, body: Bytes) -> Option<Bytes> {
         let encoded = spawn_blocking(move || {
             let encoded = self.write(&body).expect("writing into memory does not fail");
-            (encoded.len() < body.len()).then(|| encoded.into())
+            (encoded.len() < body.len()).then(|| encoded.into_boxed_slice().into())
         });
         encoded.await.ok().flatten()
     }

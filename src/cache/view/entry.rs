@@ -121,6 +121,11 @@ impl Page {
         self.bodies = bodies.freeze();
     }
 
+    /// Returns the same page with bodies of its own: those of one that was read are part of what was read with them.
+    pub(super) fn compact(&self) -> Self {
+        Self { bodies: Bytes::copy_from_slice(&self.bodies), ..self.clone() }
+    }
+
     /// Returns the body that a client likes best, and its encoding if it has one.
     pub(super) fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
         let chosen = Encoding::choose(asked, self.encoded.iter().map(|(encoding, _)| *encoding));

@@ -17,6 +17,9 @@ use crate::cache::{Cache, Key};
 /// The bytes of all pages together.
 const CAPACITY: u64 = 32 * 1024 * 1024;
 
+/// What the place of a header in a map takes, about.
+const PER_HEADER: usize = 128;
+
 /// A page for each URL: that of the version that was last seen. Only pages that vary on no header.
 #[derive(Clone)]
 pub(super) struct Local {
@@ -40,7 +43,9 @@ pub(super) struct Ready {
 
 impl Local {
     pub(super) fn new(cache: &Cache) -> Self {
-        let size = |_: &Key, ready: &Arc<Ready>| u32::try_from(ready.largest_size()).unwrap_or(u32::MAX);
+        let size = |url: &Key, ready: &Arc<Ready>| {
+            u32::try_from(url.to_string().len() + ready.largest_size()).unwrap_or(u32::MAX)
+        };
         let pages = Memory::builder().max_capacity(CAPACITY).weigher(size).build();
         Self { pages, cache: cache.counted_as("local"), epoch: Arc::default() }
     }
@@ -87,7 +92,9 @@ impl Local {
         self.cache.counters().fills.add_one();
         let (headers, epoch) = (page.headers(), self.epoch.load(Ordering::Relaxed));
         let is_encodable = is_encodable(&headers, &page.plain());
-        let ready = Ready { headers, page: page.clone(), epoch, is_encodable, encoded: Default::default() };
+        // The page may be a slice of a far larger buffer, which a copy that is kept for long must not hold.
+        let page = page.compact();
+        let ready = Ready { headers, page, epoch, is_encodable, encoded: Default::default() };
         let ready = Arc::new(ready);
         self.pages.insert(url.clone(), Arc::clone(&ready));
         Some(ready)
@@ -111,16 +118,18 @@ impl Ready {
         made.clone().map_or_else(|| (None, self.page.plain()), |body| (chosen, body))
     }
 
-    /// Returns the bytes that it takes with all its encodings, each of which is shorter than the page.
-    fn largest_size(&self) -> usize {
+    /// Returns the bytes that it takes at most: with all its encodings, each of which is shorter than the page, and
+    /// with the headers in both of their forms.
+    pub(super) fn largest_size(&self) -> usize {
         let encoded = if self.is_encodable { Encoding::ALL.len() * self.page.plain().len() } else { 0 };
-        self.page.size() + encoded
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER);
+        size_of::<Self>() + self.page.size() + encoded + headers.sum::<usize>()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Response;
+    use axum::http::{Response, header};
     use bytes::Bytes;
 
     use super::*;
@@ -141,5 +150,33 @@ mod tests {
         assert!(!local.has_not_dropped(&found), "whoever has it still must not give it out again");
         local.keep(&url, &page);
         assert!(local.has_not_dropped(&local.get(&url, "1").unwrap()));
+    }
+
+    #[test]
+    fn a_copy_holds_nothing_but_its_page() {
+        let local = Local::new(&Cache::new(Locmem::new(), CacheOptions::default()));
+        let (parts, ()) = Response::new(()).into_parts();
+        // A shared buffer, of which the page is a small part.
+        let buffer = Bytes::from(vec![b'x'; 64 * 1024]);
+        let read = buffer.slice(1000..1100);
+        let ready = local.keep(&Key::new("page").unwrap(), &Page::new(&parts, read, Ttl::Never)).unwrap();
+        assert_eq!(ready.page.plain(), buffer[1000..1100]);
+        assert!(buffer.is_unique(), "the copy does not hold the buffer");
+    }
+
+    #[test]
+    fn a_copy_weighs_what_it_takes() {
+        let local = Local::new(&Cache::new(Locmem::new(), CacheOptions::default()));
+        let weight = |header: &'static str, url: &str| {
+            let response = Response::builder().header(header::LINK, header).body(()).unwrap();
+            let page = Page::new(&response.into_parts().0, Bytes::from_static(b"page"), Ttl::Never);
+            local.drop_all();
+            local.keep(&Key::new(url).unwrap(), &page);
+            local.pages.run_pending_tasks();
+            local.pages.weighted_size()
+        };
+        let least = weight("a", "u");
+        assert_eq!(weight("aaaaaaaaaaa", "u"), least + 20, "a header is kept in two forms");
+        assert_eq!(weight("a", "uuuuuuuuuuu"), least + 10);
     }
 }
