@@ -7,6 +7,7 @@ mod body_limit;
 mod client_address;
 mod error_pages;
 mod front;
+mod origin;
 mod post_limit;
 mod room;
 
@@ -29,6 +30,8 @@ use tower_http::timeout::TimeoutLayer;
 use self::admission::Admission;
 pub(crate) use self::front::Front;
 use crate::app::AppState;
+use crate::cache::view::headers::accepts_nothing;
+use crate::cache::view::target::is_https;
 use crate::cache::view::{Outcome, conditional, head, watch_order};
 use crate::session;
 
@@ -54,9 +57,6 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
 
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Set by a router in front of us that speaks TLS.
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// Puts everything around the pages, and what is not for pages only around the probes as well.
 pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
     let admission = Admission::new(&state);
@@ -71,6 +71,8 @@ fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) 
         ServiceBuilder::new()
             // Outside compression, which is not begun for what the browser has already.
             .layer(from_fn(conditional::evaluate))
+            // Compression would refuse who accepts nothing with a 406, also what has been done already.
+            .map_request(accept_plain)
             // Outside the error pages, which are compressed as well. Cached pages come compressed already.
             .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(is_not_cached)))
             // Outside all that can refuse a request, so that every refusal is a page in the site's look.
@@ -81,6 +83,7 @@ fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) 
             // Before anything that trusts the host: the CSRF check compares the origin with it.
             .layer(from_fn_with_state(hosts, allowed_hosts::check))
             // Before a POST is counted and its body read.
+            .map_request(origin::align)
             .layer(CsrfLayer::new())
             // Counts, reads and makes room, in this order, in one layer: each costs every request something.
             .layer(from_fn_with_state(Arc::clone(admission), admission::check))
@@ -89,6 +92,14 @@ fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) 
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
     )
+}
+
+/// Lets a client that accepts no encoding at all, not even none, have the plain response (RFC 9110, section 12.5.3).
+fn accept_plain(mut request: Request) -> Request {
+    if accepts_nothing(request.headers()) {
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
+    request
 }
 
 fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
@@ -108,13 +119,13 @@ fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
 }
 
 async fn security_headers(request: Request, next: Next) -> axum::response::Response {
-    let https = request.headers().get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+    let is_https = is_https(request.uri(), request.headers());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.extend(SECURITY_HEADERS);
     // The list changes at any time, so a browser must ask; a view or a file that knows better has said so.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
-    if https {
+    if is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
     }
     response

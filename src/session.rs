@@ -5,7 +5,8 @@
 //! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in the database ([`DatabaseStore`]), or in such a store
 //! and read through the cache ([`WriteThrough`], the default). Views work with the [`Session`] of `tower-sessions`,
 //! which [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those
-//! who want its own layer.
+//! who want its own layer: only [`carry`] says of a request that its session was loaded, so that a page made of it is
+//! not cached ([`Privacy`](crate::cache::view::Privacy)).
 //!
 //! ```text
 //!   carry ─── cookie ──→ Visit ─┬─ CacheStore ──────→ Cache       gone when the cache is
@@ -60,6 +61,7 @@
 //! # What people trip over
 //!
 //! - **Store nothing, and there is no session** and no cookie. Without a cookie, no store is asked.
+//!   [`Visit::may_have_session`] says whether there is one: a [`Session`] has an id in any case.
 //! - **Save before you act** on what must not happen twice, as in showing a message: [`Session::save`] says whether the
 //!   session is still there and, after [`Visit::insist`], whether it is still as it was loaded.
 //! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.

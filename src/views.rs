@@ -4,3 +4,5 @@ pub mod api_calls;
 pub mod cache_stats;
 pub mod health;
 pub mod tasks;
+
+mod form;

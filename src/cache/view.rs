@@ -106,7 +106,7 @@
 //! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
 //! - **HEAD** is GET without the body: the view sees a GET, and what it answers is stored as such.
-//! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto: https` is believed.
+//! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto` is believed.
 //! - A client's own `Cache-Control` is ignored: no visitor can force a miss.
 //!
 //! # Limits
@@ -123,6 +123,7 @@
 pub mod conditional;
 pub mod head;
 pub mod headers;
+pub mod target;
 
 mod again;
 mod answer;

@@ -1,13 +1,14 @@
 //! Where the server listens and for whom.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::env::{self, Variables};
+use crate::cache::view::target::normal_host;
 
 /// Address, host names, and how much visitors are told.
 #[derive(Clone, Debug)]
@@ -87,11 +88,11 @@ impl AllowedHosts {
         patterns.filter(|patterns| !patterns.is_empty()).map(Self)
     }
 
-    /// Returns whether a host, without its port, is served. Case and a final dot do not matter.
+    /// Returns whether a host, without its port, is served. Case, a final dot and the form of an IPv6 address do not
+    /// matter. What is no host, such as one with a user before it, is not.
     #[must_use]
     pub fn allows(&self, host: &str) -> bool {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        self.0.iter().any(|pattern| pattern.matches(&host))
+        normal_host(host).is_some_and(|host| self.0.iter().any(|pattern| pattern.matches(&host)))
     }
 }
 
@@ -121,10 +122,11 @@ impl Pattern {
         if name == "*" {
             return Some(Self::Any);
         }
-        if is_bracketed_ipv6(&name) {
-            return Some(Self::Exact(name));
+        if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>() {
+            return Some(Self::Exact(format!("[{address}]")));
         }
-        let bare = name.strip_prefix('.').unwrap_or(&name);
+        let name = name.strip_suffix('.').unwrap_or(&name);
+        let bare = name.strip_prefix('.').unwrap_or(name);
         let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if bare.is_empty() || !bare.chars().all(is_host) {
             return None;
@@ -142,11 +144,6 @@ impl Pattern {
             }
         }
     }
-}
-
-fn is_bracketed_ipv6(name: &str) -> bool {
-    let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inner.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]
@@ -174,6 +171,21 @@ mod tests {
             assert!(!hosts.allows(host), "{host}");
         }
         assert!(AllowedHosts::parse("*").unwrap().allows("anything"));
+        for none in ["user@localhost", "a b", "a/b", "[::1", "::1"] {
+            assert!(!AllowedHosts::parse("*").unwrap().allows(none), "{none}");
+        }
+    }
+
+    #[test]
+    fn equivalent_hosts_are_served_however_they_are_written() {
+        let hosts = AllowedHosts::parse("Example.com., .Example.NET., [0:0::1], 2001:DB8::7").unwrap();
+        for host in
+            ["example.com", "EXAMPLE.com.", "www.example.net", "[::1]", "[0::0001]", "[2001:db8:0::7]"]
+        {
+            assert!(hosts.allows(host), "{host}");
+        }
+        assert!(!hosts.allows("example.com.."));
+        assert_eq!(hosts.to_string(), "example.com, .example.net, [::1], [2001:db8::7]");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::cache::view::target::split_port;
 use crate::config::server::AllowedHosts;
 use crate::error::Error;
 
@@ -40,14 +41,7 @@ fn host(request: &Request) -> Option<&str> {
         Some(authority) => authority.as_str(),
         None => header?.to_str().ok()?,
     };
-    Some(without_port(authority))
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
+    Some(split_port(authority).0)
 }
 
 #[cfg(test)]
@@ -71,6 +65,7 @@ mod tests {
         check("/", &["example.com:8000"], Some("example.com"));
         check("/", &["[::1]:8000"], Some("[::1]"));
         check("/", &["[::1]"], Some("[::1]"));
+        check("/", &["example.com:"], Some("example.com"));
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(super) async fn render(State(debug): State<bool>, request: Request, next: Ne
 /// The form with a message is a page of its own.
 fn is_page(response: &Response) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE);
-    let starts_alike = |value: &[u8]| value.get(..HTML.len()).is_some_and(|start| start.eq_ignore_ascii_case(HTML));
+    let starts_alike =
+        |value: &[u8]| value.get(..HTML.len()).is_some_and(|start| start.eq_ignore_ascii_case(HTML));
     content_type.is_some_and(|value| starts_alike(value.as_bytes()))
 }
 

@@ -26,7 +26,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Bytes, HttpBody};
-use axum::http::Request;
+use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ use super::access_log::{AccessLog, Line};
 use super::admission::Admission;
 use crate::app::AppState;
 use crate::cache::view::Privacy;
+use crate::cache::view::target::without_needless_escapes;
 
 /// The whole site. Cheap to clone.
 #[derive(Clone)]
@@ -110,8 +111,16 @@ impl Shared {
     where
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
+        let mut request = request;
+        if let Some(uri) = without_needless_escapes(request.uri()) {
+            *request.uri_mut() = uri;
+        }
         let mut site = self.site.clone();
         let Ok(mut response) = line.within(site.call(request)).await;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            // The router says 0, where only the length of the page would be right (RFC 9110, section 8.6).
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         line.end(&mut response);
         response
     }

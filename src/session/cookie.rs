@@ -48,7 +48,8 @@ impl Signer {
         let lists =
             headers.get_all(header::COOKIE).iter().map(|list| String::from_utf8_lossy(list.as_bytes()));
         let mut cookies = lists.flat_map(Cookie::split_parse).flatten();
-        cookies.find_map(|cookie| if cookie.name() == NAME { self.verify(cookie.value()) } else { None })
+        cookies
+            .find_map(|cookie| if cookie.name() == NAME { self.verify(cookie.value_trimmed()) } else { None })
     }
 
     /// Returns the header that gives a browser a ticket.
@@ -122,6 +123,8 @@ mod tests {
         check(&[&format!("a=b; {ours}; c=d")], Some(ticket()));
         check(&[&format!("a=\u{e9}; {ours}")], Some(ticket()));
         check(&["a=b", &theirs, &ours], Some(ticket()));
+        check(&[&format!("a=b;{}", ours.replace("sessionid=", "  sessionid = "))], Some(ticket()));
+        check(&[&format!("{}\"", ours.replace('=', "=\""))], Some(ticket()));
         check(&[&format!("junk; =; sessionid=; sessionid=x; {theirs}; {ours}")], Some(ticket()));
     }
 

@@ -14,6 +14,7 @@ use tower_sessions::{Expiry, Session};
 use super::cookie::{self, Ticket};
 use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
 use crate::cache::view::headers::patch_vary;
+use crate::cache::view::target::is_https;
 use crate::cache::view::{Privacy, make_personal};
 
 /// A session that is only read is saved when this much of its life is over; or when it would live longer than one does
@@ -30,7 +31,7 @@ const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
 /// varies on nothing, and makes an empty 500 of a save that fails.
 pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next: Next) -> Response {
     let ticket = sessions.signer.read(request.headers());
-    let is_https = request.headers().get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+    let is_https = is_https(request.uri(), request.headers());
     let acceptable = match ticket {
         Some(Ticket { seen, .. }) if request.method().is_safe() => Acceptable::Only(seen),
         _ => Acceptable::Nothing,

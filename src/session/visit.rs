@@ -124,6 +124,7 @@ impl Visit {
     }
 
     /// Returns what was behind an error of the session, which has only its text.
+    #[must_use]
     pub fn explain(&self, error: session::Error) -> Error {
         match (self.progress().failure.take(), error) {
             (Some(failure), _) => failure,

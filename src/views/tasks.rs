@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::form::Form;
 use crate::cache::view::{Arrival, Asked, Label};
 use crate::db::Database;
 use crate::error::Error;
@@ -33,7 +34,7 @@ impl ListQuery {
 
 /// The form of `POST /add`.
 #[derive(Deserialize, FromRequest)]
-#[from_request(via(axum::Form), rejection(Error))]
+#[from_request(via(Form), rejection(Error))]
 pub struct AddTask {
     #[serde(default)]
     name: String,
@@ -41,7 +42,7 @@ pub struct AddTask {
 
 /// The form of `POST /remove`.
 #[derive(Deserialize, FromRequest)]
-#[from_request(via(axum::Form), rejection(Error))]
+#[from_request(via(Form), rejection(Error))]
 pub struct RemoveTask {
     #[serde(default)]
     id: String,

@@ -38,6 +38,11 @@ impl Encoding {
         best.map(|(_, encoding)| encoding)
     }
 
+    /// Returns whether a client takes a plain body, which it need not say.
+    pub(super) fn accepts_plain(asked: &HeaderMap) -> bool {
+        weight(asked, "identity").or_else(|| weight(asked, "*")) != Some(0.0)
+    }
+
     /// Encodes a body, away from the threads that serve others; none if that makes it no shorter.
     pub(super) async fn encode(self, body: Bytes) -> Option<Bytes> {
         let encoded = spawn_blocking(move || {
@@ -128,6 +133,22 @@ mod tests {
             check(accepted, None);
         }
         assert_eq!(Encoding::choose(&HeaderMap::new(), Encoding::ALL.into_iter()), None);
+    }
+
+    #[test]
+    fn a_plain_body_is_taken_unless_it_is_refused() {
+        for (accepted, takes) in [
+            ("", true),
+            ("gzip", true),
+            ("gzip;q=0", true),
+            ("identity;q=0", false),
+            ("Identity;Q=0.000, gzip", false),
+            ("*;q=0", false),
+            ("*;q=0, identity;q=0.1", true),
+        ] {
+            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
+            assert_eq!(Encoding::accepts_plain(&asked), takes, "{accepted}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ use axum::response::Response;
 use sha2::{Digest, Sha256};
 use tower::util::MapResponseLayer;
 
+use super::encoding::Encoding;
 use crate::cache::key::hex;
 
 /// Adds names to `Vary` that are not there yet, whatever their case. A `*` on either side leaves `*` alone.
@@ -56,7 +57,6 @@ pub fn patch_cache_control(headers: &mut HeaderMap, directives: &[(&str, Option<
         let mut value = value.map(str::to_owned);
         match &*name {
             "max-age" => {
-                let seconds = |value: &str| value.trim().trim_matches('"').parse::<u64>().ok();
                 let known =
                     all.iter().find(|(known, _)| *known == name).and_then(|(_, known)| known.as_deref());
                 let smaller = [known, value.as_deref()].into_iter().flatten().filter_map(seconds).min();
@@ -87,7 +87,7 @@ pub fn has_directive(headers: &HeaderMap, name: &str) -> bool {
 #[must_use]
 pub fn get_max_age(headers: &HeaderMap) -> Option<u64> {
     let directives = parse(headers).into_iter();
-    directives.filter(|(name, _)| name == "max-age").find_map(|(_, value)| value?.parse().ok())
+    directives.filter(|(name, _)| name == "max-age").find_map(|(_, value)| seconds(&value?))
 }
 
 /// Returns a strong validator: other bytes, another tag.
@@ -95,6 +95,12 @@ pub fn get_max_age(headers: &HeaderMap) -> Option<u64> {
 pub fn etag(body: &[u8]) -> HeaderValue {
     let tag = format!("\"{}\"", hex(&Sha256::digest(body)[..16]));
     HeaderValue::try_from(tag).expect("hexadecimal digits in quotes")
+}
+
+/// Returns whether a client refuses every coding of a body that there is, the plain one among them.
+#[must_use]
+pub fn accepts_nothing(asked: &HeaderMap) -> bool {
+    Encoding::choose(asked, Encoding::ALL).is_none() && !Encoding::accepts_plain(asked)
 }
 
 /// Says that nobody may keep the answer, neither a browser nor a cache on the way.
@@ -156,22 +162,52 @@ fn parse(headers: &HeaderMap) -> Vec<(String, Option<String>)> {
     parsed.collect()
 }
 
-/// The parts of all headers of a name, cut at commas outside quotes.
+/// Returns the elements of a list in all headers of a name, but the empty ones.
 pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let mut parts = vec![];
+    let mut all = vec![];
     for value in headers.get_all(name) {
-        let (mut is_quoted, mut part) = (false, String::new());
-        for c in String::from_utf8_lossy(value.as_bytes()).chars() {
-            is_quoted ^= c == '"';
-            if c == ',' && !is_quoted {
-                parts.push(std::mem::take(&mut part));
-            } else {
-                part.push(c);
-            }
-        }
-        parts.push(part);
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let elements = elements(&text).into_iter().map(str::trim).filter(|element| !element.is_empty());
+        all.extend(elements.map(str::to_owned));
     }
-    parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+    all
+}
+
+/// Splits a list at its commas outside quoted strings. A quote that no other ends is no quote, so that it hides nothing
+/// behind it.
+fn elements(text: &str) -> Vec<&str> {
+    let (mut elements, mut start, mut place) = (vec![], 0, 0);
+    while let Some(byte) = text.as_bytes().get(place) {
+        match byte {
+            b'"' => place += quoted_length(&text.as_bytes()[place..]).unwrap_or(1),
+            b',' => {
+                elements.push(&text[start..place]);
+                place += 1;
+                start = place;
+            }
+            _ => place += 1,
+        }
+    }
+    elements.push(&text[start..]);
+    elements
+}
+
+/// Returns the length of the quoted string that a text begins with, if it ends.
+fn quoted_length(text: &[u8]) -> Option<usize> {
+    let mut is_escaped = false;
+    let end = text.iter().skip(1).position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map(|end| end + 2)
+}
+
+/// Returns a number of seconds, quoted or not (RFC 9111, section 1.2.2). One that is too large is the largest.
+fn seconds(value: &str) -> Option<u64> {
+    let digits = value.trim().trim_matches('"');
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 fn replace(headers: &mut HeaderMap, name: HeaderName, text: String) {
@@ -254,7 +290,10 @@ mod tests {
     fn max_age_is_a_number_or_nothing() {
         let max_age = |value: &str| get_max_age(&with(header::CACHE_CONTROL, value));
         assert_eq!(max_age("public, Max-Age = 60"), Some(60));
+        assert_eq!(max_age("max-age=\"60\""), Some(60));
+        assert_eq!(max_age("max-age=99999999999999999999"), Some(u64::MAX));
         assert_eq!(max_age("max-age=soon"), None);
+        assert_eq!(max_age("max-age=-1"), None);
         assert_eq!(max_age("s-maxage=60"), None);
         assert_eq!(max_age(""), None);
     }
@@ -263,6 +302,10 @@ mod tests {
     fn a_directive_is_known_by_its_exact_name() {
         let has = |value: &str, name: &str| has_directive(&with(header::CACHE_CONTROL, value), name);
         assert!(has("PRIVATE=\"X\"", "private") && has("no-cache = \"a, no-store\"", "no-cache"));
+        assert!(has("Private", "private") && has("x=1,,NO-STORE ,", "no-store"));
+        assert!(has("x=\"a\\\", b\", private", "private"), "an escaped quote ends nothing");
+        assert!(has("x=\"a, private", "private"), "nor does a quote that never ends hide anything");
+        assert!(!has("x=\"a\\\", private\"", "private"));
         assert!(!has("myprivate", "private") && !has("no-cache=\"a, no-store\"", "no-store"));
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::OriginalUri;
 use axum::http::request::Parts;
-use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
 use super::layer::CachePage;
+use super::target::{is_https, normal_authority};
 use crate::cache::Key;
 use crate::cache::key::hex;
 
@@ -39,8 +39,9 @@ impl PageKey {
         let prefix = &layer.pages.prefix;
         // Inside a nested router the request's own URI has lost its first part.
         let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
-        let host = host(uri, &request.headers)?;
-        let scheme = scheme(uri, &request.headers);
+        let is_https = is_https(uri, &request.headers);
+        let host = host(uri, &request.headers, is_https)?;
+        let scheme = if is_https { "https" } else { "http" };
         let query = query(uri.query(), &layer.parameters);
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
@@ -121,21 +122,16 @@ fn escape(bytes: &[u8]) -> String {
 }
 
 /// Returns the one host that is asked, with its port; the empty one if none is named.
-fn host(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+fn host(uri: &Uri, headers: &HeaderMap, is_https: bool) -> Option<String> {
     if let Some(authority) = uri.authority() {
-        return Some(authority.to_string());
+        return normal_authority(authority.as_str(), is_https);
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => Some(String::new()),
-        (Some(host), None) => Some(host.to_str().ok()?.parse::<Authority>().ok()?.to_string()),
+        (Some(host), None) => normal_authority(host.to_str().ok()?, is_https).filter(|host| !host.is_empty()),
         _ => None,
     }
-}
-
-fn scheme(uri: &Uri, headers: &HeaderMap) -> &'static str {
-    let forwarded = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    if forwarded || uri.scheme() == Some(&Scheme::HTTPS) { "https" } else { "http" }
 }
 
 /// Returns the part of a query that counts, with its `?`: as asked, or the named parameters by name.
@@ -217,16 +213,24 @@ mod tests {
 
     #[test]
     fn a_host_that_is_none_has_no_key() {
-        for host in ["a/b", "a b", "a?b", "a#b"] {
+        for host in ["a/b", "a b", "a?b", "a#b", "user@a", "a:b", ""] {
             assert_eq!(page_key("/", &[("host", host)], &[]), None, "{host}");
         }
         assert_eq!(page_key("/", &[("host", "a"), ("host", "b")], &[]), None);
     }
 
     #[test]
-    fn https_is_what_the_router_in_front_says() {
-        let key = page_key("/", &[("host", "h"), ("x-forwarded-proto", "https")], &[]);
-        assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#1f."));
+    fn https_is_what_the_proxy_in_front_says() {
+        for host in ["h", "H.", "h:443"] {
+            let key = page_key("/", &[("host", host), ("x-forwarded-proto", "HTTPS,http")], &[]);
+            assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#1f."));
+        }
+    }
+
+    #[test]
+    fn equivalent_hosts_have_one_key() {
+        check("/", "H.:80", &[], "view.page:GET:http://h/#1f.");
+        check("HTTP://[0::1]:80/", "h", &[], "view.page:GET:http://[::1]/#1f.");
     }
 
     #[test]

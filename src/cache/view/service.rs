@@ -161,9 +161,7 @@ where
 /// likely missing: there are copies, and none of this version.
 async fn look_up(layer: &CachePage, parts: &request::Parts, keys: &PageKey, may_wait: bool) -> (Look, Found) {
     let store = &layer.pages.store;
-    let is_likely_missing = may_wait
-        && layer.copies().is_some()
-        && !store.learned.contains_key(&keys.page);
+    let is_likely_missing = may_wait && layer.copies().is_some() && !store.learned.contains_key(&keys.page);
     match &keys.state {
         State::Version(version) if is_likely_missing => {
             let (key, generation) = (keys.page.clone(), version.to_string());

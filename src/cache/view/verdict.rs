@@ -29,7 +29,11 @@ pub(super) type Reason = Cow<'static, str>;
 pub(super) const PRIVATE: &str = "private";
 
 /// Returns why a response must be left as the handler made it, if so. `length` is that of its body, if it is known.
-pub(super) fn left_alone(response: &response::Parts, length: Option<u64>, privacy: &Privacy) -> Option<Reason> {
+pub(super) fn left_alone(
+    response: &response::Parts,
+    length: Option<u64>,
+    privacy: &Privacy,
+) -> Option<Reason> {
     let headers = &response.headers;
     let too_large = |length| usize::try_from(length).map_or(true, |length: usize| length > LARGEST_VALUE);
     let refusals = ["private", "no-cache", "no-store"];

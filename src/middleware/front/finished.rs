@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
 
 use crate::cache::view::conditional::{self, has_conditions};
 use crate::cache::view::headers::{has_directive, list};
+use crate::cache::view::target::X_FORWARDED_PROTO;
 use crate::cache::view::{Again, CACHE_STATUS, Current, Privacy, SERVER_TIMING};
 use crate::error::Error;
+use crate::middleware::SECURITY_HEADERS;
 use crate::middleware::access_log::REQUEST_ID;
-use crate::middleware::{SECURITY_HEADERS, X_FORWARDED_PROTO};
 use crate::session;
 
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
@@ -74,7 +75,11 @@ pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
     let target = uri.path_and_query()?.as_str();
     let mut key = Vec::with_capacity(128);
     for value in values {
-        key.extend_from_slice(value.map_or(&[], HeaderValue::as_bytes));
+        if let Some(value) = value {
+            // An empty value is another than none.
+            key.push(b'=');
+            key.extend_from_slice(value.as_bytes());
+        }
         // No value has a line's end in it.
         key.push(b'\n');
     }
@@ -235,6 +240,7 @@ mod tests {
             key([("host", "b"), ("accept-encoding", "a")]),
             key([("host", "a"), ("x-forwarded-proto", "b")]),
             key([("host", "ab"), ("accept", "c")]),
+            key([("host", "ab"), ("accept-encoding", "")]),
         ];
         assert!(keys.iter().enumerate().all(|(place, one)| !keys[place + 1..].contains(one)), "{keys:?}");
     }

@@ -40,7 +40,8 @@ pub async fn each_encoding_has_a_tag_of_its_own(store: &Store) {
 }
 
 pub async fn a_client_that_has_the_page_is_told_so(store: &Store) {
-    let site = Site::new(store, long(&[TEXT, ("x-other", "1"), ("last-modified", "Sat, 21 Nov 2026 10:00:00 GMT")]));
+    let site =
+        Site::new(store, long(&[TEXT, ("x-other", "1"), ("last-modified", "Sat, 21 Nov 2026 10:00:00 GMT")]));
     let page = site.get("/").await;
     let tag = page.header("etag");
     for known in [tag, "*", &format!("W/{tag}"), &format!("\"a,b\" ,, {tag}"), &format!(", {tag} ,")] {
@@ -79,7 +80,8 @@ fn headers(answer: &Answer) -> Vec<(String, String)> {
     let text = |value: &axum::http::HeaderValue| value.to_str().unwrap().to_owned();
     let all = answer.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
     // A server adds the length of a GET, and the layer that of a HEAD.
-    let mut all: Vec<_> = all.filter(|(name, _)| !["server-timing", "content-length"].contains(&&**name)).collect();
+    let mut all: Vec<_> =
+        all.filter(|(name, _)| !["server-timing", "content-length"].contains(&&**name)).collect();
     // Of how long a page still lives a second may pass.
     all.iter_mut().filter(|(name, _)| name == "cache-status").for_each(|(_, value)| {
         value.truncate(value.find("; ttl=").unwrap_or(value.len()));

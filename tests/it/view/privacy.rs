@@ -59,7 +59,9 @@ fn site(cache: &Cache, pages: CachePage, order: Pages, handler: MethodRouter) ->
     let site = Router::new().route("/enter/{name}", post(enter)).layer(carry.clone());
     let shown = match order {
         Pages::Inside => Router::new().route("/", handler.layer(pages)).layer(carry),
-        Pages::InsideOfALook => Router::new().route("/", handler.layer(pages)).layer(from_fn(look)).layer(carry),
+        Pages::InsideOfALook => {
+            Router::new().route("/", handler.layer(pages)).layer(from_fn(look)).layer(carry)
+        }
         Pages::Outside => Router::new().route("/", handler.layer(carry)).layer(pages),
     };
     site.merge(shown)
