@@ -82,6 +82,46 @@ fn what_the_document_takes_elsewhere_compiles_there_without_a_warning() {
 }
 
 #[test]
+fn a_part_needs_what_the_document_lists_for_it() {
+    let document = read(DOCUMENT);
+    for (heading, folders) in [
+        ("The client", &["memcached"][..]),
+        ("The cache", &["cache"]),
+        ("Pages", &["cache/view"]),
+        ("Sessions", &["session"]),
+    ] {
+        let section = markdown::section(&document, &format!("### {heading}"));
+        let tables = blocks(&section, "toml").concat();
+        let (_, dependencies) = tables.split_once("[dependencies]\n").unwrap();
+        let code: String = folders.iter().flat_map(|folder| sources(folder)).collect();
+        for line in dependencies.lines() {
+            let name = line.split(' ').next().unwrap().replace('-', "_");
+            assert!(code.contains(&format!("{name}::")), "{heading} does not use {name}");
+        }
+    }
+}
+
+/// The code of a module and of those below it.
+fn sources(module: &str) -> Vec<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module);
+    let mut all = vec![fs::read_to_string(source.with_extension("rs")).unwrap()];
+    for entry in fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        let is_module = path.extension().is_some_and(|extension| extension == "rs");
+        if is_module {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let below = format!("{module}/{name}");
+            all.extend(if path.with_extension("").is_dir() {
+                sources(&below)
+            } else {
+                vec![fs::read_to_string(&path).unwrap()]
+            });
+        }
+    }
+    all
+}
+
+#[test]
 fn what_the_document_shows_of_the_example_is_what_stands_there() {
     assert_eq!(excerpts_stand_in_their_files(DOCUMENT, &["sh", "toml"]), 7);
 }
