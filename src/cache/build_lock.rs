@@ -23,6 +23,10 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// Pauses between looking again, growing from the first to the second, each with jitter.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
+/// How often in a row the lock may be neither ours nor there before the store is taken to refuse it. Once or twice that
+/// happens where others take it and let it go in between.
+const MOST_REFUSALS: u32 = 3;
+
 /// What to do after a miss.
 pub(super) enum Turn<T> {
     /// Build: nobody else does, until the lock is dropped.
@@ -67,7 +71,7 @@ pub(super) async fn take<T>(
     let both = [name.to_owned(), lock.to_owned()];
     let token = Bytes::from(random_token());
     let [mut pause, longest] = PAUSES;
-    let mut has_waited = false;
+    let (mut has_waited, mut refusals) = (false, 0);
     loop {
         // Before it is asked for: whoever is dropped before the answer has it all the same.
         let held = Held { backend: Arc::clone(backend), name: lock.into(), token: token.clone() };
@@ -91,6 +95,10 @@ pub(super) async fn take<T>(
                 has_waited = true;
             }
         }
+        refusals += 1;
+        if refusals > MOST_REFUSALS {
+            return Turn::Unknown;
+        }
         // Others look again as soon as the lock is gone or the value is there.
         loop {
             if Instant::now() >= deadline {
@@ -108,6 +116,7 @@ pub(super) async fn take<T>(
             if holder.is_none() {
                 break;
             }
+            refusals = 0;
         }
     }
 }

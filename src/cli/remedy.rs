@@ -35,9 +35,11 @@ pub(super) fn remedy(kind: &ErrorKind) -> &'static str {
             "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
         }
         ErrorKind::Unauthenticated => {
-            "check MEMCACHIER_USERNAME and MEMCACHIER_PASSWORD on the provider's overview page"
+            "check MEMCACHIER_USERNAME and MEMCACHIER_PASSWORD on the provider's overview page; where other commands \
+             work, may this user write? A memcached started with -F allows nobody to clear it"
         }
         ErrorKind::LeftOut | ErrorKind::Busy => "wait a few seconds and try again",
+        ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause) => remedy(cause),
         ErrorKind::TooLarge(_) => "store a shorter value: one has at most 1,000,000 bytes",
         ErrorKind::NotANumber => "set the key to digits first, such as 0",
         ErrorKind::Refused(cause) if cause.contains("memory") => {
@@ -46,6 +48,13 @@ pub(super) fn remedy(kind: &ErrorKind) -> &'static str {
         ErrorKind::Refused(_) => {
             "raise the server's limit (memcached -I 2m), unless it is how the provider's plan is; \
              what is longer is left uncached"
+        }
+        ErrorKind::Unsupported(_) => {
+            "is it a memcached of version 1.4 or later, and is there a proxy before it that passes on only some commands?"
+        }
+        ErrorKind::Overloaded(_) => {
+            "wait a few seconds and try again; if it stays so, what does the server's log or the provider's status page \
+             say?"
         }
         _ => {
             "is the server of MEMCACHIER_SERVERS a memcached that speaks the binary protocol? \

@@ -107,7 +107,8 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let present = [Status::EXISTS, Status::NOT_STORED];
+        // That it was not stored, without a reason, is a refusal and does not mean that there is a value.
+        let present = [Status::EXISTS];
         let status = self.store(Opcode::Add, key.as_ref(), value.into(), expires, 0, &present).await?;
         Ok(status == Status::OK)
     }
@@ -123,7 +124,7 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let missing = [Status::NOT_FOUND, Status::NOT_STORED];
+        let missing = [Status::NOT_FOUND];
         let status = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, 0, &missing).await?;
         Ok(status == Status::OK)
     }

@@ -139,6 +139,9 @@ impl Server {
         }
         result.map_err(|failure| {
             counters.errors.add(1);
+            if failure.kind != ErrorKind::LeftOut {
+                counters.failed(&failure.kind);
+            }
             counters.timeouts.add(usize::from(matches!(failure.kind, ErrorKind::Timeout(_))));
             self.error(failure)
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Decision, Monitor, Point, lock};
-use crate::cache::backend::{ErrorKind, Link, ServerStats};
+use crate::cache::backend::{Link, ServerStats};
 use crate::cache::version::GateStats;
 use crate::cache::{Latency, LayerStats};
 
@@ -89,6 +89,8 @@ pub struct Server {
     pub operations: Option<u64>,
     /// Those of them that failed.
     pub errors: Option<u64>,
+    /// The last of these failures, and how long ago it was.
+    pub last_error: Option<String>,
     /// Connections this process has made.
     pub connections: Option<u64>,
     /// How long its answers to this process took.
@@ -142,7 +144,7 @@ impl GateReport {
 impl From<ServerStats> for Server {
     fn from(server: ServerStats) -> Self {
         let link = server.link.as_ref();
-        let failure = server.stats.as_ref().err().map(|error| explain(&error.kind, link));
+        let failure = server.stats.as_ref().err().map(|error| error.kind.to_string());
         let stats = server.stats.unwrap_or_default();
         Self {
             server: server.server,
@@ -158,17 +160,12 @@ impl From<ServerStats> for Server {
             uptime_seconds: number(&stats, "uptime"),
             operations: link.map(|link| link.operations),
             errors: link.map(|link| link.errors),
+            last_error: link
+                .and_then(|link| link.last_error.as_ref())
+                .map(|(kind, ago)| format!("{kind}, {} s ago", ago.as_secs())),
             connections: link.map(|link| link.connections),
             latency: link.map(|Link { latency, .. }| latency.clone()),
         }
-    }
-}
-
-/// That a server is left out says nothing of what is wrong with it; what happened before does.
-fn explain(kind: &ErrorKind, link: Option<&Link>) -> String {
-    match (kind, link.and_then(|link| link.outage.as_ref())) {
-        (ErrorKind::LeftOut, Some(outage)) => format!("{outage}; {kind}"),
-        _ => kind.to_string(),
     }
 }
 

@@ -215,7 +215,11 @@ impl Backend for Memcached {
         let took = started.elapsed();
         let checks = versions.zip(self.client().servers()).map(|((server, version), stats)| {
             let user = self.user.as_deref().filter(|_| stats.logged_in);
-            let outcome = version.map(|version| describe_server(&version, user)).map_err(Error::from);
+            let last = stats.last_error.as_ref().map(|(kind, ago)| {
+                format!("; last error, {} s ago: {}", ago.as_secs(), ErrorKind::from(kind))
+            });
+            let describe = |version: String| describe_server(&version, user) + &last.unwrap_or_default();
+            let outcome = version.map(describe).map_err(Error::from);
             ServerCheck { server: server.to_string(), outcome, took }
         });
         checks.collect()

@@ -6,11 +6,13 @@
 //!
 //! # Which confirmation counts
 //!
-//! | what happens meanwhile | what keeps the old value from being read |
-//! |---|---|
-//! | a write of the key becomes uncertain while a delete for it is on its way | each time a key is added it gets a new number; a delete confirms the number that the key had when the delete was called |
-//! | a read begins before the write has failed, and ends after it | nothing: the two ran at the same time, and either order is right |
-//! | the server executes the uncertain write late, on the old connection | see below |
+//! - A write of the key may become uncertain while a delete for it is on its way. Each time a key is added it gets a new
+//!   number, and a delete confirms only the number that the key had when the delete was called.
+//! - A read may begin before the write has failed, and end after it. The two then ran at the same time, and either order
+//!   is right.
+//! - The server may execute the uncertain write late, on the old connection.
+//!
+//! For the last of these, this is what bounds it.
 //!
 //! The client executes commands for a server in the order of their calls, on one connection at a time. A delete that is
 //! called after the write has failed is therefore either behind it on the same connection, or on a later connection.
