@@ -125,7 +125,10 @@ pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCred
 }
 
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
-    let signer = Signer::new(config.session.secret.expose_secret().as_bytes());
+    let secret = config.session.secret.expose_secret().as_bytes();
+    let signer = Signer::new(secret);
+    // Whatever CACHE_SIGNED says: who can write to the cache must not be able to make a session.
+    let cache = &cache.with_seal(Seal::signed(secret));
     let sessions = match config.session.engine {
         SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
         SessionEngine::CachedDb => Sessions::new(WriteThrough::new(DatabaseStore::new(db), cache), signer),

@@ -143,12 +143,12 @@ pub struct Cache {
     prefix: KeyPrefix,
     counters: Arc<Counters>,
     patience: Duration,
+    options: Arc<CacheOptions>,
 }
 
 /// What all handles over one backend share.
 struct Shared {
     backend: Arc<dyn Backend>,
-    options: CacheOptions,
     flights: Flights,
     layers: Mutex<Vec<(&'static str, Arc<Counters>)>>,
 }
@@ -189,9 +189,9 @@ impl Cache {
         Self {
             prefix: options.prefix.clone(),
             patience: options.patience,
+            options: Arc::new(options),
             shared: Arc::new(Shared {
                 backend,
-                options,
                 flights: Flights::default(),
                 layers: Mutex::new(vec![("cache", Arc::clone(&counters))]),
             }),
@@ -224,6 +224,12 @@ impl Cache {
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, ..self.clone() }
+    }
+
+    /// Returns a handle with a seal of its own: for values that must not be forged, whatever the others need.
+    #[must_use]
+    pub fn with_seal(&self, seal: Seal) -> Self {
+        Self { options: Arc::new(CacheOptions { seal, ..self.options().clone() }), ..self.clone() }
     }
 
     /// Returns a view for tools: raw values, and errors.
@@ -266,7 +272,7 @@ impl Cache {
     }
 
     fn options(&self) -> &CacheOptions {
-        &self.shared.options
+        &self.options
     }
 
     fn counters(&self) -> &Counters {

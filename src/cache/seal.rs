@@ -38,6 +38,11 @@ impl Seal {
         Self(Some(hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE).extract(secret)))
     }
 
+    /// Returns whether values are signed, so that one which cannot be opened may be a forgery.
+    pub(super) fn is_signed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Returns the first byte of every envelope.
     pub(super) fn format(&self) -> u8 {
         if self.0.is_some() { SIGNED } else { CHECKED }

@@ -220,7 +220,11 @@ impl Cache {
         let value = found.as_ref().and_then(decode);
         if found.is_some() && value.is_none() {
             counters.unreadable.add_one();
-            tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");
+            if self.options().seal.is_signed() {
+                tracing::warn!(cache.key = %key, "security: a value without a valid signature is a miss");
+            } else {
+                tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");
+            }
         }
         let outcome = if value.is_some() { &counters.hits } else { &counters.misses };
         outcome.add_one();

@@ -56,13 +56,21 @@ impl WriteThrough {
         match put {
             Put::Set => self.cache.set(&key(name), &copy, session.ttl()).await,
             Put::Add if self.cache.add(&key(name), &copy, session.ttl()).await => {}
-            Put::Add => return,
+            Put::Add => return self.remove_unreadable(name).await,
         }
         // Whoever deletes it from now on says so in the cache after us. Whoever did before may have been quicker.
         match self.load(name).await {
             Ok(Some(_)) => {}
             Ok(None) => self.keep_gone(name).await,
             Err(_) => self.cache.delete(&key(name)).await,
+        }
+    }
+
+    /// Removes a value that is no copy: unsigned, forged, or of another release. It would be in the way of every copy.
+    async fn remove_unreadable(&self, name: &Name) {
+        let key = key(name);
+        if self.cache.get::<Copy>(&key).await.is_none() && self.cache.has_key(&key).await {
+            self.cache.delete(&key).await;
         }
     }
 

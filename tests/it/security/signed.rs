@@ -1,10 +1,15 @@
 //! Several processes over one cache that is signed: who reads what others have stored.
 
+use serde_json::Value;
+use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend};
+
 use super::{SECRET, STRATEGIES, settings, unreadable};
 use crate::support::app::Settings;
+use crate::support::backends::options;
 use crate::support::memcached::Memcached;
 use crate::support::page::Page;
 use crate::support::visitor::Visitor;
+use crate::support::wait_until;
 
 #[track_caller]
 fn assert_hit(page: &Page, expected: bool) {
@@ -82,5 +87,52 @@ fn signing_without_a_key_of_ones_own_ends_the_program() {
         assert!(
             settings.with("SECRET_KEY", SECRET).run(&["cache", "get", "nothing"]).status.code() == Some(1)
         );
+    }
+}
+
+/// Puts a session in the place of each that a server has, as whoever can write to the server may: the same, but with
+/// another removed task, in the envelope of a cache that is not signed.
+async fn forge(memcached: &Memcached) {
+    let backend = backend::memcached::Memcached::new(options(&memcached.address(), false));
+    let cache = Cache::new(backend, CacheOptions::default());
+    let mut forged = 0;
+    for key in memcached.keys().into_iter().filter(|key| key.starts_with("session.")) {
+        let stored: Vec<u8> = memcached.client().get(&key).unwrap().unwrap();
+        // Behind what an envelope begins with.
+        let start = 10 + stored[10..].windows(2).position(|bytes| bytes == b"{\"").unwrap();
+        let mut values = serde_json::Deserializer::from_slice(&stored[start..]).into_iter::<Value>();
+        let text = values.next().unwrap().unwrap().to_string();
+        if text.contains("milk") {
+            let session: Value = serde_json::from_str(&text.replace("milk", "forged")).unwrap();
+            cache.set(&Key::new(key).unwrap(), &session, Ttl::Never).await;
+            forged += 1;
+        }
+    }
+    assert_eq!(forged, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_was_forged_in_an_unsigned_cache_is_none() {
+    for (engine, is_kept) in [("cache", false), ("cached_db", true)] {
+        let memcached = Memcached::start();
+        let app = settings(&memcached, false).with("SESSION_ENGINE", engine).serve();
+        let visitor = Visitor::new();
+        visitor.add(&app, "eggs").await;
+        let page = visitor.add(&app, "milk").await;
+        visitor.remove(&app, &page, "milk").await;
+        // Read once, so that there is a copy.
+        visitor.get(&app, "/").await;
+        forge(&memcached).await;
+        let page = visitor.get(&app, "/").await;
+        assert!(!page.body.contains("forged"), "{engine}");
+        wait_until("it is logged", || app.output().contains("without a valid signature"));
+        visitor.undo(&app).await;
+        let names = if is_kept { &["eggs", "milk"][..] } else { &["eggs"] };
+        let page = app.get_from("localhost", "/").await;
+        assert_eq!(page.tasks(), names, "{engine}");
+        // What was forged is in nobody's way any more.
+        let before = unreadable(&app).await;
+        visitor.get(&app, "/").await;
+        assert_eq!(unreadable(&app).await, before, "{engine}");
     }
 }
