@@ -82,14 +82,14 @@ fn a_standard_error_that_cannot_be_written_changes_no_exit_code() {
         ("2>/dev/full", "check", 0),
         ("2>&-", "cache get nothing", 1),
     ] {
-        let line = format!("exec {} {arguments} {errors}", BINARY);
+        let line = format!("exec {BINARY} {arguments} {errors}");
         let status = Settings::new().shell(&line).output().unwrap().status;
         assert_eq!(status.code(), Some(code), "{arguments} {errors}");
     }
     let settings = Settings::new();
     let (reader, writer) = pipe().unwrap();
     drop(reader);
-    let line = format!("exec {} shell", BINARY);
+    let line = format!("exec {BINARY} shell");
     let mut shell = settings.shell(&line);
     let (lines, mut input) = pipe().unwrap();
     input.write_all(b"nonsense\nset foo bar\nget foo\n").unwrap();
