@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Connection, PgConnection};
+use sqlx::migrate::{MigrateError, Migration, Migrator};
+use sqlx::{Executor, PgConnection};
 use tokio::time::sleep;
 
+use super::pool::Connections;
 use super::{AnyPool, Database, Error};
 
 /// Tries for a SQLite file that another process migrates at the same time; Postgres has a lock for it.
@@ -14,6 +15,11 @@ const ATTEMPTS: usize = 5;
 
 /// Between them.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where sqlx notes what it has applied, and we do as it does.
+const TABLE: &str = "create table if not exists _sqlx_migrations (\
+    version bigint primary key, description text not null, installed_on timestamptz not null default now(), \
+    success boolean not null, checksum bytea not null, execution_time bigint not null)";
 
 impl Database {
     /// Applies the migrations that are missing and returns their names. Safe to run in several processes at once.
@@ -23,30 +29,26 @@ impl Database {
     ///
     /// [`Error::Migrate`] with the cause, among them a file that was edited after it was applied.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let pending = self.pending_migrations().await?;
-        let mut result = self.apply().await;
-        for _ in 1..ATTEMPTS {
-            if !matches!((&result, &self.pool), (Err(MigrateError::ExecuteMigration(..)), AnyPool::Sqlite(_)))
-            {
-                break;
-            }
-            sleep(PAUSE).await;
-            result = self.apply().await;
-        }
-        result.map(|()| pending).map_err(|error| Error::Migrate(Arc::new(error)))
-    }
-
-    /// Runs on a connection of its own, which has no time limit for statements.
-    async fn apply(&self) -> Result<(), MigrateError> {
         let migrator = migrator(&self.pool);
-        match &self.pool {
-            AnyPool::Sqlite(pool) => migrator.run(pool).await,
-            AnyPool::Postgres(pool) => {
-                let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-                migrator.run(&mut connection).await?;
-                Ok(connection.close().await?)
+        let migrated = match &self.pool {
+            AnyPool::Sqlite(pool) => {
+                let pending = self.pending_migrations().await?;
+                let mut result = migrator.run(pool).await;
+                for _ in 1..ATTEMPTS {
+                    if !matches!(result, Err(MigrateError::ExecuteMigration(..))) {
+                        break;
+                    }
+                    sleep(PAUSE).await;
+                    result = migrator.run(pool).await;
+                }
+                result.map(|()| pending)
             }
-        }
+            AnyPool::Postgres(pool) => apply(&migrator, pool).await,
+        };
+        migrated.map_err(|error| match error {
+            MigrateError::Execute(error) => Error::from(error),
+            error => Error::Migrate(Arc::new(error)),
+        })
     }
 
     /// Returns the names of the migrations that have not been applied, none if the database is up to date.
@@ -66,8 +68,64 @@ impl Database {
             _ => self.fetch_all("select version from _sqlx_migrations where success", &[]).await?,
         };
         let missing = migrator.iter().filter(|migration| !applied.contains(&(migration.version,)));
-        Ok(missing.map(|migration| format!("{:04} {}", migration.version, migration.description)).collect())
+        Ok(missing.map(name_of).collect())
     }
+}
+
+/// Applies what is missing in one transaction, under a lock that ends with it, and returns the names.
+///
+/// sqlx itself keeps a session's lock and prepares statements by name, and neither works through a pooler.
+async fn apply(migrator: &Migrator, pool: &Connections) -> Result<Vec<String>, MigrateError> {
+    let mut lease = pool.lease().await?;
+    // Without a limit: a migration takes as long as it takes.
+    lease.client().begin(Duration::ZERO).await?;
+    let connection = lease.client().connection();
+    lock(connection).await?;
+    connection.execute(TABLE).await?;
+    let sql = "select version, success, checksum from _sqlx_migrations";
+    let applied: Vec<(i64, bool, Vec<u8>)> =
+        sqlx::query_as(sql).persistent(false).fetch_all(&mut *connection).await?;
+    if let Some((version, ..)) = applied.iter().find(|(_, success, _)| !success) {
+        return Err(MigrateError::Dirty(*version));
+    }
+    let mut names = vec![];
+    for migration in migrator.iter() {
+        match applied.iter().find(|(version, ..)| *version == migration.version) {
+            Some((_, _, checksum)) if *checksum == *migration.checksum => {}
+            Some((version, ..)) => return Err(MigrateError::VersionMismatch(*version)),
+            None => {
+                apply_one(migration, connection)
+                    .await
+                    .map_err(|error| MigrateError::ExecuteMigration(error, migration.version))?;
+                names.push(name_of(migration));
+            }
+        }
+    }
+    connection.execute("commit").await?;
+    lease.give_back();
+    Ok(names)
+}
+
+/// Waits until nobody else migrates this database. sqlx has a lock of the same number, for one session, which the
+/// release before may hold.
+async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let sql = "select current_database()::text";
+    let (database,): (String,) = sqlx::query_as(sql).persistent(false).fetch_one(&mut *connection).await?;
+    let number = 0x3d32_ad9e * i64::from(crc32fast::hash(database.as_bytes()));
+    let lock = sqlx::query("select pg_advisory_xact_lock($1)").persistent(false).bind(number);
+    lock.execute(connection).await.map(drop)
+}
+
+async fn apply_one(migration: &Migration, connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await?;
+    let sql = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+               values ($1, $2, true, $3, -1)";
+    let note = sqlx::query(sql).persistent(false).bind(migration.version).bind(&*migration.description);
+    note.bind(&*migration.checksum).execute(connection).await.map(drop)
+}
+
+fn name_of(migration: &Migration) -> String {
+    format!("{:04} {}", migration.version, migration.description)
 }
 
 fn migrator(pool: &AnyPool) -> Migrator {

@@ -36,6 +36,7 @@ mod monitor;
 mod outages;
 mod output;
 mod pages;
+mod pgbouncer;
 mod reuse;
 mod safety;
 mod security;

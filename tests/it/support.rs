@@ -16,6 +16,7 @@ pub mod mistaken;
 pub mod nginx;
 pub mod openmetrics;
 pub mod page;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

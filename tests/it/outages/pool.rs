@@ -1,6 +1,6 @@
 //! No connection is to be had: all wait for a lock, or the server has none left.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{CONNECTIONS, add_at_once, assert_unavailable, names, remove_at_once};
 use crate::support::app::{App, Settings};
@@ -70,4 +70,46 @@ async fn a_server_whose_connections_others_have_taken_is_a_503_until_they_leave(
     leave(others).await;
     app.add("After").await.assert_lists(["Safe", "After"]);
     assert_eq!(add_at_once(&app, names("more", CONNECTIONS)).await, [303; CONNECTIONS]);
+}
+
+/// Gives a database to a role that may have so few connections, and returns its URL.
+async fn with_connection_limit(database: &TestDatabase, limit: usize) -> String {
+    let (server, name) = database.url.rsplit_once('/').unwrap();
+    let role = format!("few_{name}");
+    let sql = format!(
+        "create role {role} login connection limit {limit}; alter database {name} owner to {role}; \
+         alter schema public owner to {role}"
+    );
+    database.execute(AssertSqlSafe(sql)).await;
+    format!("{}/{name}", server.replace("tasks@", &format!("{role}@")))
+}
+
+#[tokio::test]
+async fn a_role_with_two_connections_makes_requests_wait_and_fails_none() {
+    let database = Postgres::shared().database().await;
+    let url = with_connection_limit(&database, 2).await;
+    let settings = Settings::new().with("DATABASE_URL", &url).with("CACHE_URL", "dummy://");
+    assert!(settings.run(&["migrate"]).status.success());
+    let app = settings.serve();
+    for round in 0..3 {
+        let adds = add_at_once(&app, names(&format!("round {round}, task"), 2 * CONNECTIONS));
+        let (added, removed) = tokio::join!(adds, remove_at_once(&app, 2 * CONNECTIONS));
+        assert_eq!([added, removed].concat(), [303; 4 * CONNECTIONS]);
+        assert_eq!(app.get("/").await.status, 200);
+    }
+    assert!(!app.output().contains("ERROR"), "{}", app.output());
+}
+
+#[tokio::test]
+async fn two_processes_share_a_role_with_a_few_connections() {
+    let database = Postgres::shared().database().await;
+    let url = with_connection_limit(&database, 5).await;
+    let settings = Settings::new().with("DATABASE_URL", &url).with("CACHE_URL", "dummy://");
+    let apps = [settings.serve(), settings.serve()];
+    for app in &apps {
+        app.add("First").await;
+    }
+    let all = apps.iter().map(|app| remove_at_once(app, 2 * CONNECTIONS));
+    let statuses = futures_util::future::join_all(all).await.concat();
+    assert_eq!(statuses, [303; 4 * CONNECTIONS]);
 }

@@ -236,7 +236,11 @@ fn unprivileged(program: &str) -> Command {
     let directories: Vec<_> = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
     let directories: Vec<_> = directories.iter().map(|entry| entry.path().join("bin")).collect();
     let directories: Vec<_> = directories.iter().filter_map(|path| path.to_str()).collect();
-    let program = find(program, &directories, "postgresql");
+    as_postgres(&find(program, &directories, "postgresql"))
+}
+
+/// A command that root runs as the user of Postgres, and others as themselves.
+pub fn as_postgres(program: &Path) -> Command {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return Command::new(program);
     }

@@ -1,0 +1,148 @@
+//! Why the database did not do what it was asked.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::Error as TlsError;
+
+/// Why the database did not do what it was asked. Cheap to clone, for all whom it was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be reached, or is too busy, for now.
+    #[error("database is not available")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// It did not answer in time. A write may have happened.
+    #[error("database did not answer in time")]
+    Timeout,
+    /// It answered with an error.
+    #[error("database refused")]
+    Refused(#[source] Arc<sqlx::Error>),
+    /// Its disk is full. It can be read, and a write has not happened.
+    #[error("database has no room left on its disk")]
+    NoRoom(#[source] Arc<sqlx::Error>),
+    /// Its file may only be read, and a write has not happened.
+    #[error("database can only be read; may this user write to its file and directory?")]
+    ReadOnly(#[source] Arc<sqlx::Error>),
+    /// Its file is not the one that was opened. Nothing was asked of either.
+    #[error(
+        "database file {0} was removed or replaced while it was in use; put it back as it was, \
+         or stop, put the right file there without -wal and -shm of another, and start again"
+    )]
+    Moved(String),
+    /// A migration cannot be applied.
+    #[error("migrations cannot be applied")]
+    Migrate(#[source] Arc<sqlx::migrate::MigrateError>),
+}
+
+impl Error {
+    /// Returns whether it is worth trying again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+
+    /// Returns whether the server showed a certificate that is not trusted.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        matches!(&**error, sqlx::Error::Io(error) if is_untrusted(error))
+    }
+
+    /// Returns whether the server's certificate is the one of a CA, which no server's may be.
+    #[must_use]
+    pub fn is_ca_certificate(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        self.is_untrusted() && error.to_string().contains("CaUsedAsEndEntity")
+    }
+
+    /// Returns whether the database itself has said no to this very statement: nothing of it has happened, and another
+    /// may well be done.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(error) if matches!(**error, sqlx::Error::Database(_)))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let (kind, is_transport) = (kind_of(&code_of(&error)), is_transport(&error));
+        let error = Arc::new(error);
+        match kind {
+            _ if is_transport => Self::Unavailable(error),
+            Kind::Passing => Self::Unavailable(error),
+            Kind::NoRoom => Self::NoRoom(error),
+            Kind::ReadOnly => Self::ReadOnly(error),
+            Kind::Other => Self::Refused(error),
+        }
+    }
+}
+
+/// Returns the database's own code of an error, or nothing.
+pub(super) fn code_of(error: &sqlx::Error) -> Cow<'_, str> {
+    match error {
+        sqlx::Error::Database(error) => error.code().unwrap_or_default(),
+        _ => "".into(),
+    }
+}
+
+/// Returns whether there is no connection, or none any more.
+pub(super) fn is_transport(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => !is_untrusted(error),
+        sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        _ => false,
+    }
+}
+
+fn is_untrusted(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
+    matches!(cause, Some(TlsError::InvalidCertificate(_)))
+}
+
+/// What a database's own code says of an error.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// It is busy, starting or stopping: the same statement can be expected to work later.
+    Passing,
+    NoRoom,
+    ReadOnly,
+    Other,
+}
+
+/// Tells codes of Postgres (PostgreSQL, "Error Codes"), which have five letters and digits, and those of SQLite
+/// ("Result and Error Codes").
+fn kind_of(code: &str) -> Kind {
+    // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention, 57014 statement timeout,
+    // 25006 read-only (a standby after failover).
+    let passing = ["08", "53", "57P0", "57014", "25006"];
+    match (code.len(), code.parse::<u16>()) {
+        (5, _) if code == "53100" => Kind::NoRoom,
+        (5, _) if passing.iter().any(|class| code.starts_with(class)) => Kind::Passing,
+        (5, _) | (_, Err(_)) => Kind::Other,
+        // IOERR_SHMSIZE: a full disk has no room for what a new connection needs.
+        (_, Ok(4874)) => Kind::Passing,
+        // The higher bits only say more: BUSY, LOCKED; READONLY; FULL.
+        (_, Ok(code)) => match code & 0xff {
+            5 | 6 => Kind::Passing,
+            8 => Kind::ReadOnly,
+            13 => Kind::NoRoom,
+            _ => Kind::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_with_time_is_told_from_what_somebody_must_mend() {
+        let passing = ["08006", "53300", "57P01", "57P03", "57014", "25006", "5", "261", "517", "6", "4874"];
+        assert_eq!(passing.map(kind_of), [const { Kind::Passing }; 11]);
+        assert_eq!(["53100", "13"].map(kind_of), [Kind::NoRoom, Kind::NoRoom]);
+        assert_eq!(["8", "264", "776", "1544"].map(kind_of), [const { Kind::ReadOnly }; 4]);
+        // A code of Postgres is no number, though 22021 would be a BUSY.
+        assert_eq!(["22021", "23505", "42P01", "1", "10", "14", ""].map(kind_of), [const { Kind::Other }; 7]);
+    }
+}
