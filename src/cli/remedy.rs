@@ -13,6 +13,12 @@ pub(super) fn unreachable(url: &DatabaseUrl, cause: db::Error) -> anyhow::Error 
 /// Returns what to do about a database that cannot be reached.
 pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str {
     match url {
+        _ if error.is_ca_certificate() => {
+            "the server's own certificate is that of a CA (CA:TRUE), which no TLS client here accepts from a server. \
+             Give the server one that the CA has signed, or a self-signed one that is no CA \
+             (openssl req -x509 -addext basicConstraints=critical,CA:FALSE); or leave DATABASE_CA_CERT out and \
+             end DATABASE_URL with ?sslmode=require, which encrypts and checks no certificate"
+        }
         _ if error.is_untrusted() => {
             "is DATABASE_CA_CERT the authority that signed this server's certificate, and is the host in DATABASE_URL \
              one of the certificate's names? With sslmode=verify-ca in DATABASE_URL the name is not asked"

@@ -69,6 +69,30 @@ async fn with_an_authority_no_other_postgres_is_trusted() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_nobody_else_has_signed_may_be_named_itself() {
+    let own = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let postgres = Postgres::start_with_tls(&own.cert.pem(), &own.signing_key.serialize_pem());
+    let database = postgres.database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url_with("localhost", ""));
+    let app = settings.with("DATABASE_CA_CERT", &own.cert.pem()).serve();
+    app.add("Trusted").await.assert_lists(["Trusted"]);
+}
+
+/// As `openssl req -x509` makes it.
+#[tokio::test]
+async fn a_ca_that_is_its_own_server_is_refused_with_what_to_do() {
+    let (certificate, key) = Authority::ca_of_server("localhost");
+    let postgres = Postgres::start_with_tls(&certificate, &key);
+    let database = postgres.database().await;
+    let settings = Settings::new().with("DATABASE_URL", &database.url_with("localhost", ""));
+    for command in ["check", "migrate", "serve"] {
+        let refused = settings.clone().with("DATABASE_CA_CERT", &certificate).run(&[command]);
+        let said = said(&refused);
+        assert!(!refused.status.success() && said.contains("basicConstraints=critical,CA:FALSE"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_postgres_without_tls_is_not_spoken_to_where_an_authority_is_named() {
     let database = Postgres::shared().database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url);

@@ -28,6 +28,14 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
+    /// Returns a self-signed certificate that is marked as a CA's, for a server of this name, and its key.
+    pub fn ca_of_server(name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
     /// What trusts it and nobody else.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
