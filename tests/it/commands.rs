@@ -119,8 +119,8 @@ async fn check_says_what_works() {
     assert_fails(
         &settings.run(&["check"]),
         &[
-            "not migrated, 0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions, 0005 task counts \
-             missing",
+            "not migrated, 0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions, 0005 task counts, \
+             0006 replicated tasks missing",
             "remedy: run `tasklist migrate`",
         ],
     );

@@ -174,7 +174,7 @@ async fn production_serves_only_a_migrated_database() {
     assert!(
         message.contains(
             "is not migrated (0001 create tasks, 0002 create cache, 0003 list state, 0004 sessions, \
-             0005 task counts missing); run `tasklist migrate` first"
+             0005 task counts, 0006 replicated tasks missing); run `tasklist migrate` first"
         ),
         "{message}"
     );

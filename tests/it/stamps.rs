@@ -5,6 +5,7 @@ mod counts;
 mod marks;
 mod outages;
 mod reads;
+mod replicated;
 mod restored;
 
 use tasklist::db::Database;
