@@ -96,7 +96,8 @@ impl Connections {
             Ok(rows) => return Ok(rows),
             Err(failure) => failure,
         };
-        if !can_be_repeated && !(only_reads && is_lost(&error)) {
+        let may_repeat = can_be_repeated || (only_reads && is_lost(&error));
+        if !may_repeat {
             return Err(error);
         }
         tracing::debug!("tried again on a new connection: {error}");

@@ -15,6 +15,7 @@ mod mistakes;
 mod report;
 mod simulation;
 mod soak;
+mod stored;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -1,12 +1,12 @@
-//! Three processes, two memcached and a Postgres, with a line from each process to each server.
+//! Three processes, two memcached and a database, with a line from each process to each server.
 
 use std::sync::{Mutex, MutexGuard};
 
 use super::UNCACHED;
+use super::stored::Stored;
 use crate::support::app::{App, Settings};
 use crate::support::line::Line;
 use crate::support::memcached::{Memcached, PASSWORD};
-use crate::support::postgres::{Postgres, TestDatabase};
 
 /// The processes, by the names with which they log in to memcached: that is how a server's lines know them apart.
 const PROCESSES: [&str; 3] = ["process-a", "process-b", "process-c"];
@@ -15,7 +15,7 @@ const SERVERS: usize = 2;
 pub struct Cluster {
     pub instances: Vec<Instance>,
     pub servers: Vec<Mutex<Memcached>>,
-    pub database: TestDatabase,
+    pub database: Stored,
 }
 
 /// A process that can be killed and comes back at the same address.
@@ -24,6 +24,8 @@ pub struct Instance {
     app: Mutex<Option<App>>,
     pub url: String,
     pub to_database: Line,
+    /// Whether anything passes on that line.
+    pub has_line: bool,
     /// By server.
     pub to_memcached: Vec<Line>,
 }
@@ -35,7 +37,7 @@ impl Cluster {
 
     /// With further variables.
     pub async fn start_with(strategy: &str, variables: &[(&str, &str)]) -> Self {
-        let database = Postgres::shared().database().await;
+        let database = Stored::from_environment().await;
         let servers: Vec<_> = (0..SERVERS).map(|_| Memcached::start_with_sasl()).collect();
         let mut to_memcached = vec![];
         for server in &servers {
@@ -57,7 +59,7 @@ impl Cluster {
                 variables.iter().fold(settings, |settings, (name, value)| settings.with(name, value));
             let is_strategy = strategy != UNCACHED;
             let settings = if is_strategy { settings.with("CACHE_STRATEGY", strategy) } else { settings };
-            instances.push(Instance::start(settings, to_database, to_memcached));
+            instances.push(Instance::start(settings, to_database, database.is_server(), to_memcached));
         }
         Self { instances, servers: servers.into_iter().map(Mutex::new).collect(), database }
     }
@@ -81,11 +83,12 @@ impl Cluster {
 }
 
 impl Instance {
-    fn start(settings: Settings, to_database: Line, to_memcached: Vec<Line>) -> Self {
+    fn start(settings: Settings, to_database: Line, has_line: bool, to_memcached: Vec<Line>) -> Self {
         let app = settings.serve();
         let (_, port) = app.address().rsplit_once(':').unwrap();
         let settings = settings.with("PORT", port);
-        Self { settings, url: app.url.clone(), app: Mutex::new(Some(app)), to_database, to_memcached }
+        let url = app.url.clone();
+        Self { settings, url, app: Mutex::new(Some(app)), to_database, has_line, to_memcached }
     }
 
     pub fn signal(&self, name: &str) {

@@ -240,6 +240,9 @@ fn change(lines: &[Line], weather: Weather, length: Duration) {
 
 /// Kills a process when its next write is committed and before it learns of that.
 fn kill_at_commit(instance: &Instance) {
+    if !instance.has_line {
+        return instance.restart();
+    }
     let line = &instance.to_database;
     let before = line.caught();
     line.set(Weather::Catch(COMMITTED));

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -38,7 +38,7 @@ impl PgBouncer {
         );
         fs::write(path("users"), "\"tasks\" \"\"\n").unwrap();
         fs::write(path("pgbouncer.ini"), configuration).unwrap();
-        let process = run(directory.path().join("pgbouncer.ini"), port);
+        let process = run(&directory.path().join("pgbouncer.ini"), port);
         Self { process, directory, port }
     }
 
@@ -57,13 +57,13 @@ impl PgBouncer {
     }
 
     pub fn start_again(&mut self) {
-        self.process = run(self.directory.path().join("pgbouncer.ini"), self.port);
+        self.process = run(&self.directory.path().join("pgbouncer.ini"), self.port);
     }
 }
 
-fn run(configuration: PathBuf, port: u16) -> Process {
+fn run(configuration: &Path, port: u16) -> Process {
     let mut command: Command = as_postgres(&find("pgbouncer", &["/usr/sbin"], "pgbouncer"));
-    command.arg("-q").arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("-q").arg(configuration).stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process::start(&mut command, configuration.parent().unwrap());
     wait_until("PgBouncer listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     process
