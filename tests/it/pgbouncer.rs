@@ -90,6 +90,19 @@ async fn one_connection_behind_the_pooler_is_enough() {
     assert_usable(&["pool_mode = transaction", "default_pool_size = 1"]).await;
 }
 
+#[tokio::test]
+async fn a_pooler_that_takes_few_clients_makes_requests_wait() {
+    let database = Postgres::shared().database().await;
+    let pooler = PgBouncer::start(&database, &["pool_mode = transaction", "max_client_conn = 3"]);
+    let settings = settings(&database, &pooler).with("DEVELOPMENT_MODE", "True");
+    let app = settings.with("CACHE_URL", "dummy://").serve();
+    let removals = (0..16).map(|id| app.request("POST", "/remove").form(&[("id", id)]).send());
+    for answer in futures_util::future::join_all(removals).await {
+        assert_eq!(answer.unwrap().status(), 303);
+    }
+    app.add("After").await.assert_lists(["After"]);
+}
+
 /// What a connection that is lent has of another program's is not touched, and nothing stays on it.
 #[tokio::test]
 async fn nothing_is_left_on_connections_that_others_are_lent() {
