@@ -17,35 +17,12 @@ pub struct PostgresServer {
 }
 
 /// Parameters that sqlx understands as libpq does.
-const KNOWN: [&str; 13] = [
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-];
+const KNOWN: &str = "host hostaddr port dbname user password sslmode sslrootcert sslcert sslkey application_name \
+    options statement-cache-capacity";
 
 /// Parameters that change nothing here: time limits are the program's own, and the rest is how it is anyway.
-const HARMLESS: [&str; 10] = [
-    "connect_timeout",
-    "fallback_application_name",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "sslcompression",
-    "sslsni",
-    "tcp_user_timeout",
-    "uselibpqcompat",
-];
+const HARMLESS: &str = "connect_timeout fallback_application_name keepalives keepalives_count keepalives_idle \
+    keepalives_interval sslcompression sslsni tcp_user_timeout uselibpqcompat";
 
 /// Parameters with the one value that asks for nothing special.
 const DEFAULTS: [(&str, &[&str]); 6] = [
@@ -58,27 +35,9 @@ const DEFAULTS: [(&str, &[&str]); 6] = [
 ];
 
 /// Further parameters that other programs know. Their names can be printed, since they are no part of a password.
-const UNSUPPORTED: [&str; 19] = [
-    "connection_limit",
-    "gssdelegation",
-    "gsslib",
-    "krbsrvname",
-    "max_protocol_version",
-    "passfile",
-    "pool",
-    "pool_timeout",
-    "prepared_statements",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "schema",
-    "service",
-    "sslaccept",
-    "sslcrl",
-    "sslcrldir",
-    "sslpassword",
-    "ssl_min_protocol_version",
-];
+const UNSUPPORTED: &str = "connection_limit gssdelegation gsslib krbsrvname max_protocol_version passfile pool \
+    pool_timeout prepared_statements replication require_auth requirepeer schema service sslaccept \
+    sslcrl sslcrldir sslpassword ssl_min_protocol_version";
 
 /// Why a URL cannot be used, without any part of its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -213,8 +172,8 @@ impl Pairs {
                 "pgbouncer" => has_pooler = read_flag("pgbouncer", &value)?,
                 // The usual CAs are what sqlx trusts where no file is named.
                 "sslrootcert" if value == "system" => mode = Some("verify-full"),
-                _ if HARMLESS.contains(&name.as_str()) => {}
-                _ if KNOWN.contains(&name.as_str()) || is_setting(&name) => {
+                _ if is_among(HARMLESS, &name) => {}
+                _ if is_among(KNOWN, &name) || is_setting(&name) => {
                     self.add_unless_empty(&name, value);
                 }
                 _ => check_default(&name, &value)?,
@@ -284,11 +243,15 @@ fn check_default(name: &str, value: &str) -> Result<(), Unusable> {
             Err(Unusable(format!("its parameter {name} with {values}, or without it: no other is supported")))
         };
     }
-    let name = UNSUPPORTED.iter().find(|known| **known == name);
-    let named = name.map_or("a parameter that is unknown here".to_owned(), |name| {
-        format!("its parameter {name}, which is not supported")
-    });
+    let named = match is_among(UNSUPPORTED, name) {
+        true => format!("its parameter {name}, which is not supported"),
+        false => "a parameter that is unknown here".to_owned(),
+    };
     Err(Unusable(format!("the same without {named}")))
+}
+
+fn is_among(names: &str, name: &str) -> bool {
+    names.split(' ').any(|known| known == name)
 }
 
 fn decode(text: &str) -> Result<String, Unusable> {

@@ -36,7 +36,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("reqwest", &["src/upstream.rs", "src/config/api.rs"]),
     ("anyhow", &["src/cli"]),
     (".layer(", &["src/middleware.rs", "src/router.rs"]),
-    ("sqlx::", &["src/db", "src/tasks", "src/config/database.rs", "src/config/log.rs"]),
+    (
+        "sqlx::",
+        &["src/db", "src/tasks", "src/config/database.rs", "src/config/log.rs", "src/config/postgres.rs"],
+    ),
 ];
 
 #[test]
