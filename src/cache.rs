@@ -38,7 +38,7 @@
 //!
 //! 1. *Look.* A hit ends here, after one round trip.
 //! 2. *Queue in this process.* One of all who miss the key builds; the others wait for what it makes.
-//! 3. *Ask the other processes.* The builder adds `KEY.lock` to the backend, which lives for three seconds and is
+//! 3. *Ask the other processes.* The builder adds `KEY~lock` to the backend, which lives for three seconds and is
 //!    renewed while it builds. Whoever gets it looks once more: the one before may have stored the value.
 //! 4. *Wait for theirs.* Whoever does not get it looks for value and lock every 5 to 100 ms, with jitter, until either
 //!    the value is there or the lock is gone.
@@ -63,7 +63,8 @@
 //! - **A write that fails owes a delete.** A server that could not take a new value may hold the old one. It is left
 //!   out until it has deleted it, so what this process overwrote during an outage it does not read after it.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
-//! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server.
+//! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server. What
+//!   the cache stores beside its users' values has a `~` in its name, and no key of a user ever names it.
 //! - **Sharing a build is sharing its age.** Who misses after another process has written may be given what was read
 //!   before. What a [`Strategy`] does not guarantee is written there.
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
@@ -212,11 +213,11 @@ impl Cache {
         Self { counters, ..self.clone() }
     }
 
-    /// Returns a handle that sees the values of one version and none of the others. The first is that of every handle;
-    /// its keys are as they are, the others' have `v2:`, `v3:`, … before them.
+    /// Returns a handle that sees the values of one namespace and none of the others. The first is that of every
+    /// handle; its keys are as they are, the others' have `~v2:`, `~v3:`, … before them.
     #[must_use]
     pub fn version(&self, version: u32) -> Self {
-        Self { prefix: self.options().prefix.version(version), ..self.clone() }
+        Self { prefix: self.options().prefix.namespace(version), ..self.clone() }
     }
 
     /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited

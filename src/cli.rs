@@ -52,7 +52,7 @@ enum Command {
     /// Try configuration, database and cache, and say what is wrong with them.
     ///
     /// Each cache server is logged in to, stores a value and returns it, keeps one for 31 days, and takes one of
-    /// 1,000,000 bytes. The keys of this, `tasklist:check:…`, are removed again.
+    /// 1,000,000 bytes. The keys of this, `~tasklist:check:…`, are removed again.
     Check {
         /// Print one JSON object: {"ok":false,"checks":[{"what":…,"ok":true,"found":…,"took_ms":0.4},
         /// {"what":…,"ok":false,"cause":…,"remedy":…}]}.

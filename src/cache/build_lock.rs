@@ -55,7 +55,7 @@ struct Held {
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline. A value that `read`
+/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline, if there is one. A value that `read`
 /// makes nothing of is as good as none.
 ///
 /// # Cancel safety
@@ -65,7 +65,7 @@ pub(super) async fn take<T>(
     backend: &Arc<dyn Backend>,
     name: &str,
     lock: &str,
-    deadline: Instant,
+    deadline: Option<Instant>,
     read: impl Fn(&str, &Bytes) -> Option<T>,
 ) -> Turn<T> {
     let both = [name.to_owned(), lock.to_owned()];
@@ -101,7 +101,7 @@ pub(super) async fn take<T>(
         }
         // Others look again as soon as the lock is gone or the value is there.
         loop {
-            if Instant::now() >= deadline {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Turn::Unknown;
             }
             sleep(pause.mul_f64(0.5 + fastrand::f64())).await;

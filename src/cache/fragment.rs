@@ -20,6 +20,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache as Memory;
 use sha2::{Digest, Sha256};
@@ -33,14 +34,17 @@ const CAPACITY: u64 = 4 * 1024 * 1024;
 /// What is kept for each copy beside its bytes, about.
 const BESIDE_COPY: usize = 200;
 
+/// Copies that live longer than a hundred years live as long as the process. moka panics at a thousand.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Pieces that one template renders, such as the rows of a table.
 ///
 /// Its digest is in every key, so a build with another template never shows what an older one rendered.
 #[derive(Clone, Debug)]
 pub struct Fragments {
     cache: Cache,
-    name: &'static str,
-    digest: Cow<'static, str>,
+    /// The beginning of every key.
+    base: Key,
     ttl: Ttl,
     copies: Option<Memory<Id, Arc<str>>>,
 }
@@ -53,7 +57,8 @@ impl Fragments {
     /// text.
     #[must_use]
     pub fn new(cache: &Cache, name: &'static str, digest: impl Into<Cow<'static, str>>, ttl: Ttl) -> Self {
-        Self { cache: cache.counted_as("fragments"), name, digest: digest.into(), ttl, copies: None }
+        let base = Key::of_library("fragment:", name).with(":", &digest.into());
+        Self { cache: cache.counted_as("fragments"), base, ttl, copies: None }
     }
 
     /// Keeps fragments in the process as well, up to 4 MiB of them, and asks the cache only for others. A copy has a
@@ -63,8 +68,8 @@ impl Fragments {
         let size = |_: &Id, copy: &Arc<str>| u32::try_from(copy.len() + BESIDE_COPY).unwrap_or(u32::MAX);
         let copies = Memory::builder().max_capacity(CAPACITY).weigher(size);
         let copies = match self.ttl {
-            Ttl::Never => copies,
-            Ttl::After(lifetime) => copies.time_to_live(lifetime),
+            Ttl::After(lifetime) if lifetime <= LONGEST_LIFETIME => copies.time_to_live(lifetime),
+            Ttl::Never | Ttl::After(_) => copies,
         };
         self.copies = Some(copies.build());
         self
@@ -79,17 +84,13 @@ impl Fragments {
 
     /// Returns the key of a fragment. `vary_on` is all that it depends on; what it depends on and is not named there
     /// must never change.
-    ///
-    /// # Panics
-    ///
-    /// If the name or the digest given to [`new`](Self::new) holds a blank.
     #[must_use]
     pub fn key<S: AsRef<str>>(&self, vary_on: &[S]) -> Key {
         self.key_of(&id(vary_on))
     }
 
     fn key_of(&self, id: &Id) -> Key {
-        Key::new(format!("{}.{}.{}", self.name, self.digest, hex(id))).expect("a name without blanks")
+        self.base.with(":", &hex(id))
     }
 
     /// Returns the fragments of items in their order: those of which there is no copy here from the cache in one round

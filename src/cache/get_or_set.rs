@@ -225,7 +225,8 @@ impl Cache {
         patience: Duration,
         read: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Turn<'a, T> {
-        let deadline = Instant::now() + patience;
+        // None if it is too far away to be a time.
+        let deadline = Instant::now().checked_add(patience);
         let Ok(builder) = timeout(QUEUE.max(patience), member.wait()).await else {
             return Turn::Alone;
         };

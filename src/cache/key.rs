@@ -1,6 +1,22 @@
 //! Keys: readable, checked before they reach a backend, hashed when long.
+//!
+//! # No key of a user is a name of the library
+//!
+//! The cache stores more than its users' values: locks, tokens, generations, pages, fragments. Each of these names has
+//! a `~` with a letter or a sign behind it, and a user's `~` is doubled:
+//!
+//! ```text
+//!   Key::new("tasks.all")              tasks.all             shop:tasks.all
+//!   its lock                           tasks.all~lock        shop:tasks.all~lock
+//!   Key::new("tasks.all~lock")         tasks.all~~lock       shop:tasks.all~~lock
+//!   in the second namespace            ~v2:tasks.all         shop:~v2:tasks.all
+//!   a key that is too long             its head~sha256:…
+//! ```
+//!
+//! Read from the left, `~~` is a user's `~` and every other `~` is the library's, so no two keys have the same name.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -13,6 +29,9 @@ const LONGEST_KEY: usize = 250;
 /// How much of a long key stays readable before its hash.
 const READABLE_HEAD: usize = 100;
 
+/// The beginning of what the library adds to a name.
+const MARK: char = '~';
+
 /// A checked key: not empty, no blanks, no control characters.
 ///
 /// ```
@@ -22,6 +41,8 @@ const READABLE_HEAD: usize = 100;
 /// assert_eq!(prefix.apply(&key), "shop:tasks.all");
 /// assert!(prefix.apply(&Key::new("long".repeat(1000))?).len() <= 250);
 /// assert!(Key::new("two words").is_err());
+/// // What the library itself stores cannot be named by accident.
+/// assert_eq!(prefix.apply(&Key::new("tasks.all~lock")?), "shop:tasks.all~~lock");
 /// # Ok::<_, tasklist::cache::InvalidKey>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,15 +54,37 @@ pub struct Key(String);
 pub struct InvalidKey(String);
 
 impl Key {
-    /// Checks a key. A long one is accepted, and shortened by hashing where it meets a backend.
+    /// Checks a key. A long one is accepted, and shortened by hashing where it meets a backend. A `~` is doubled there.
     ///
     /// # Errors
     ///
     /// [`InvalidKey`] for the empty key, blanks and control characters: memcached's text protocol would read them as
     /// the end of the key, so that one key could be made to name another.
     pub fn new(key: impl Into<String>) -> Result<Self, InvalidKey> {
+        let Self(key) = Self::as_stored(key)?;
+        Ok(Self(if key.contains(MARK) { escape(&key) } else { key }))
+    }
+
+    /// Checks a key as it is stored behind the prefix, for tools: it may be a name of the library, such as that of a
+    /// lock. Keys that are made of somebody's input are made by [`new`](Self::new).
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn as_stored(key: impl Into<String>) -> Result<Self, InvalidKey> {
         let key = key.into();
         if is_clean(&key) && !key.is_empty() { Ok(Self(key)) } else { Err(InvalidKey(key)) }
+    }
+
+    /// Returns a key of the library. `kind` is a constant of the caller, `text` may be any text.
+    pub(crate) fn of_library(kind: &'static str, text: &str) -> Self {
+        Self(format!("{MARK}{kind}{}", escape(text)))
+    }
+
+    /// Returns a key of the library that belongs to this key. `kind` is a constant of the caller, `text` may be any
+    /// text.
+    pub(super) fn with(&self, kind: &'static str, text: &str) -> Self {
+        Self(format!("{}{MARK}{kind}{}", self.0, escape(text)))
     }
 
     /// Returns a key that no backend shortens, for those who keep many: one that is too long is hashed.
@@ -49,22 +92,22 @@ impl Key {
         Self(KeyPrefix::default().apply(self))
     }
 
-    /// Returns the key of one version of this key's value. A version's name holds no blanks.
+    /// Returns the key of one version of this key's value.
     pub(super) fn at(&self, version: &str) -> Self {
         if Mistake::KeyWithoutVersion.is_made() {
             return self.clone();
         }
-        Self::new(format!("{}@{version}", self.0)).expect("a version's name is as clean as a key")
+        self.with("@", version)
     }
 
     /// Returns the key of the token that this key ends with at present.
     pub(super) fn token(&self) -> Self {
-        Self(format!("{}.token", self.0))
+        self.with("token", "")
     }
 
-    /// Returns the key of the lock that whoever builds this key's value holds.
+    /// Returns the key of the lock that the builder of this key's value holds.
     pub(super) fn lock(&self) -> Self {
-        Self(format!("{}.lock", self.0))
+        self.with("lock", "")
     }
 }
 
@@ -74,41 +117,70 @@ pub(super) fn random_token() -> String {
 }
 
 fn is_clean(text: &str) -> bool {
-    !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    !text.chars().any(is_dirty)
 }
 
+fn is_dirty(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
+}
+
+/// Returns a text as it can be part of a key, different for different texts.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            MARK => escaped.extend([MARK, MARK]),
+            c if is_dirty(c) => _ = write!(escaped, "{MARK}u{:x};", u32::from(c)),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Shows a key as it was given.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let key =
+            if self.0.contains(MARK) { self.0.replace("~~", "~").into() } else { Cow::Borrowed(&*self.0) };
+        f.write_str(&key)
     }
 }
 
 /// What comes before every key on servers that are shared with others; empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyPrefix(String);
+pub struct KeyPrefix {
+    /// As it is stored.
+    text: String,
+    /// None for the first.
+    namespace: Option<u32>,
+}
 
 impl KeyPrefix {
     /// What a prefix may look like, for error messages.
     pub const ACCEPTED: &str = "up to 64 characters without blanks and control characters";
 
-    /// Returns the prefix of a version's keys. The first has none of its own.
-    pub(super) fn version(&self, version: u32) -> Self {
-        match (version, self.0.is_empty()) {
-            (0 | 1, _) => self.clone(),
-            (_, true) => Self(format!("v{version}")),
-            (_, false) => Self(format!("{}:v{version}", self.0)),
-        }
+    /// Returns the prefix of a namespace's keys. The first has none of its own.
+    pub(super) fn namespace(&self, namespace: u32) -> Self {
+        Self { text: self.text.clone(), namespace: Some(namespace).filter(|number| *number > 1) }
     }
 
     /// Returns the name under which a backend stores `key`: `prefix:key`, at most 250 bytes long.
     #[must_use]
     pub fn apply(&self, key: &Key) -> String {
-        let name = if self.0.is_empty() { key.0.clone() } else { format!("{}:{}", self.0, key.0) };
+        let mut name = String::with_capacity(self.text.len() + 1 + key.0.len());
+        if !self.text.is_empty() {
+            name.extend([&self.text, ":"]);
+        }
+        if let Some(namespace) = self.namespace {
+            _ = write!(name, "{MARK}v{namespace}:");
+        }
+        name.push_str(&key.0);
         if name.len() <= LONGEST_KEY {
             return name;
         }
-        let head = &name[..name.floor_char_boundary(READABLE_HEAD)];
-        format!("{head}:sha256:{}", hex(&Sha256::digest(&name)))
+        // Without half a pair at the end, which would make one of the mark.
+        let head = name[..name.floor_char_boundary(READABLE_HEAD)].trim_end_matches(MARK);
+        format!("{head}{MARK}sha256:{}", hex(&Sha256::digest(&name)))
     }
 }
 
@@ -117,7 +189,7 @@ impl FromStr for KeyPrefix {
 
     fn from_str(prefix: &str) -> Result<Self, InvalidKey> {
         if is_clean(prefix) && prefix.len() <= 64 {
-            Ok(Self(prefix.into()))
+            Ok(Self { text: escape(prefix), namespace: None })
         } else {
             Err(InvalidKey(prefix.into()))
         }
@@ -132,6 +204,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -157,7 +233,87 @@ mod tests {
         });
         assert_ne!(names[0], names[1]);
         for name in names {
-            assert!(name.starts_with("tasks.é") && name.contains(":sha256:") && name.len() <= 250, "{name}");
+            assert!(name.starts_with("tasks.é") && name.contains("~sha256:") && name.len() <= 250, "{name}");
+        }
+    }
+
+    /// What a key is made of, each with another meaning.
+    const PARTS: [&str; 9] = ["~", "a", "1", ":", "~lock", "~token", "~@1", "~v2:", "~u20;"];
+
+    /// All texts of up to three parts.
+    fn texts() -> BTreeSet<String> {
+        let add = |text: &String| PARTS.map(|part| format!("{text}{part}"));
+        let mut texts = BTreeSet::from([String::new()]);
+        for _ in 0..3 {
+            texts.extend(texts.iter().flat_map(add).collect::<Vec<_>>());
+        }
+        texts
+    }
+
+    #[test]
+    fn no_two_keys_have_the_same_name() {
+        let prefixes = ["", "shop"].map(|prefix| prefix.parse::<KeyPrefix>().unwrap());
+        for prefix in prefixes {
+            let mut meanings = HashMap::new();
+            let mut note = |key: &Key, meaning: String| {
+                for namespace in [1, 2, 21] {
+                    let name = prefix.namespace(namespace).apply(key);
+                    let meaning = format!("{meaning} in {namespace}");
+                    let before = meanings.insert(name, meaning.clone());
+                    assert_eq!(before, None, "is the same as {meaning}");
+                }
+            };
+            for text in texts() {
+                let Ok(key) = Key::new(text.clone()) else { continue };
+                note(&key, format!("{text:?}"));
+                note(&key.lock(), format!("lock of {text:?}"));
+                note(&key.token(), format!("token of {text:?}"));
+                for version in ["", "1", " ", "~", "1~lock", "~u20;"] {
+                    note(&key.at(version), format!("{version:?} of {text:?}"));
+                    note(&key.at(version).lock(), format!("lock of {version:?} of {text:?}"));
+                }
+                note(&Key::of_library("session.", &text), format!("session {text:?}"));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_of_a_user_is_a_name_of_the_library(
+            key in "[~a:v2@.]{1,6}|[~é]{90,130}",
+            version in "\\PC{0,4}|[ ~\n]{1,3}|x{250}",
+            prefix in "|shop|~|s~",
+        ) {
+            let prefix = prefix.parse::<KeyPrefix>().unwrap();
+            let key = Key::new(key).unwrap();
+            let long = key.with("@", &"x".repeat(300));
+            for name in [key.lock(), key.token(), key.at(&version), key.at(&version).lock(), long]
+                .iter()
+                .flat_map(|key| [1, 2].map(|namespace| prefix.namespace(namespace).apply(key)))
+            {
+                prop_assert!(name.len() <= 250 && is_clean(&name), "{name}");
+                // Whatever part of it a user takes for a key, or what it was before it was escaped.
+                let parts = name.char_indices().map(|(start, _)| &name[start..]);
+                for part in parts.flat_map(|part| [part.to_owned(), part.replace("~~", "~")]) {
+                    prop_assert_ne!(prefix.apply(&Key::new(part).unwrap()), &*name);
+                }
+            }
+        }
+
+        #[test]
+        fn a_key_is_shown_as_it_was_given(key in "[~a]{1,8}") {
+            prop_assert_eq!(Key::new(&*key).unwrap().to_string(), key);
+        }
+    }
+
+    #[test]
+    fn a_long_key_is_not_the_key_that_its_name_is() {
+        // The cut is within a pair, or before it, or behind it.
+        for length in 90..110 {
+            let key = Key::new(format!("{}{}", "a".repeat(length), "~".repeat(200))).unwrap();
+            let name = KeyPrefix::default().apply(&key);
+            assert_ne!(KeyPrefix::default().apply(&Key::new(&*name).unwrap()), name);
+            assert_ne!(KeyPrefix::default().apply(&Key::new(name.replace("~~", "~")).unwrap()), name);
         }
     }
 }

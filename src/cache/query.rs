@@ -188,7 +188,7 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
                 }
             };
         }
-        token.and_then(|token| Key::new(format!("{}.{token}", self.key)).ok())
+        token.map(|token| self.key.with("@", &token))
     }
 }
 

@@ -39,8 +39,9 @@ impl Cache {
         decode: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Vec<Option<T>> {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
-        let found = self.timed(self.backend().get_many(&names)).await;
-        let found = keys.iter().zip(&names).zip(found);
+        let (distinct, places) = distinct(&names);
+        let found = self.timed(self.backend().get_many(&distinct)).await;
+        let found = keys.iter().zip(&names).zip(places.into_iter().map(|place| found[place].clone()));
         found.map(|((key, name), found)| self.read(key, found, |envelope| decode(name, envelope))).collect()
     }
 
@@ -124,9 +125,10 @@ impl Cache {
     /// Removes keys in one round trip.
     pub async fn delete_many(&self, keys: &[Key]) {
         let names: Vec<_> = keys.iter().map(|key| self.name(key)).collect();
+        let (names, _) = distinct(&names);
         names.iter().for_each(|name| self.flights().outdate(name));
         let deleted = self.timed(self.backend().delete_many(&names)).await;
-        for (key, deleted) in keys.iter().zip(deleted) {
+        for (key, deleted) in names.iter().zip(deleted) {
             if self.forgive(key, deleted).is_some() {
                 self.counters().deletes.add_one();
             }
@@ -255,4 +257,17 @@ impl Cache {
             }
         }
     }
+}
+
+/// Returns each name once, and for every name its place among them: a backend is asked for distinct keys.
+fn distinct(names: &[String]) -> (Vec<String>, Vec<usize>) {
+    let (mut distinct, mut known) = (Vec::with_capacity(names.len()), HashMap::with_capacity(names.len()));
+    let places = names.iter().map(|name| {
+        *known.entry(name).or_insert_with(|| {
+            distinct.push(name.clone());
+            distinct.len() - 1
+        })
+    });
+    let places = places.collect();
+    (distinct, places)
 }

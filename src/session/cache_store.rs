@@ -22,7 +22,7 @@ impl CacheStore {
 
 /// Returns where a session is in a cache.
 pub(super) fn key(name: &Name) -> Key {
-    Key::new(format!("session.{}", name.as_str())).expect("a name is made of digits and letters")
+    Key::of_library("session.", name.as_str())
 }
 
 #[async_trait]

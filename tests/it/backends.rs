@@ -93,6 +93,7 @@ mod contract {
             many_values_stand_where_their_keys_stood
             a_thousand_keys_are_asked_at_once
             nothing_comes_of_no_keys
+            a_key_that_is_named_twice_is_served_twice
             what_is_too_long_among_many_costs_itself_only
             many_lifetimes_of_zero_leave_nothing
             deleting_many_says_of_each_whether_there_was_a_value;

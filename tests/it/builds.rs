@@ -110,7 +110,7 @@ async fn a_process_that_is_killed_while_it_builds_is_replaced() {
     let [dying, next] = [settings.clone().with("SLOW_QUERY", "20s").serve(), settings.serve()];
     let request = dying.request("GET", "/").send();
     let is_locked = async {
-        let is_lock = |key: &String| key.starts_with("tasks.all") && key.ends_with(".lock");
+        let is_lock = |key: &String| key.starts_with("tasks.all") && key.ends_with("~lock");
         while !memcached.keys_now().iter().any(is_lock) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -169,14 +169,14 @@ async fn a_caller_who_leaves_before_the_lock_is_there_lets_go_of_it() {
     let proxy = Proxy::start(memcached.address()).await;
     let options = Options::new(vec![proxy.address.to_string().parse().unwrap()]);
     let cache = Cache::new(memcached::Memcached::new(options), CacheOptions::default());
-    proxy.hold(".lock");
+    proxy.hold("~lock");
     let asking = tokio::spawn(async move { get_or_set(&cache, "value").await });
     proxy.wait_for_held().await;
     asking.abort();
     assert!(asking.await.unwrap_err().is_cancelled());
     proxy.release();
     // The lock is taken, looked at, and removed. It would expire as well, but not by a message.
-    eventually("the lock is let go", async || proxy.messages_with(".lock") == 3).await;
+    eventually("the lock is let go", async || proxy.messages_with("~lock") == 3).await;
     assert!(memcached.keys().is_empty());
 }
 
@@ -253,7 +253,7 @@ async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(slow.end("slow").await.as_deref(), Ok("slow"));
     assert_eq!(waiting.await.unwrap(), "slow");
-    wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer.lock").unwrap().is_none());
+    wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer~lock").unwrap().is_none());
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn a_build_that_is_known_to_take_long_is_waited_for_in_its_process_as_well
 #[tokio::test]
 async fn a_lock_that_nobody_holds_costs_time_and_no_page() {
     let memcached = Memcached::start();
-    memcached.client().set("tasks.all.lock", "left behind", 0).unwrap();
+    memcached.client().set("tasks.all~lock", "left behind", 0).unwrap();
     let app = Settings::new().with_memcached(&memcached).with("CACHE_STRATEGY", "delete").serve();
     app.get("/").await.assert_lists([]);
     assert!(memcached.client().get::<Vec<u8>>("tasks.all").unwrap().is_some(), "and the next page is a hit");

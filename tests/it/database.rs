@@ -80,7 +80,7 @@ async fn who_has_waited_for_another_process_does_not_wait_for_two_questions_afte
     let [slow, app] = [settings.clone().with("SLOW_QUERY", "20s").serve(), settings.serve()];
     let ask = |app: &App| tokio::spawn(app.request("GET", "/").header("host", "localhost").send());
     let builder = ask(&slow);
-    let is_lock = |key: &String| key.starts_with("view.page") && key.ends_with(".lock");
+    let is_lock = |key: &String| key.starts_with("~view.page") && key.ends_with("~lock");
     wait_until("the page is being built", || memcached.keys_now().iter().any(is_lock));
 
     let (started, waiting) = (std::time::Instant::now(), ask(&app));

@@ -46,7 +46,7 @@ async fn what_is_not_a_row_of_ours_is_not_shown() {
     let app = Settings::new().with_memcached(&memcached).with("CACHE_LOCAL", "off").serve();
     app.add("<b>Right</b>").await.assert_lists(["<b>Right</b>"]);
     let keys = memcached.keys();
-    let row = keys.iter().find(|key| key.starts_with("task-fragment.")).expect("the row is cached");
+    let row = keys.iter().find(|key| key.starts_with("~fragment:task-fragment")).expect("the row is cached");
     memcached.client().set(row, "<td>Wrong</td>", 0).unwrap();
     assert_eq!(memcached.evict("view.page"), 1);
     let page = app.get("/").await;

@@ -1,10 +1,14 @@
 //! The handle that everything cached goes through: typed values, and no error whatever the backend does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::memcached;
-use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Ttl};
+use tasklist::cache::fragment::Fragments;
+use tasklist::cache::query::CachedQuery;
+use tasklist::cache::version::{Gate, Lost, Versions};
+use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
 use tasklist::memcached::Options;
 
 use crate::support::memcached::Memcached;
@@ -152,4 +156,96 @@ async fn no_verb_fails_without_a_server() {
     assert_eq!(cache.get_or_set(&key, MINUTE, async || Ok::<_, ()>(7)).await, Ok(7));
     assert!(stats(&cache).errors >= 15);
     cache.raw().get(&key).await.unwrap_err();
+}
+
+/// Lifetimes and waits that a caller may choose.
+const DURATIONS: [Duration; 4] =
+    [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX), Duration::MAX];
+
+/// Names and versions that a caller may choose, or find in a cache.
+const TEXTS: [&str; 7] = ["", "two words", "\r\nset a 0 0 1", "\0\u{2028}\u{7f}", "~", "~lock", "a~@1"];
+
+#[tokio::test]
+async fn a_duration_may_have_any_length() {
+    let build = async || Ok::<_, ()>(7);
+    for duration in DURATIONS {
+        let options =
+            CacheOptions { patience: duration, default_ttl: Ttl::After(duration), ..Default::default() };
+        let cache = Cache::new(Locmem::new(), options);
+        assert_eq!(cache.get_or_set(&key("k"), Ttl::After(duration), build).await, Ok(7));
+        let patient = cache.with_patience(duration);
+        assert_eq!(patient.get_or_set(&key("k2"), cache.default_ttl(), build).await, Ok(7));
+        assert_eq!(cache.count(&key("n"), duration).await, Some(1));
+        for strategy in [Strategy::Expire, Strategy::Delete, Strategy::Rotate, Strategy::Update] {
+            let query = CachedQuery::new(&patient, key("k3"), strategy);
+            assert_eq!(query.get_or_set(build).await, Ok(7));
+        }
+        let rows = Fragments::new(&cache, "row", "1", Ttl::After(duration)).with_local_copies();
+        assert_eq!(&*rows.get_or_render(&[1], |_| [String::new()], |_| "row".into()).await[0], "row");
+        assert_eq!(&*rows.get_or_render(&[1], |_| [String::new()], |_| "row".into()).await[0], "row");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_of_another_is_waited_for_however_long_a_caller_may_wait() {
+    for patience in [Duration::from_secs(u64::MAX), Duration::MAX] {
+        let cache = Cache::new(Locmem::new(), CacheOptions { patience, ..CacheOptions::default() });
+        let lock = Key::as_stored("k~lock").unwrap();
+        cache.raw().set(&lock, "another's".into(), Ttl::Never).await.unwrap();
+        let build = async || Ok::<_, ()>(7);
+        let key = key("k");
+        let value = cache.get_or_set(&key, Ttl::Never, build);
+        let (value, ()) = tokio::join!(value, async {
+            tokio::task::yield_now().await;
+            cache.raw().delete(&lock).await.unwrap();
+        });
+        assert_eq!(value, Ok(7));
+    }
+}
+
+#[tokio::test]
+async fn a_name_and_a_version_may_be_any_text() {
+    let cache = cache();
+    let long = "x y".repeat(1_000);
+    for text in TEXTS.into_iter().chain([&*long]) {
+        let version: Arc<str> = text.into();
+        let gate = Gate::new(move || std::future::ready(Ok::<_, Gone>(version.clone())));
+        let versions = Versions::of(&gate, |gone| gone);
+        let query = CachedQuery::versioned(&cache, key("list"), versions, |label: &String| label.clone());
+        let build = async || Ok(String::from(text));
+        let again = async || panic!("{text:?} is cached");
+        assert_eq!(query.get_or_set(build).await.as_deref(), Ok(text));
+        assert_eq!(query.get_or_set(again).await.as_deref(), Ok(text), "of no other version");
+        let name: &'static str = String::from(text).leak();
+        let rows = Fragments::new(&cache, name, name, Ttl::Never);
+        assert_eq!(&*rows.get_or_render(&[()], |()| [String::new()], |()| text.into()).await[0], text);
+        let rotated = CachedQuery::new(&cache, key("rotated"), Strategy::Rotate);
+        cache.set(&Key::as_stored("rotated~token").unwrap(), text, Ttl::Never).await;
+        assert_eq!(rotated.get_or_set(async || Ok::<_, ()>(String::from(text))).await.as_deref(), Ok(text));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_key_of_a_visitor_makes_others_wait() {
+    let (cache, started) = (cache(), tokio::time::Instant::now());
+    for name in ["bob~lock", "bob.lock", "bob~~lock", "~lock", "bob~token", "bob@1", "v2:bob", "~v2:bob"] {
+        cache.set(&key(&format!("user.{name}")), "theirs", Ttl::Never).await;
+        cache.set(&key(name), "theirs", Ttl::Never).await;
+    }
+    for cache in [cache.clone(), cache.version(2)] {
+        for name in ["user.bob", "bob"] {
+            let build = async || Ok::<_, ()>(String::from("built"));
+            assert_eq!(cache.get_or_set(&key(name), Ttl::Never, build).await.as_deref(), Ok("built"));
+        }
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Gone;
+
+impl From<Lost> for Gone {
+    fn from(_: Lost) -> Self {
+        Self
+    }
 }

@@ -102,7 +102,7 @@ fn sessions(store: impl Store) -> Sessions {
 
 /// Returns where a session is in a cache.
 fn key(id: &Id) -> Key {
-    Key::new(format!("session.{}", Name::of(id).as_str())).unwrap()
+    Key::as_stored(format!("~session.{}", Name::of(id).as_str())).unwrap()
 }
 
 /// Loads a session from whatever copy there is.

@@ -47,7 +47,8 @@ impl PageKey {
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
         let digest = digest_part(&layer.digest);
         // A client chooses how long a URL is, and this process keeps the keys of many.
-        let page = key(format!("view.page{}:GET:{url}#{digest}", prefix_part(prefix))).shortened();
+        let page = format!("{}:GET:{url}#{digest}", prefix_part(prefix));
+        let page = Key::of_library("view.page", &page).shortened();
         Some(Self { state: State::Generation(generation(prefix, uri.path())), page })
     }
 
@@ -60,19 +61,19 @@ impl PageKey {
 
 /// Returns the key of a page at one version.
 pub(super) fn at(page: &Key, version: &str) -> Key {
-    key(format!("{}#", page.at(version)))
+    page.at(version)
 }
 
 /// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same
 /// view.
 pub(super) fn generation(prefix: &str, path: &str) -> Key {
     let path: Cow<'_, [u8]> = percent_decode_str(path).into();
-    key(format!("view.generation{}:{}#", prefix_part(prefix), escape(&path)))
+    Key::of_library("view.generation", &format!("{}:{}#", prefix_part(prefix), escape(&path)))
 }
 
 /// Returns the key of a page for these values of the headers it varies on; its own key, if there are none.
 pub(super) fn learn_cache_key(page: &Key, vary_on: &[String], request: &HeaderMap) -> Key {
-    key(format!("{page}{}", variant(vary_on, request)))
+    if vary_on.is_empty() { page.clone() } else { page.with("#", &variant(vary_on, request)) }
 }
 
 /// Returns a name for the request's values of headers: each name and value with its length before it (a netstring), so
@@ -94,7 +95,7 @@ pub(super) fn variant(vary_on: &[String], request: &HeaderMap) -> String {
 
 /// Returns the key of one build of a page: never that of another generation.
 pub(super) fn build(page: &Key, generation: &str) -> Key {
-    key(format!("{page}@{generation}"))
+    page.with("build:", generation)
 }
 
 fn netstring(hash: &mut Sha256, bytes: &[u8]) {
@@ -103,12 +104,13 @@ fn netstring(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(",");
 }
 
-fn key(name: String) -> Key {
-    Key::new(name).expect("what could be a blank is escaped")
-}
-
+/// Returns what stands between the kind of key and its first colon, of which there is none in it.
 fn prefix_part(prefix: &str) -> String {
-    if prefix.is_empty() { String::new() } else { format!(".{}", escape(prefix.as_bytes())) }
+    if prefix.is_empty() {
+        String::new()
+    } else {
+        format!(".{}", escape(prefix.as_bytes()).replace(':', "\\x3a"))
+    }
 }
 
 /// Returns what stands between the URL and the variant, which has no dot.
@@ -158,12 +160,14 @@ fn parameter(pair: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use axum::http::Request;
 
     use super::super::layer::cache_page;
     use super::*;
     use crate::cache::backend::dummy::Dummy;
-    use crate::cache::{Cache, CacheOptions, Ttl};
+    use crate::cache::{Cache, CacheOptions, KeyPrefix, Ttl};
 
     fn page_key(uri: &str, headers: &[(&str, &str)], parameters: &[&str]) -> Option<String> {
         let mut request = Request::builder().uri(uri);
@@ -184,21 +188,21 @@ mod tests {
 
     #[test]
     fn a_key_is_the_url() {
-        check("/x?b=1&a=2", "example.com:8000", &[], "view.page:GET:http://example.com:8000/x?b=1&a=2#1f.");
-        check("http://one.example/", "two.example", &[], "view.page:GET:http://one.example/#1f.");
+        check("/x?b=1&a=2", "example.com:8000", &[], "~view.page:GET:http://example.com:8000/x?b=1&a=2#1f.");
+        check("http://one.example/", "two.example", &[], "~view.page:GET:http://one.example/#1f.");
     }
 
     #[test]
     fn only_named_parameters_count_in_whatever_order() {
-        let expected = "view.page:GET:http://h/?a=1&b=2#1f.";
+        let expected = "~view.page:GET:http://h/?a=1&b=2#1f.";
         check("/?b=2&x=3&a=1", "h", &["a", "b"], expected);
         check("/?a=1&b=2", "h", &["a", "b"], expected);
-        check("/?x=3", "h", &["a", "b"], "view.page:GET:http://h/#1f.");
+        check("/?x=3", "h", &["a", "b"], "~view.page:GET:http://h/#1f.");
     }
 
     #[test]
     fn a_named_parameter_counts_however_it_is_written() {
-        check("/?%70age=2", "h", &["page"], "view.page:GET:http://h/?%70age=2#1f.");
+        check("/?%70age=2", "h", &["page"], "~view.page:GET:http://h/?%70age=2#1f.");
     }
 
     #[test]
@@ -208,7 +212,11 @@ mod tests {
             page_key(&uri, &[("host", "h")], &["page"]).unwrap()
         });
         assert_ne!(one, other);
-        assert!(one.starts_with("view.page:GET:http://h/?page=x") && one.len() <= 250, "{} bytes", one.len());
+        assert!(
+            one.starts_with("~view.page:GET:http://h/?page=x") && one.len() <= 250,
+            "{} bytes",
+            one.len()
+        );
     }
 
     #[test]
@@ -223,21 +231,39 @@ mod tests {
     fn https_is_what_the_proxy_in_front_says() {
         for host in ["h", "H.", "h:443"] {
             let key = page_key("/", &[("host", host), ("x-forwarded-proto", "HTTPS,http")], &[]);
-            assert_eq!(key.as_deref(), Some("view.page:GET:https://h/#1f."));
+            assert_eq!(key.as_deref(), Some("~view.page:GET:https://h/#1f."));
         }
     }
 
     #[test]
     fn equivalent_hosts_have_one_key() {
-        check("/", "H.:80", &[], "view.page:GET:http://h/#1f.");
-        check("HTTP://[0::1]:80/", "h", &[], "view.page:GET:http://[::1]/#1f.");
+        check("/", "H.:80", &[], "~view.page:GET:http://h/#1f.");
+        check("HTTP://[0::1]:80/", "h", &[], "~view.page:GET:http://[::1]/#1f.");
     }
 
     #[test]
     fn a_generation_is_that_of_all_ways_to_write_a_path() {
         assert_eq!(generation("", "/%78"), generation("", "/x"));
         assert_ne!(generation("", "/x"), generation("a", "/x"));
-        assert_eq!(generation("shop", "/a%20b").to_string(), "view.generation.shop:/a\\x20b#");
+        assert_eq!(generation("shop", "/a%20b").to_string(), "~view.generation.shop:/a\\x20b#");
+    }
+
+    #[test]
+    fn a_version_and_a_generation_may_be_any_text() {
+        let page = generation("", "/x");
+        let texts = ["", " ", "a b", "\r\n", "~", "~lock", "1#", "1~#", "\u{2028}"];
+        let keys = texts.map(|text| [at(&page, text), build(&page, text), at(&page, text).lock()]);
+        let names: BTreeSet<_> = keys.iter().flatten().map(|key| KeyPrefix::default().apply(key)).collect();
+        assert_eq!(names.len(), 3 * texts.len(), "{names:?}");
+        assert!(names.iter().all(|name| Key::as_stored(name.as_str()).is_ok()), "{names:?}");
+    }
+
+    #[test]
+    fn prefixes_and_urls_make_no_key_of_each_other() {
+        let one = generation("a:/x", "/y");
+        let other = generation("a", "/x:/y");
+        assert_ne!(one, other);
+        assert_ne!(generation("a\\x3a", "/"), generation("a:", "/"));
     }
 
     #[test]

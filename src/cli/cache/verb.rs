@@ -77,8 +77,9 @@ pub(in crate::cli) struct Count {
     delta: u64,
 }
 
+/// Reads a key as it is stored, so that what the app itself stores can be looked at as well.
 fn key(text: &str) -> Result<Key, InvalidKey> {
-    Key::new(text)
+    Key::as_stored(text)
 }
 
 fn delta(text: &str) -> Result<u64, &'static str> {

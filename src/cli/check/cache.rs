@@ -53,7 +53,7 @@ fn key_on(cache: Raw<'_>, server: &str) -> Option<Key> {
 }
 
 fn random_key() -> Key {
-    Key::new(format!("tasklist:check:{:016x}", fastrand::u64(..))).expect("it has no blanks")
+    Key::of_library("tasklist:check:", &format!("{:016x}", fastrand::u64(..)))
 }
 
 /// Tries one server, until something is wrong, and removes the key.

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use tasklist::cache::{Cache, CacheOptions, Key};
 
 use super::{AT_ONCE, MINUTE, read};
+use crate::support::backends::Store;
 
 pub async fn many_values_stand_where_their_keys_stood(backend: &dyn Backend) {
     set_many(backend, &["c", "a", "empty", "b"]).await;
@@ -87,4 +89,13 @@ async fn set_many(backend: &dyn Backend, keys: &[&str]) {
 async fn get_many(backend: &dyn Backend, keys: &[&str]) -> Vec<Option<Bytes>> {
     let keys: Vec<_> = keys.iter().map(|key| (*key).to_owned()).collect();
     backend.get_many(&keys).await.into_iter().map(Result::unwrap).collect()
+}
+
+pub async fn a_key_that_is_named_twice_is_served_twice(Store { backend, .. }: &Store) {
+    let cache = Cache::over(backend.clone(), CacheOptions::default());
+    let keys = ["a", "b", "a"].map(|name| Key::new(name).unwrap());
+    cache.set_many(&[(keys[0].clone(), 1), (keys[1].clone(), 2), (keys[0].clone(), 3)], MINUTE).await;
+    assert_eq!(cache.get_many(&keys).await, [Some(3), Some(2), Some(3)]);
+    cache.delete_many(&keys).await;
+    assert_eq!(cache.get_many::<u8>(&keys).await, [None; 3]);
 }

@@ -58,7 +58,7 @@ pub async fn what_is_signed_counts_under_its_own_name_only(Store { backend, .. }
     cache.set(&key("a"), &1, MINUTE).await;
     let envelope = backend.get("a").await.unwrap().unwrap();
     backend.set("b", envelope.clone(), MINUTE).await.unwrap();
-    backend.set("v2:a", envelope, MINUTE).await.unwrap();
+    backend.set("~v2:a", envelope, MINUTE).await.unwrap();
     assert_eq!(cache.get(&key("a")).await, Some(1));
     assert_eq!(cache.get::<i64>(&key("b")).await, None);
     assert_eq!(cache.version(2).get::<i64>(&key("a")).await, None);

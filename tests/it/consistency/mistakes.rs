@@ -90,7 +90,7 @@ async fn a_change_during_a_build(world: &World, key: &str) {
     let build = world.begin_read(0);
     to_database.wait_for_held().await;
     world.add(1, 1).await;
-    let key = format!("{key}@{}", world.version().await);
+    let key = format!("{key}~@{}", world.version().await);
     let others = world.begin_reads(0).await;
     if world.is_mistaken() {
         // Then they may not even look for it. The first mistake was made by the read that builds.
@@ -299,7 +299,7 @@ async fn one_key_that_writers_delete_is_caught_when_a_set_comes_late() {
         world.add(1, 1).await;
         to_memcached.release();
         build.await.unwrap().expect("a page");
-        let is_list = |key: &String| key.starts_with("tasks.all") && !key.ends_with(".lock");
+        let is_list = |key: &String| key.starts_with("tasks.all") && !key.ends_with("~lock");
         eventually("it arrives", async || world.memcached().keys_now().iter().any(is_list)).await;
         world.read(1).await.expect("a page");
     })

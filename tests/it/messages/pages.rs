@@ -74,7 +74,7 @@ async fn assert_keeps_no_message(memcached: &Memcached) {
     let mut texts = vec![];
     // The listing leaves out what is being read.
     eventually("the cache lists pages", async || {
-        let keys = memcached.keys().into_iter().filter(|key| key.starts_with("view.page:"));
+        let keys = memcached.keys().into_iter().filter(|key| key.starts_with("~view.page:"));
         let pages = keys.filter_map(|key| client.get::<Vec<u8>>(&key).unwrap());
         texts = pages.map(|page| String::from_utf8_lossy(&page).into_owned()).collect();
         texts.iter().any(|text| text.contains("Current tasks"))
@@ -197,7 +197,7 @@ async fn who_waits_for_a_visitor_that_gets_a_page_of_their_own_builds_in_their_p
         let lock = database.keep_sessions_unread().await;
         let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
         database.wait_for_waiting(1).await;
-        let is_lock = |key: &String| key.starts_with("view.page") && key.ends_with(".lock");
+        let is_lock = |key: &String| key.starts_with("~view.page") && key.ends_with("~lock");
         eventually("the page is being built", async || memcached.keys_now().iter().any(is_lock)).await;
         let waiting: Vec<_> =
             (0..3).map(|_| tokio::spawn(Visitor::new().request(&app, "GET", "/").send())).collect();

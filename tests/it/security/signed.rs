@@ -32,7 +32,7 @@ async fn processes_with_one_secret_share_what_is_signed() {
         assert_hit(&second, true);
         assert_eq!(second.body, first.body);
         assert_eq!(unreadable(&one).await + unreadable(&other).await, 0);
-        assert!(memcached.keys().iter().any(|key| key.starts_with("session.")), "sessions are there too");
+        assert!(memcached.keys().iter().any(|key| key.starts_with("~session.")), "sessions are there too");
     }
 }
 

@@ -91,7 +91,7 @@ impl Memcached {
     /// The keys of what it has once nothing is built any more, without a login only: whoever has built stores it, and
     /// lets go of their lock, in the background.
     pub fn keys(&self) -> Vec<String> {
-        wait_until("nobody has a lock", || !self.keys_now().iter().any(|key| key.ends_with(".lock")));
+        wait_until("nobody has a lock", || !self.keys_now().iter().any(|key| key.ends_with("~lock")));
         self.keys_now()
     }
 
