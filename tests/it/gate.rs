@@ -3,9 +3,10 @@
 mod interleavings;
 
 use std::panic::resume_unwind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -105,6 +106,36 @@ async fn who_calls_while_a_query_is_under_way_waits_for_the_next() {
     origin.query().await.send(Ok(3)).unwrap();
     assert_eq!(answers(later).await, [Ok(3); 3]);
     assert_eq!(origin.gate.stats(), GateStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
+}
+
+/// A waker that does nothing.
+struct Silent;
+
+impl Wake for Silent {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test]
+async fn callers_that_leave_while_a_query_hangs_leave_nothing_behind() {
+    let origin = Origin::new();
+    let first = origin.calls(1).await;
+    let hanging = origin.query().await;
+    let waker = Arc::new(Silent);
+    let poll = |call: Pin<&mut dyn Future<Output = Answer>>| {
+        assert!(call.poll(&mut Context::from_waker(&Arc::clone(&waker).into())).is_pending());
+    };
+    {
+        let mut stays = pin!(origin.gate.current());
+        poll(stays.as_mut());
+        for _ in 0..1000 {
+            poll(pin!(origin.gate.current()));
+        }
+        assert_eq!(Arc::strong_count(&waker), 2, "of the one who stays");
+        poll(stays.as_mut());
+    }
+    assert_eq!(Arc::strong_count(&waker), 1);
+    hanging.send(Ok(1)).unwrap();
+    assert_eq!(answers(first).await, [Ok(1)]);
 }
 
 /// A mark for the test to set.

@@ -9,7 +9,8 @@ use super::sync::{Arc, Mutex, OnceLock};
 /// Where an answer will be told. If this is dropped before, all in it are told that there is none.
 pub(super) struct Round<T>(Arc<Shared<T>>);
 
-/// A seat in a round: a future of its answer. Costs nothing to leave.
+/// A seat in a round: a future of its answer. A caller that leaves takes its waker along, so that a round holds no more
+/// wakers than callers have waited at the same time, however long its query takes.
 pub(super) struct Seat<T> {
     shared: Arc<Shared<T>>,
     /// Where its waker is among all.
@@ -19,7 +20,33 @@ pub(super) struct Seat<T> {
 struct Shared<T> {
     /// Set once, before the wakers are taken.
     answer: OnceLock<Option<T>>,
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<Wakers>,
+}
+
+/// The wakers of those who wait, each at its place.
+#[derive(Default)]
+struct Wakers {
+    places: Vec<Option<Waker>>,
+    /// Places whose callers have left.
+    free: Vec<usize>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Waker) -> usize {
+        if let Some(place) = self.free.pop() {
+            self.places[place] = Some(waker);
+            return place;
+        }
+        self.places.push(Some(waker));
+        self.places.len() - 1
+    }
+
+    /// Returns the waker of a place. None if all of them have been taken.
+    fn remove(&mut self, place: usize) -> Option<Waker> {
+        let waker = self.places.get_mut(place)?.take();
+        self.free.push(place);
+        waker
+    }
 }
 
 impl<T> Round<T> {
@@ -47,7 +74,7 @@ impl<T> Shared<T> {
         // Only the first counts.
         if self.answer.set(answer).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-            wakers.into_iter().for_each(Waker::wake);
+            wakers.places.into_iter().flatten().for_each(Waker::wake);
         }
     }
 }
@@ -73,12 +100,18 @@ impl<T: Clone> Future for Seat<T> {
             return Poll::Ready(answer.clone());
         }
         match seat.place {
-            Some(place) => wakers[place].clone_from(context.waker()),
-            None => {
-                seat.place = Some(wakers.len());
-                wakers.push(context.waker().clone());
-            }
+            Some(place) => wakers.places[place] = Some(context.waker().clone()),
+            None => seat.place = Some(wakers.add(context.waker().clone())),
         }
         Poll::Pending
+    }
+}
+
+impl<T> Drop for Seat<T> {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        let waker = self.shared.wakers.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
+        // Without the lock: what a waker keeps alive may have a seat as well.
+        drop(waker);
     }
 }
