@@ -25,7 +25,7 @@ use tasklist::cache::fragment::{Fragments, digest};
 use tasklist::cache::query::CachedQuery;
 use tasklist::cache::version::{Gate, Lost, Versions};
 use tasklist::cache::view::{Asked, Label, ViewCache, watch_order};
-use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
+use tasklist::cache::{Cache, CacheOptions, Key, Secret, Ttl};
 use tasklist::memcached::{self, Client, Expiration, Options};
 use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::net::TcpListener;
@@ -118,7 +118,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
 
     // All processes sign with the same key, which so outlives each of them.
     let (key,): (Vec<u8>,) = sqlx::query_as("select key from secret").fetch_one(&db).await?;
-    let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(&key));
+    let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(&Secret::try_from(&key[..])?));
 
     let shop = Shop { db, client, cache, shelf, rows };
     Ok(Router::new()

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use axum::response::IntoResponse;
-use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -125,10 +124,10 @@ pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCred
 }
 
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
-    let secret = config.session.secret.expose_secret().as_bytes();
-    let signer = Signer::new(secret);
+    let secret = config.session.signing_secret();
+    let signer = Signer::new(&secret);
     // Whatever CACHE_SIGNED says: who can write to the cache must not be able to make a session.
-    let cache = &cache.with_seal(Seal::signed(secret));
+    let cache = &cache.with_seal(Seal::signed(&secret));
     let sessions = match config.session.engine {
         SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
         SessionEngine::CachedDb => Sessions::new(WriteThrough::new(DatabaseStore::new(db), cache), signer),
@@ -139,8 +138,8 @@ fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
 
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {
     let prefix = config.cache.key_prefix.clone();
-    let secret = config.session.secret.expose_secret();
-    let seal = if config.cache.signed { Seal::signed(secret.as_bytes()) } else { Seal::default() };
+    let secret = config.session.signing_secret();
+    let seal = if config.cache.signed { Seal::signed(&secret) } else { Seal::default() };
     let options =
         CacheOptions { prefix, seal, patience: db.patience_with_others(), ..CacheOptions::default() };
     Ok(match &config.cache.backend {

@@ -109,6 +109,7 @@ pub(crate) mod mistake;
 pub mod query;
 mod raw;
 mod seal;
+mod secret;
 mod single_flight;
 pub(crate) mod stats;
 mod strategy;
@@ -129,6 +130,7 @@ use self::stats::Counters;
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 pub use self::raw::Raw;
 pub use self::seal::Seal;
+pub use self::secret::{Secret, WeakSecret};
 pub use self::stats::{Latency, LayerStats};
 pub use self::strategy::Strategy;
 pub use self::ttl::Ttl;
@@ -163,6 +165,9 @@ pub struct CacheOptions {
     pub default_ttl: Ttl,
     /// Values of so many bytes and more are compressed. 16 KiB by default.
     pub compress_from: usize,
+    /// So many bytes are read by one call at most, counted decompressed. What is beyond is a miss: a server could have
+    /// made of little much. 64 MiB by default.
+    pub largest_read: usize,
     /// How what the app itself has stored is known. By a checksum by default.
     pub seal: Seal,
     /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
@@ -174,7 +179,14 @@ impl Default for CacheOptions {
     fn default() -> Self {
         let default_ttl = Ttl::After(Duration::from_secs(300));
         let (prefix, seal) = Default::default();
-        Self { prefix, default_ttl, compress_from: 16 * 1024, seal, patience: Duration::from_secs(10) }
+        Self {
+            prefix,
+            default_ttl,
+            compress_from: 16 * 1024,
+            largest_read: 64 * 1024 * 1024,
+            seal,
+            patience: Duration::from_secs(10),
+        }
     }
 }
 

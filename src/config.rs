@@ -66,7 +66,7 @@ impl Config {
             server: ServerConfig::from_variables(variables, development)?,
             database: DatabaseConfig::from_variables(variables, development)?,
             cache: CacheConfig::from_variables(variables)?,
-            session: SessionConfig::from_variables(variables)?,
+            session: SessionConfig::from_variables(variables, development)?,
             api: ApiConfig::from_variables(variables)?,
             log: LogConfig::from_variables(variables)?,
         })

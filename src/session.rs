@@ -29,7 +29,8 @@
 //! }
 //!
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
-//! let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(b"a long secret"));
+//! let secret = b"thirty-two bytes that nobody else knows"[..].try_into()?;
+//! let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(&secret));
 //! let site: Router = Router::new().route("/", post(count)).layer(from_fn_with_state(sessions, carry));
 //!
 //! let response = site.clone().oneshot(Request::post("/").body(Body::empty())?).await?;

@@ -16,6 +16,9 @@ use super::seal::HEAD;
 /// The longest value believed in. Beyond it a length is garbage, and must not be allocated for.
 const LONGEST_VALUE: usize = 32 * 1024 * 1024;
 
+/// Where the length of the value is in the head.
+const LENGTH: usize = HEAD - size_of::<u32>();
+
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
 
@@ -58,6 +61,12 @@ impl CacheOptions {
         })
     }
 
+    /// Returns how many bytes are in an envelope by its own account, which may be wrong.
+    pub(super) fn claimed_length(envelope: &[u8]) -> usize {
+        let claimed = envelope.first_chunk::<HEAD>().map_or(0, |head| (&head[LENGTH..]).get_u32());
+        envelope.len().max(claimed as usize)
+    }
+
     fn close(&self, name: &str, encoding: u8, body: &[u8], length: usize) -> Bytes {
         let to_u32 = |length| u32::try_from(length).expect("values are far below 4 GiB");
         let mut head = [0; HEAD];
@@ -78,7 +87,7 @@ impl CacheOptions {
             return None;
         }
         match encoding {
-            PLAIN => Some(body.into()),
+            PLAIN if length == body.len() => Some(body.into()),
             LZ4 => decompress(body, length).ok().filter(|value| value.len() == length).map(Cow::Owned),
             _ => None,
         }
@@ -95,7 +104,7 @@ mod tests {
     /// Everything is compressed, or nothing; with either seal.
     fn all_options() -> [CacheOptions; 4] {
         let with = |compress_from, seal| CacheOptions { compress_from, seal, ..CacheOptions::default() };
-        let signed = || Seal::signed(b"secret");
+        let signed = || Seal::signed(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap());
         [
             with(0, Seal::default()),
             with(usize::MAX, Seal::default()),
@@ -161,7 +170,10 @@ mod tests {
             for length in [LONGEST_VALUE, LONGEST_VALUE + 1] {
                 let envelope = options.close(NAME, LZ4, &compress(b"short"), length);
                 assert_eq!(options.open(NAME, &envelope), None);
+                assert_eq!(CacheOptions::claimed_length(&envelope), length);
             }
+            let envelope = options.close(NAME, PLAIN, b"short", 4);
+            assert_eq!(options.open(NAME, &envelope), None);
         }
     }
 

@@ -3,6 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use ring::{hkdf, hmac};
 
+use super::Secret;
+
 /// What the key is for: no other use of the same secret comes to the same key.
 const PURPOSE: &[u8] = b"tasklist cache envelope";
 
@@ -32,10 +34,10 @@ const SIGNATURE: usize = 32;
 pub struct Seal(Option<hkdf::Prk>);
 
 impl Seal {
-    /// Signs with keys derived from a secret of any length, which all processes need that share a cache.
+    /// Signs with keys derived from a secret, which all processes need that share a cache.
     #[must_use]
-    pub fn signed(secret: &[u8]) -> Self {
-        Self(Some(hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE).extract(secret)))
+    pub fn signed(secret: &Secret) -> Self {
+        Self(Some(hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE).extract(secret.bytes())))
     }
 
     /// Returns whether values are signed, so that one which cannot be opened may be a forgery.
@@ -103,8 +105,14 @@ mod tests {
 
     const NAME: &str = "shop:tasks.all";
 
+    const SECRET: &[u8] = b"a secret of thirty-two bytes or more";
+
+    fn with(secret: &[u8]) -> Seal {
+        Seal::signed(&secret.try_into().unwrap())
+    }
+
     fn signed() -> Seal {
-        Seal::signed(b"secret")
+        with(SECRET)
     }
 
     fn close(seal: &Seal) -> Bytes {
@@ -113,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_was_closed_is_opened_by_the_same_seal_only() {
-        let seals = [Seal::default(), signed(), Seal::signed(b"another secret"), Seal::signed(b"")];
+        let seals = [Seal::default(), signed(), with(b"another secret of thirty-two bytes")];
         for (closing, seal) in seals.iter().enumerate() {
             let (envelope, head) = (close(seal), [seal.format(); HEAD]);
             for (opening, other) in seals.iter().enumerate() {
@@ -150,7 +158,7 @@ mod tests {
     fn the_key_is_that_of_no_other_use() {
         let envelope = close(&signed());
         let (text, signature) = envelope.split_at(envelope.len() - SIGNATURE);
-        let cookies = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+        let cookies = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
         assert!(hmac::verify(&cookies, text, signature).is_err());
         assert!(!format!("{:?}", signed()).contains("secret"));
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{Cache, Key, Ttl, backend};
+use super::{Cache, CacheOptions, Key, Ttl, backend};
 
 impl Cache {
     /// Returns the value of a key, if there is one, it is a `T`, and the backend answers.
@@ -22,7 +22,8 @@ impl Cache {
         let name = self.name(key);
         let found = self.timed(self.backend().get(&name)).await;
         let is_answer = found.is_ok();
-        let value = self.read(key, found, |envelope| self.options().decode(&name, envelope));
+        let mut left = self.options().largest_read;
+        let value = self.read(key, found, &mut left, |envelope| self.options().decode(&name, envelope));
         is_answer.then_some(value)
     }
 
@@ -42,7 +43,10 @@ impl Cache {
         let (distinct, places) = distinct(&names);
         let found = self.timed(self.backend().get_many(&distinct)).await;
         let found = keys.iter().zip(&names).zip(places.into_iter().map(|place| found[place].clone()));
-        found.map(|((key, name), found)| self.read(key, found, |envelope| decode(name, envelope))).collect()
+        let mut left = self.options().largest_read;
+        found
+            .map(|((key, name), found)| self.read(key, found, &mut left, |envelope| decode(name, envelope)))
+            .collect()
     }
 
     /// Returns whether a key has a value, null and empty ones included.
@@ -214,12 +218,16 @@ impl Cache {
         &self,
         key: &Key,
         found: Result<Option<Bytes>, backend::Error>,
+        left: &mut usize,
         decode: impl FnOnce(&Bytes) -> Option<T>,
     ) -> Option<T> {
         let counters = self.counters();
         let found = self.forgive(key, found).flatten();
         counters.bytes_read.add(found.as_ref().map_or(0, Bytes::len));
-        let value = found.as_ref().and_then(decode);
+        let value = found.as_ref().and_then(|envelope| {
+            *left = left.checked_sub(CacheOptions::claimed_length(envelope))?;
+            decode(envelope)
+        });
         if found.is_some() && value.is_none() {
             counters.unreadable.add_one();
             if self.options().seal.is_signed() {

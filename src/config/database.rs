@@ -170,6 +170,10 @@ mod tests {
     #[test]
     fn development_has_a_file_and_production_must_say() {
         assert_eq!(database([], true).unwrap().url.to_string(), "SQLite, db.sqlite3");
+        for blank in ["", " ", "\t\n", "\u{a0}\u{2003}"] {
+            let error = database([("DATABASE_URL", blank)], false).unwrap_err();
+            assert!(error.starts_with("DATABASE_URL is not set: with DEVELOPMENT_MODE off"), "{error}");
+        }
         assert!(
             database([], false)
                 .unwrap_err()

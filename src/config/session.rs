@@ -5,9 +5,11 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 
-use super::env::{self, Variables};
+use super::env::{self, Variables, missing};
+use crate::cache::Secret;
 
 /// Shorter ones might be guessed.
 const LONG_ENOUGH: usize = 32;
@@ -17,7 +19,7 @@ const LONG_ENOUGH: usize = 32;
 pub struct SessionConfig {
     /// `SESSION_ENGINE`, `cached_db` by default.
     pub engine: SessionEngine,
-    /// `SECRET_KEY`, drawn at the start by default.
+    /// `SECRET_KEY`, drawn at the start by default, in development only.
     pub secret: SecretString,
     /// What is not as it should be with the key, for a site that is deployed.
     pub weakness: Option<&'static str>,
@@ -45,7 +47,7 @@ impl fmt::Display for SessionEngine {
 }
 
 impl SessionConfig {
-    pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
+    pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
         let engine = variables.parse("SESSION_ENGINE", "cache, cached_db or db", |value| match value {
             "cache" => Some(SessionEngine::Cache),
             "cached_db" => Some(SessionEngine::CachedDb),
@@ -54,9 +56,12 @@ impl SessionConfig {
         })?;
         let given = variables.get_exactly("SECRET_KEY")?;
         let weakness = match given {
-            None => {
-                Some("SECRET_KEY is not set: sessions end with this process, and others do not know them")
+            None if !development => {
+                let because = "with DEVELOPMENT_MODE off all processes sign with one key; set it to the output of \
+                               `openssl rand -hex 32`";
+                return Err(missing("SECRET_KEY", because));
             }
+            None => None,
             Some(key) if key.chars().count() < LONG_ENOUGH => {
                 Some("SECRET_KEY is shorter than 32 characters")
             }
@@ -64,6 +69,15 @@ impl SessionConfig {
         };
         let secret = given.map_or_else(random, String::from).into();
         Ok(Self { engine: engine.unwrap_or(SessionEngine::CachedDb), secret, weakness })
+    }
+
+    /// Returns the secret that the app signs with: the key, or a hash of a key that is short.
+    #[must_use]
+    pub fn signing_secret(&self) -> Secret {
+        let key = self.secret.expose_secret().as_bytes();
+        key.try_into().unwrap_or_else(|_| {
+            Sha256::digest(key)[..].try_into().expect("a hash has 32 bytes, which are not all the same")
+        })
     }
 }
 
@@ -75,12 +89,10 @@ fn random() -> String {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     fn session<const N: usize>(pairs: [(&str, &str); N]) -> SessionConfig {
-        SessionConfig::from_variables(&Variables::from(pairs)).unwrap()
+        SessionConfig::from_variables(&Variables::from(pairs), true).unwrap()
     }
 
     #[test]
@@ -88,7 +100,25 @@ mod tests {
         let keys = [session([]), session([("SECRET_KEY", " ")])];
         let [first, second] = keys.each_ref().map(|session| session.secret.expose_secret());
         assert!(first != second && first.len() > 40);
-        assert!(keys.iter().all(|session| session.weakness.unwrap().contains("is not set")));
+        assert!(keys.iter().all(|session| session.weakness.is_none()));
+    }
+
+    #[test]
+    fn in_production_a_key_that_is_missing_or_blank_is_an_error() {
+        let blank = ["", " ", "\t\n", "\u{a0}\u{2003}"].map(|key| Variables::from([("SECRET_KEY", key)]));
+        for variables in [Variables::default()].into_iter().chain(blank) {
+            let error = SessionConfig::from_variables(&variables, false).unwrap_err().to_string();
+            assert!(error.starts_with("SECRET_KEY is not set: with DEVELOPMENT_MODE off"), "{error}");
+        }
+        assert!(SessionConfig::from_variables(&Variables::from([("SECRET_KEY", "horse")]), false).is_ok());
+    }
+
+    #[test]
+    fn a_key_of_any_length_signs() {
+        for key in ["x", "horse", &"x".repeat(40), &"é".repeat(16)] {
+            let signer = session([("SECRET_KEY", key)]).signing_secret();
+            assert!(signer.bytes().len() >= Secret::SHORTEST);
+        }
     }
 
     #[test]
@@ -104,7 +134,7 @@ mod tests {
         assert_eq!(session([]).engine, SessionEngine::CachedDb);
         assert_eq!(session([("SESSION_ENGINE", "cache")]).engine, SessionEngine::Cache);
         let error =
-            SessionConfig::from_variables(&Variables::from([("SESSION_ENGINE", "file")])).unwrap_err();
+            SessionConfig::from_variables(&Variables::from([("SESSION_ENGINE", "file")]), true).unwrap_err();
         assert_eq!(error.to_string(), r#"SESSION_ENGINE is "file"; accepted: cache, cached_db or db"#);
     }
 }

@@ -11,6 +11,7 @@ use tower_sessions::session::Id;
 
 use super::LIFETIME;
 use super::store::Seen;
+use crate::cache::Secret;
 
 /// Django's name.
 const NAME: &str = "sessionid";
@@ -35,10 +36,10 @@ pub fn may_be_in(list: &HeaderValue) -> bool {
 }
 
 impl Signer {
-    /// Makes a signer of a secret of any length.
+    /// Makes a signer of a secret.
     #[must_use]
-    pub fn new(secret: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    pub fn new(secret: &Secret) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.bytes()) }
     }
 
     /// Returns the ticket that comes with a request, if this signer has signed it. There may be other cookies of the
@@ -103,6 +104,14 @@ impl fmt::Debug for Signer {
 mod tests {
     use super::*;
 
+    fn signer() -> Signer {
+        Signer::new(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap())
+    }
+
+    fn other_signer() -> Signer {
+        Signer::new(&b"another secret of thirty-two bytes"[..].try_into().unwrap())
+    }
+
     fn ticket() -> Ticket {
         Ticket { id: Id(1 << 90), seen: "00000000000000ff".parse().unwrap() }
     }
@@ -110,15 +119,15 @@ mod tests {
     #[track_caller]
     fn check(cookies: &[&str], expected: Option<Ticket>) {
         let cookies = cookies.iter().map(|list| (header::COOKIE, HeaderValue::try_from(*list).unwrap()));
-        let found = Signer::new(b"key").read(&cookies.collect());
+        let found = signer().read(&cookies.collect());
         let pair = |ticket: Ticket| (ticket.id, ticket.seen);
         assert_eq!(found.map(pair), expected.map(pair));
     }
 
     #[test]
     fn a_cookie_is_found_among_others() {
-        let ours = format!("sessionid={}", Signer::new(b"key").sign(ticket()));
-        let theirs = format!("sessionid={}", Signer::new(b"other").sign(ticket()));
+        let ours = format!("sessionid={}", signer().sign(ticket()));
+        let theirs = format!("sessionid={}", other_signer().sign(ticket()));
         check(&[&ours], Some(ticket()));
         check(&[&format!("a=b; {ours}; c=d")], Some(ticket()));
         check(&[&format!("a=\u{e9}; {ours}")], Some(ticket()));
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_cookie_that_was_not_signed_by_us_is_none() {
-        let value = Signer::new(b"key").sign(ticket());
+        let value = signer().sign(ticket());
         let (text, signature) = value.rsplit_once('.').unwrap();
         let (id, seen) = text.split_once('.').unwrap();
         for other in [
@@ -140,7 +149,7 @@ mod tests {
             format!("{id}.0{seen}.{signature}"),
             format!("{}.{seen}.{signature}", Id(2)),
             format!("{id}.{}.{signature}", seen.replace('0', "1")),
-            Signer::new(b"other").sign(ticket()),
+            other_signer().sign(ticket()),
             String::new(),
             "..".into(),
         ] {
@@ -151,12 +160,12 @@ mod tests {
 
     #[test]
     fn a_browser_gives_a_cookie_to_this_site_alone_and_to_no_script() {
-        let header = Signer::new(b"key").give(ticket(), false);
-        let value = Signer::new(b"key").sign(ticket());
+        let header = signer().give(ticket(), false);
+        let value = signer().sign(ticket());
         let attributes = "HttpOnly; SameSite=Lax; Path=/; Max-Age=1209600";
         assert_eq!(header, format!("sessionid={value}; {attributes}"));
         assert_eq!(
-            Signer::new(b"key").give(ticket(), true),
+            signer().give(ticket(), true),
             format!("sessionid={value}; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=1209600")
         );
         assert_eq!(take(false), "sessionid=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");

@@ -115,7 +115,7 @@ fn a_port_that_is_taken_is_named() {
 async fn check_says_what_works() {
     let (memcached, database) = (Memcached::start_with_sasl(), Postgres::shared().database().await);
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_login(&memcached);
-    let settings = settings.with("DEVELOPMENT_MODE", "False");
+    let settings = settings.in_production();
     assert_fails(
         &settings.run(&["check"]),
         &[

@@ -167,7 +167,7 @@ async fn an_error_page_says_why_it_is_not_cached() {
 #[tokio::test]
 async fn production_serves_only_a_migrated_database() {
     let database = Postgres::shared().database().await;
-    let settings = Settings::new().with("DATABASE_URL", &database.url).with("DEVELOPMENT_MODE", "False");
+    let settings = Settings::new().with("DATABASE_URL", &database.url).in_production();
     let refused = settings.run(&["serve"]);
     let message = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));

@@ -249,3 +249,23 @@ impl From<Lost> for Gone {
         Self
     }
 }
+
+#[tokio::test]
+async fn one_call_reads_no_more_than_it_may_however_well_it_is_compressed() {
+    let cache = |largest_read| {
+        Cache::new(Locmem::new(), CacheOptions { largest_read, compress_from: 0, ..CacheOptions::default() })
+    };
+    let values = ["a", "b", "c"].map(|name| (key(name), "0".repeat(1_000_000)));
+    let keys = values.each_ref().map(|(key, _)| key.clone());
+    for (largest_read, expected) in [(2_500_000, [true, true, false]), (999_999, [false; 3]), (0, [false; 3])]
+    {
+        let cache = cache(largest_read);
+        cache.set_many(&values, MINUTE).await;
+        let found = cache.get_many::<String>(&keys).await;
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), expected);
+        assert_eq!(cache.get::<String>(&keys[2]).await.is_some(), expected[0], "a call of its own");
+    }
+    let cache = cache(CacheOptions::default().largest_read);
+    cache.set_many(&values, MINUTE).await;
+    assert!(cache.get_many::<String>(&keys).await.iter().all(Option::is_some));
+}

@@ -97,7 +97,7 @@ async fn create(sessions: &Sessions, pairs: &[(&str, &str)]) -> Record {
 }
 
 fn sessions(store: impl Store) -> Sessions {
-    Sessions::new(store, Signer::new(b"key"))
+    Sessions::new(store, Signer::new(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap()))
 }
 
 /// Returns where a session is in a cache.

@@ -13,7 +13,11 @@ fn cache(backend: &Arc<dyn Backend>, seal: Seal) -> Cache {
 }
 
 fn signed(backend: &Arc<dyn Backend>) -> Cache {
-    cache(backend, Seal::signed(b"secret"))
+    cache(backend, seal(b"a secret of thirty-two bytes or more"))
+}
+
+fn seal(secret: &[u8]) -> Seal {
+    Seal::signed(&secret.try_into().unwrap())
 }
 
 fn key(name: &str) -> Key {
@@ -43,7 +47,8 @@ pub async fn what_is_signed_is_read_by_those_with_the_secret(Store { backend, ot
 
 pub async fn what_is_signed_is_a_miss_to_everybody_else(Store { backend, other, .. }: &Store) {
     signed(backend).set(&key("k"), &1, MINUTE).await;
-    for stranger in [cache(other, Seal::default()), cache(other, Seal::signed(b"another secret"))] {
+    for stranger in [cache(other, Seal::default()), cache(other, seal(b"another secret of thirty-two bytes"))]
+    {
         assert_eq!(stranger.get::<i64>(&key("k")).await, None);
         assert_eq!(unreadable(&stranger), 1);
         stranger.set(&key("k"), &2, MINUTE).await;

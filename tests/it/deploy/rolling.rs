@@ -34,7 +34,7 @@ struct Seen {
 }
 
 async fn processes(database: &TestDatabase, ports: [u16; 2]) -> [Settings; 2] {
-    let settings = Settings::new().with("DATABASE_URL", &database.url).with("DEVELOPMENT_MODE", "False");
+    let settings = Settings::new().with("DATABASE_URL", &database.url).in_production();
     assert!(settings.run(&["migrate"]).status.success());
     ports.map(|port| settings.clone().with("PORT", &port.to_string()))
 }

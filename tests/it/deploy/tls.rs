@@ -18,7 +18,7 @@ async fn a_postgres_that_demands_tls_gets_it_whoever_signed_its_certificate() {
     let database = postgres.database().await;
     let settings = |options: &str| {
         let url = database.url_with("localhost", options);
-        Settings::new().with("DEVELOPMENT_MODE", "False").with("DATABASE_URL", &url)
+        Settings::new().in_production().with("DATABASE_URL", &url)
     };
     let plain = settings("?sslmode=disable").run(&["migrate"]);
     assert!(!plain.status.success() && said(&plain).contains("no encryption"), "{}", said(&plain));
@@ -41,7 +41,7 @@ async fn with_an_authority_no_other_postgres_is_trusted() {
     let database = postgres.database().await;
     let settings = |host: &str, options: &str, authority: &Authority| {
         Settings::new()
-            .with("DEVELOPMENT_MODE", "False")
+            .in_production()
             .with("DATABASE_URL", &database.url_with(host, options))
             .with("DATABASE_CA_CERT", &authority.pem)
     };

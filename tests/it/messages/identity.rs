@@ -134,9 +134,13 @@ async fn a_site_without_a_key_says_what_that_means() {
     let database = Postgres::shared().database().await;
     let development = Settings::new().with("DATABASE_URL", &database.url);
     let production = development.clone().with("DEVELOPMENT_MODE", "False");
-    assert!(production.run(&["migrate"]).status.success());
+    for production in [production.clone(), production.clone().with("SECRET_KEY", " \t")] {
+        let refused = production.run(&["serve"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("SECRET_KEY is not set"), "{said}");
+    }
+    assert!(production.clone().with("SECRET_KEY", KEY).run(&["migrate"]).status.success());
     let cases = [
-        (production.clone(), Some("WARN SECRET_KEY is not set: sessions end with this process")),
         (
             production.clone().with("SECRET_KEY", "sesame"),
             Some("WARN SECRET_KEY is shorter than 32 characters"),

@@ -59,6 +59,12 @@ impl Settings {
         self
     }
 
+    /// With all that production demands but a database.
+    pub fn in_production(self) -> Self {
+        self.with("DEVELOPMENT_MODE", "False")
+            .with("SECRET_KEY", "a secret key of the tests, which is long enough")
+    }
+
     pub fn with_memcached(self, server: &Memcached) -> Self {
         self.with("MEMCACHIER_SERVERS", &server.address())
     }
