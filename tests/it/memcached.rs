@@ -1,6 +1,7 @@
 //! The memcached client, against real servers and against one that does what no server should.
 
 mod callers;
+mod limits;
 mod outages;
 mod rogues;
 mod safety;

@@ -1,9 +1,12 @@
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{BufStream, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::*;
+use crate::memcached::protocol::Response;
 
 impl Stream for BufStream<DuplexStream> {
     fn forget_unsent(&self) {}
@@ -33,4 +36,112 @@ async fn bytes_that_the_stream_keeps_to_itself_are_flushed() {
         read = theirs.read_exact(&mut header) => assert_eq!(read.unwrap(), header.len()),
     }
     assert_eq!(header[..2], [0x80, Opcode::Noop as u8]);
+}
+
+const MEGABYTE: usize = 1024 * 1024;
+
+fn set(key: &'static str) -> (Queued, oneshot::Receiver<Result<Response, Failure>>) {
+    let (answer, response) = oneshot::channel();
+    let request =
+        Request::store(Opcode::Set, Bytes::from_static(key.as_bytes()), vec![0; MEGABYTE].into(), 0, 0, 0);
+    (Queued::new(Work::One(request, answer)), response)
+}
+
+/// Each byte arrives in time, and all of them together take longer than anybody waits.
+#[tokio::test(start_paused = true)]
+async fn long_values_on_a_slow_line_end_no_connection() {
+    let (ours, mut theirs) = duplex(1024);
+    let connection = Connection::new(Box::new(BufStream::new(ours)), limits(), Instant::now());
+    let (callers, mut queue) = mpsc::channel(1);
+    let (waiting, responses): (VecDeque<_>, Vec<_>) = ["1", "2", "3", "4", "5"].map(set).into_iter().unzip();
+    let server = async {
+        let mut answered = 0;
+        let mut bytes = vec![0; MEGABYTE + 24 + 8 + 1];
+        // So long that the last ones give up: they wait for 10 seconds, and each takes 4.
+        while answered < 5 {
+            let mut read = 0;
+            while read < bytes.len() {
+                let Ok(Ok(count @ 1..)) =
+                    timeout(Duration::from_secs(20), theirs.read(&mut bytes[read..])).await
+                else {
+                    return answered;
+                };
+                let before = read * 40 / bytes.len();
+                read += count;
+                if read * 40 / bytes.len() > before {
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            let mut response = [0; 24];
+            response[..2].copy_from_slice(&[0x81, Opcode::Set as u8]);
+            response[12..16].copy_from_slice(&bytes[12..16]);
+            theirs.write_all(&response).await.unwrap();
+            theirs.flush().await.unwrap();
+            answered += 1;
+        }
+        answered
+    };
+    let running = connection.run(waiting, &mut queue);
+    tokio::select! {
+        end = running => panic!("the connection has ended: {:?}", end.cause),
+        answered = server => assert!((1..5).contains(&answered), "{answered}"),
+    }
+    drop(callers);
+    let outcomes = futures_util::future::join_all(responses).await;
+    let mut unwritten = 0;
+    for outcome in outcomes {
+        if let Err(failure) = outcome.unwrap() {
+            assert!(!failure.was_written, "{failure:?}");
+            unwritten += 1;
+        }
+    }
+    assert!((1..5).contains(&unwritten));
+}
+
+/// A server that always has something to say, of an answer that never ends.
+struct Endless {
+    sent: usize,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let header = [0x81, Opcode::Get as u8, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0];
+        into.put_slice(&[header.get(self.sent).copied().unwrap_or(0)]);
+        self.sent += 1;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for Endless {
+    fn forget_unsent(&self) {}
+}
+
+#[tokio::test]
+async fn a_server_that_always_has_bytes_is_overdue_all_the_same() {
+    let limits = Limits { response: Duration::from_millis(20), ..limits() };
+    let connection = Connection::new(Box::new(Endless { sent: 0 }), limits, Instant::now());
+    let (_callers, mut queue) = mpsc::channel(1);
+    let (answer, response) = oneshot::channel();
+    let get = Queued::new(Work::One(Request::of(Opcode::Get, Bytes::from_static(b"k")), answer));
+    let end = connection.run([get].into(), &mut queue).await;
+    assert_eq!(end.cause, Some(ErrorKind::Timeout(limits.response)));
+    assert!(response.await.unwrap().is_err());
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tasklist::cache::backend::{Backend, ErrorKind};
+use futures_util::future::join_all;
+use tasklist::cache::backend::{Backend, ErrorKind, memcached};
+use tasklist::memcached::Options;
 
 use super::{MINUTE, on_both_clients};
 use crate::support::eventually;
@@ -46,6 +48,40 @@ async fn what_could_not_be_written_is_not_read_after_the_outage() {
         }
     })
     .await;
+}
+
+/// More than queue and pipeline hold: the caller still waits for room when its time is over.
+#[tokio::test]
+async fn a_write_that_found_no_room_in_time_is_not_read_over() {
+    let memcached = Memcached::start();
+    let mut options = Options::new(vec![memcached.address().parse().unwrap()]);
+    (options.operation_timeout, options.retry_interval) =
+        (Duration::from_millis(200), Duration::from_millis(50));
+    let backend = memcached::Memcached::new(options);
+    backend.set("k", "old".into(), MINUTE).await.unwrap();
+    memcached.stop();
+    let crowd = join_all((0..10_000).map(|_| backend.get("other")));
+    let written = async {
+        backend.set("k", "new".into(), MINUTE).await.unwrap_err();
+        // At once, while the server may be asked again at any time.
+        memcached.go_on();
+        for _ in 0..100 {
+            assert!(!backend.get("k").await.is_ok_and(|value| value.is_some()), "the old value");
+        }
+    };
+    tokio::join!(crowd, written);
+    eventually("the key is read again", async || backend.get("k").await.is_ok()).await;
+    assert_eq!(backend.get("k").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_backend_without_servers_fails_and_does_not_panic() {
+    let backend = memcached::Memcached::new(Options::new(vec![]));
+    backend.set("k", "v".into(), MINUTE).await.unwrap_err();
+    backend.delete("k").await.unwrap_err();
+    backend.get("k").await.unwrap_err();
+    assert_eq!((backend.check().await.len(), backend.stats().await.len()), (0, 0));
+    assert!(!backend.describe().is_empty() && !backend.server_of("k").is_empty());
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! What a server refuses is as uncertain as what it never answered: its old value must not be read afterwards.
 
 use bytes::Bytes;
-use tasklist::cache::backend::Backend;
 use tasklist::cache::backend::memcached::Memcached;
+use tasklist::cache::backend::{Backend, ErrorKind};
 use tasklist::memcached::{Credentials, Options};
 
 use super::{AT_ONCE, MINUTE};
 use crate::support::eventually;
-use crate::support::fake::{DELETE, DELETE_QUIET, Fake, REFUSALS, WRITES};
+use crate::support::fake::{
+    ADD, DELETE, DELETE_QUIET, FLUSH, Fake, LOGIN, REFUSALS, SET, UNAUTHENTICATED, WRITES,
+};
 
 /// A backend over one server, which asks for credentials.
 fn backend_of(fake: &Fake) -> Memcached {
@@ -88,5 +90,104 @@ async fn a_pending_delete_that_is_refused_stays_pending() {
         fake.refuse_nothing();
         eventually("the key is deleted", async || !fake.has("k")).await;
         eventually("and is read again", async || backend.get("k").await.is_ok()).await;
+    }
+}
+
+/// It overwrites nothing, so that there is nothing older to delete.
+#[tokio::test]
+async fn an_add_that_is_refused_deletes_nothing() {
+    let fake = Fake::start().await;
+    let backend = backend_of(&fake);
+    backend.set("there", "v".into(), MINUTE).await.unwrap();
+    // A value that was not stored, for no reason that is told, is refused as well.
+    for status in REFUSALS.into_iter().chain([0x05]) {
+        fake.refuse(&[ADD], status);
+        backend.add("k", "v".into(), MINUTE).await.unwrap_err();
+        eventually("the server answers", async || backend.get("there").await.is_ok()).await;
+    }
+    assert_eq!((fake.asked(DELETE_QUIET, "k"), fake.asked(DELETE, "k")), (0, 0));
+}
+
+#[tokio::test]
+async fn the_error_of_a_refused_set_is_the_sets() {
+    let fake = Fake::start().await;
+    let backend = backend_of(&fake);
+    fake.refuse(&WRITES, 0x86);
+    fake.refuse(&[SET], 0x82);
+    let error = backend.set("k", "v".into(), MINUTE).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused("out of memory".into()));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_a_refused_set_leaves_no_older_value() {
+    let fake = Fake::start().await;
+    let backend = backend_of(&fake);
+    backend.set("k", "old".into(), MINUTE).await.unwrap();
+    fake.refuse(&[SET], 0x82);
+    {
+        let mut set = std::pin::pin!(backend.set("k", "new".into(), MINUTE));
+        eventually("the server has refused it", async || {
+            let is_pending = futures_util::poll!(set.as_mut()).is_pending();
+            assert!(is_pending || fake.asked(SET, "k") == 2);
+            fake.asked(SET, "k") == 2
+        })
+        .await;
+    }
+    eventually("the older value is deleted", async || !fake.has("k")).await;
+}
+
+/// Such credentials authenticate, and are then refused every write.
+#[tokio::test]
+async fn credentials_that_may_only_read_do_not_reconnect_without_end() {
+    let fake = Fake::start().await;
+    let mut options = Options::new(vec![fake.address().parse().unwrap()]);
+    options.retry_interval = std::time::Duration::from_secs(60);
+    let backend = Memcached::new(options);
+    backend.set("there", "v".into(), MINUTE).await.unwrap();
+    fake.refuse(&WRITES, UNAUTHENTICATED);
+    for number in 0..100 {
+        let error = backend.set(&format!("k{number}"), "v".into(), MINUTE).await.unwrap_err();
+        let is_refusal = |kind: &ErrorKind| *kind == ErrorKind::Unauthenticated;
+        let is_down = matches!(&error.kind, ErrorKind::Down(cause) if is_refusal(cause));
+        assert!(is_refusal(&error.kind) || is_down, "{error}");
+        eventually("it can be read", async || backend.get("there").await.is_ok()).await;
+    }
+    assert_eq!(fake.rogue.connections(), 2, "it has authenticated again once");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_says_why() {
+    let fake = Fake::start().await;
+    fake.refuse(&[LOGIN], UNAUTHENTICATED);
+    let backend = backend_of(&fake);
+    for _ in 0..3 {
+        let error = backend.get("k").await.unwrap_err();
+        assert!(error.to_string().contains("authentication failed"), "{error}");
+        let error = backend.check().await.remove(0).outcome.unwrap_err();
+        assert!(error.to_string().contains("authentication failed"), "{error}");
+        let stats = backend.stats().await.remove(0);
+        let error = stats.stats.unwrap_err();
+        assert!(error.to_string().contains("authentication failed"), "{error}");
+        assert_eq!(stats.link.unwrap().outage, Some(ErrorKind::Unauthenticated));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_up_says_its_last_error() {
+    let fake = Fake::start().await;
+    let backend = backend_of(&fake);
+    for (opcode, status, what) in
+        [(SET, 0x82, "out of memory"), (SET, 0x81, "unknown command"), (FLUSH, 0x86, "temporary failure")]
+    {
+        fake.refuse(&[opcode], status);
+        let failed = match opcode {
+            SET => backend.set("k", "v".into(), MINUTE).await,
+            _ => backend.clear().await,
+        };
+        assert!(failed.unwrap_err().to_string().contains(what));
+        let (last, _) = backend.stats().await.remove(0).link.unwrap().last_error.unwrap();
+        assert!(last.to_string().contains(what), "{last}");
+        let outcome = backend.check().await.remove(0).outcome.unwrap();
+        assert!(outcome.contains(what), "{outcome}");
     }
 }

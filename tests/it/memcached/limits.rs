@@ -1,0 +1,161 @@
+//! What a caller, a slow line or a hostile server can make the client do, and no more.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tasklist::memcached::{Client, ErrorKind, Options};
+
+use super::{MINUTE, assert_kind, client_of, data, impatient, options, stats};
+use crate::support::eventually;
+use crate::support::memcached::Memcached;
+use crate::support::proxy::Proxy;
+use crate::support::rogue::{Answer, Question, Rogue};
+
+/// More than what the systems between client and server keep.
+const HUGE: usize = 30 * 1024 * 1024;
+
+const GET_QUIET: u8 = 0x09;
+const STAT: u8 = 0x10;
+
+fn is_protocol(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Protocol(_))
+}
+
+#[tokio::test]
+async fn any_duration_may_be_given() {
+    let memcached = Memcached::start();
+    for duration in [Duration::MAX, Duration::from_secs(u64::MAX)] {
+        let mut options = options(&[memcached.address()]);
+        (options.operation_timeout, options.connect_timeout) = (duration, duration);
+        options.retry_interval = duration;
+        let client = Client::new(options);
+        client.set("k", "v", MINUTE).await.unwrap();
+        assert_eq!(data(client.get_many(&["k"]).await.remove(0)), Some(b"v".to_vec()));
+    }
+    let mut options = options(&[memcached.address()]);
+    (options.operation_timeout, options.connect_timeout) = (Duration::ZERO, Duration::ZERO);
+    options.retry_interval = Duration::ZERO;
+    Client::new(options).get("k").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_client_without_servers_fails_every_operation() {
+    let client = Client::new(Options::new(vec![]));
+    let has_none = |kind: &ErrorKind| *kind == ErrorKind::NoServers;
+    assert_kind(client.get("k").await, has_none);
+    assert_kind(client.set("k", "v", MINUTE).await, has_none);
+    assert_kind(client.delete("k").await, has_none);
+    assert_kind(client.get_many(&["k"]).await.remove(0), has_none);
+    assert_kind(client.set_many(&[("k", Bytes::new())], MINUTE).await.remove(0), has_none);
+    assert!(client.version().await.is_empty() && client.stats().await.is_empty());
+    client.flush().await.unwrap();
+    client.until_up("k").await;
+}
+
+/// The first value fills all there is between client and server, so that the second is not begun.
+#[tokio::test]
+async fn what_was_not_begun_is_said_to_be_unwritten() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let client = Client::new(impatient(&proxy.address.to_string()));
+    client.get("k").await.unwrap();
+    proxy.hold("begun");
+    let value = vec![0_u8; HUGE];
+    let (begun, behind) =
+        tokio::join!(client.set("begun", value.clone(), MINUTE), client.set("behind", "v", MINUTE));
+    let (begun, behind) = (begun.unwrap_err(), behind.unwrap_err());
+    assert!(matches!(begun.kind(), ErrorKind::Timeout(_)) && begun.was_written(), "{begun:?}");
+    assert!(!behind.was_written(), "{behind:?}");
+    assert_eq!(proxy.messages_with("behind"), 0);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_sent() {
+    let memcached = Memcached::start_with(&["-I", "64m", "-m", "256"]);
+    let proxy = Proxy::start(memcached.address()).await;
+    let client = Client::new(options(&[proxy.address.to_string()]));
+    client.get("k").await.unwrap();
+    proxy.hold("first");
+    let value = vec![0_u8; HUGE];
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.set("first", value, MINUTE).await }
+    });
+    proxy.wait_for_held().await;
+    let mut gone = Box::pin(client.set("gone", "v", MINUTE));
+    assert!(futures_util::poll!(gone.as_mut()).is_pending());
+    // It is in the queue by now; that it is not written yet is what the value before it makes sure of.
+    drop(gone);
+    proxy.release();
+    first.await.unwrap().unwrap();
+    assert_eq!(data(client.get("gone").await), None);
+    assert_eq!(proxy.messages_with("gone"), 1, "only the get");
+}
+
+/// A router that has forgotten a connection says nothing: what is sent there gets lost.
+#[tokio::test]
+async fn an_idle_connection_that_was_lost_is_no_outage() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let client = Client::new(options(&[proxy.address.to_string()]));
+    client.set("k", "v", MINUTE).await.unwrap();
+    // From then on a connection counts as idle.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    proxy.lose();
+    client.set("k", "new", MINUTE).await.unwrap();
+    assert_eq!(data(client.get("k").await), Some(b"new".to_vec()));
+    let now = stats(&client);
+    assert_eq!((now.connections, now.errors, now.timeouts, now.left_out), (2, 0, 0, false));
+}
+
+#[tokio::test]
+async fn a_value_keeps_no_more_memory_than_it_needs() {
+    let memcached = Memcached::start();
+    let client = client_of(&memcached);
+    for length in [1, 300, 5000, 30_000, 40_000, 300_000] {
+        client.set("k", vec![b'v'; length], MINUTE).await.unwrap();
+        client.set("other", "v", MINUTE).await.unwrap();
+        let one = client.get("k").await.unwrap().unwrap().data;
+        let many = client.get_many(&["k", "other", "k"]).await.remove(0).unwrap().unwrap().data;
+        for value in [one, many] {
+            assert_eq!(value.len(), length);
+            // Where it is not alone in its buffer, it is most of it.
+            if let Ok(value) = value.try_into_mut() {
+                assert!(value.capacity() <= 2 * length + 64, "{length} bytes in {}", value.capacity());
+            } else {
+                assert!(length >= 32 * 1024, "{length} bytes share a buffer");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn statistics_without_end_end_the_connection() {
+    // Long keys, and short ones in numbers.
+    for (length, count) in [(65_000, 200), (2, 20_000)] {
+        let rogue = Rogue::start(move |question| match question.opcode {
+            STAT if question.connection == 1 => {
+                Answer::Bytes(question.bytes(b"", &vec![b'k'; length], b"").repeat(count))
+            }
+            _ => question.well(),
+        })
+        .await;
+        let client = Client::new(options(&[rogue.address.to_string()]));
+        assert_kind(client.stats().await.remove(0).1, is_protocol);
+        eventually("the next connection is used", async || client.get("k").await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn more_answers_than_keys_end_the_connection() {
+    let twice = |question: &Question| match question.opcode {
+        GET_QUIET if question.connection == 1 => Answer::Bytes(question.well_bytes().repeat(2)),
+        _ => question.well(),
+    };
+    let rogue = Rogue::start(twice).await;
+    let client = Client::new(options(&[rogue.address.to_string()]));
+    for value in client.get_many(&["a", "b", "c"]).await {
+        assert_kind(value, is_protocol);
+    }
+    eventually("the next connection is used", async || client.get("k").await.is_ok()).await;
+}
