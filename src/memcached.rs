@@ -43,29 +43,37 @@
 //!
 //! # What people trip over
 //!
-//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped, its answer is read like any
-//!   other and thrown away, so the connection stays in step; whether its command was carried out is open.
+//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped before its request was written,
+//!   the request is not sent. Later its response is read like any other and thrown away, so the connection stays in
+//!   step; whether its command was carried out is open.
 //! - **An overdue answer ends the connection,** and so does anything that is not an answer to what was asked. All that
 //!   was under way fails. Nothing is sent twice: the client does not retry.
 //! - **A server that fails is left out.** One operation pays for finding out; those that follow fail at once, until the
 //!   server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers meanwhile:
 //!   when they moved back, old values would be found.
-//! - **A write that is lost owes a delete.** Whether it was not sent or not answered, its key may still hold an older
-//!   value. The key is deleted on the next connection before anything else is asked there. Other clients may read the
-//!   older value until then, and a client that ends first pays nothing.
+//! - **A write that fails may have happened.** [`Error::was_written`] says whether the server may have got it. The client
+//!   does nothing else about it: by the time that the server answers again, the key may be another client's.
+//! - **A refusal is a failure.** Every status but those that a method names in its documentation is an error, also of
+//!   each command of a multi-key method.
+//! - **An idle connection may be lost without a sign.** After a second of silence the client asks for a sign of life
+//!   before it writes a request, and connects again if there is none. Every 30 s it does so by itself.
+//! - **A server may forget that a connection has authenticated.** The client then closes it and authenticates on a new
+//!   one. If the server goes on refusing commands, the pauses between such attempts grow.
 //! - **A login that the server does not know** is no error: the server is used without. A refused one is.
 //!
 //! # Cost
 //!
-//! A `get` of 4 KiB makes 2.14 allocations: its copy of the key, the channel on which its caller waits, and a share of
-//! the buffer that values are read into. With one caller it makes 3.1 system calls (a write, a read and a wait between
+//! A `get` allocates its copy of the key, the channel on which its caller waits, and its copy of the value, so that a
+//! value that is kept does not keep the buffer into which others were read; one of 32 KiB is not copied. With one caller it makes 3.1 system calls (a write, a read and a wait between
 //! them), with 64 callers on the same connection 0.7 to 1.6 (counted under strace, which slows them), since what they
 //! ask goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
 //!
 //! # Limits
 //!
 //! Keys have 1 to 250 bytes without blanks and control characters. Values have up to 32 MiB here, and as many as the
-//! server takes. A server has one connection, a queue of 4,096 operations, a pipeline of as many, and 10,000 owed keys.
+//! server takes. A server has one connection, a queue of 4,096 operations, and a pipeline of as many. Behind 1 MiB that waits to be written no request is put. Statistics have 10,000
+//! entries and 4 MiB, the responses to one multi-key operation 128 MiB, keys and all. A call ends within four times
+//! [`Options::operation_timeout`]: it waits for room, waits to be written, is written, and is answered.
 //! Requests and answers are binary protocol only; MemCachier and memcached up to today's 1.6 speak it.
 //!
 //! Next: [`protocol`], or where the crate's guided tour goes on.

@@ -14,7 +14,7 @@ pub(super) const DEFAULT_PORT: u16 = 11211;
 /// Which servers, how to log in to them, and how long to wait. Its `Debug` shows no password.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// At least one. Keys are spread over them, so all clients should name them alike.
+    /// Keys are spread over them, so all clients should name them alike. Without any, every operation fails.
     pub servers: Vec<ServerAddress>,
     /// The same for all servers; none for servers that ask for none.
     pub credentials: Option<Credentials>,
@@ -22,7 +22,9 @@ pub struct Options {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long connecting may take, name look-up, TLS and login included. 2 s by default.
     pub connect_timeout: Duration,
-    /// How long an operation may take, waiting for its turn included. 750 ms by default.
+    /// How long a response may take, from when its request was written; also how long the system may take no further
+    /// bytes of a request. Waiting to be written comes before it: a call ends within four times this. 750 ms by
+    /// default.
     pub operation_timeout: Duration,
     /// How long a server that failed is left out before it is tried again. 2 s by default.
     pub retry_interval: Duration,
