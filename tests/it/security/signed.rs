@@ -96,7 +96,7 @@ async fn forge(memcached: &Memcached) {
     let backend = backend::memcached::Memcached::new(options(&memcached.address(), false));
     let cache = Cache::new(backend, CacheOptions::default());
     let mut forged = 0;
-    for key in memcached.keys().into_iter().filter(|key| key.starts_with("session.")) {
+    for key in memcached.keys().into_iter().filter(|key| key.starts_with("~session.")) {
         let stored: Vec<u8> = memcached.client().get(&key).unwrap().unwrap();
         // Behind what an envelope begins with.
         let start = 10 + stored[10..].windows(2).position(|bytes| bytes == b"{\"").unwrap();

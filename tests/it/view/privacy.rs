@@ -54,7 +54,10 @@ async fn look(request: Request, next: Next) -> Response {
 }
 
 fn site(cache: &Cache, pages: CachePage, order: Pages, handler: MethodRouter) -> Router {
-    let sessions = Sessions::new(CacheStore::new(cache), Signer::new(b"a secret of thirty-two bytes, about"));
+    let sessions = Sessions::new(
+        CacheStore::new(cache),
+        Signer::new(&b"a secret of thirty-two bytes, about"[..].try_into().unwrap()),
+    );
     let carry = from_fn_with_state(sessions, carry);
     let site = Router::new().route("/enter/{name}", post(enter)).layer(carry.clone());
     let shown = match order {
