@@ -3,7 +3,7 @@
 mod outages;
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -96,6 +96,47 @@ async fn a_directory_that_is_everybodys_is_left_so() {
     let error = set(&Files::new(directory.path().into()), "k", "v").await.unwrap_err();
     assert!(error.to_string().contains("a directory that all users share"), "{error}");
     assert_eq!(mode(directory.path()), 0o1777);
+}
+
+#[tokio::test]
+async fn a_directory_of_another_user_or_behind_a_link_is_not_used() {
+    let directory = tempdir().unwrap();
+    let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
+    let theirs = if is_root { directory.path().join("theirs") } else { "/usr".into() };
+    if is_root {
+        fs::DirBuilder::new().mode(0o700).create(&theirs).unwrap();
+        chown(&theirs, Some(12_345), None).unwrap();
+    }
+    let error = set(&Files::new(theirs), "k", "v").await.unwrap_err();
+    assert!(error.to_string().contains("a directory of another user"), "{error}");
+    let (ours, link) = (directory.path().join("ours"), directory.path().join("link"));
+    fs::DirBuilder::new().mode(0o700).create(&ours).unwrap();
+    symlink(&ours, &link).unwrap();
+    let error = set(&Files::new(link), "k", "v").await.unwrap_err();
+    assert!(error.to_string().contains("a symbolic link"), "{error}");
+    assert_eq!(fs::read_dir(&ours).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_link_in_the_directory_is_not_followed() {
+    let (directory, files) = start();
+    set(&files, "k", "v").await.unwrap();
+    let file = entry(&directory);
+    let elsewhere = directory.path().join("elsewhere");
+    fs::rename(&file, &elsewhere).unwrap();
+    symlink(&elsewhere, &file).unwrap();
+    assert_eq!(files.get("k").await.unwrap(), None, "though it leads to an entry");
+    set(&files, "k", "new").await.unwrap();
+    assert_eq!(files.get("k").await.unwrap(), Some(bytes("new")));
+    let lock = path(&directory).join("00.lock");
+    let target = directory.path().join("made by a lock");
+    for number in 0..=16 {
+        let lock = lock.with_file_name(format!("{number:02}.lock"));
+        let _ = fs::remove_file(&lock);
+        symlink(&target, lock).unwrap();
+    }
+    assert!(set(&files, "k", "newer").await.unwrap_err().kind.is_outage());
+    assert!(!target.exists());
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ use crate::cache::key::hex;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
+/// A symbolic link is not followed: it leads to a file that the cache has not made.
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+
 /// The bit of a directory like `/tmp`, which is everybody's and must not be made ours.
 const STICKY: u32 = 0o1000;
 
@@ -105,7 +108,17 @@ impl Directory {
 
     fn make(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.path)?;
-        let mode = fs::metadata(&self.path)?.mode() & 0o7777;
+        let found = fs::symlink_metadata(&self.path)?;
+        if !found.is_dir() {
+            let cause = "a symbolic link, which may come to lead elsewhere; name the directory itself";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+        }
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            let cause =
+                "a directory of another user, who can read and replace its files; name one of the app's own";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+        }
+        let mode = found.mode() & 0o7777;
         if mode & STICKY != 0 {
             let cause = "a directory that all users share; name one below it";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
@@ -135,7 +148,7 @@ impl Directory {
     /// Returns the entry of a key, if there is a file that holds one and it has not expired.
     pub(super) fn read(&self, name: &Name) -> io::Result<Option<Entry>> {
         let mut file = vec![];
-        let read = File::open(self.path_of(name))
+        let read = open_to_read(&self.path_of(name))
             .and_then(|open| open.take(LONGEST_FILE as u64 + 1).read_to_end(&mut file));
         match read {
             Ok(_) => Ok(Entry::decode(&Bytes::from(file), &name.key).filter(Entry::is_live)),
@@ -189,7 +202,10 @@ impl Directory {
     }
 
     fn open_lock(&self, path: &Path) -> io::Result<File> {
-        let open = || OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path);
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.create(true).append(true).mode(FILE_MODE).custom_flags(NO_LINK).open(path)
+        };
         match open() {
             // The directory was removed under us.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.make().and_then(|()| open()),
@@ -221,8 +237,14 @@ fn write_entry(mut file: File, name: &Name, entry: &Entry) -> io::Result<()> {
     file.write_all(&entry.value)
 }
 
+/// Opens a file, unless it is a symbolic link: then it is none of ours.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(NO_LINK).open(path)
+}
+
 fn is_no_file(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
+    let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_link || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
 }
 
 fn is_same(found: &fs::Metadata, open: &File) -> bool {

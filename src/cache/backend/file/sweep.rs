@@ -1,11 +1,11 @@
 //! What is done to all files of the directory: counting, clearing, culling. Foreign files are left alone.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::directory::{Kind, remove};
+use super::directory::{Kind, open_to_read, remove};
 use super::entry::{HEADER, live_expiry};
 use super::threads::Turn;
 
@@ -106,12 +106,13 @@ fn is_abandoned(path: &Path) -> bool {
 /// Returns when an entry expires, 0 if never; none if it has expired.
 fn live_until(path: &Path) -> Option<u64> {
     let mut header = [0; HEADER];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let read = open_to_read(path).and_then(|mut file| file.read_exact(&mut header));
     read.ok().and_then(|()| live_expiry(&header))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::time::SystemTime;
 
     use bytes::Bytes;
