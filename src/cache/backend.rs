@@ -81,6 +81,11 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// Returns whether every value is dropped as soon as it is stored.
+    fn keeps_nothing(&self) -> bool {
+        false
+    }
+
     /// Stores a value where there is one, and returns whether there was one.
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 

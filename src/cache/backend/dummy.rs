@@ -70,6 +70,10 @@ impl Backend for Dummy {
         vec![]
     }
 
+    fn keeps_nothing(&self) -> bool {
+        true
+    }
+
     fn server_of(&self, _: &str) -> String {
         NAME.into()
     }

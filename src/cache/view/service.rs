@@ -312,8 +312,13 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 }
                 let mut response = answer::respond(parts, page.body(&asked.headers));
                 let (built, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
-                let outcome =
-                    if is_stored { Outcome::Stored(slot.fwd) } else { Outcome::Miss("cache-refused".into()) };
+                let outcome = match is_stored {
+                    true if store.cache.backend().keeps_nothing() => {
+                        Outcome::Miss("cache-keeps-nothing".into())
+                    }
+                    true => Outcome::Stored(slot.fwd),
+                    false => Outcome::Miss("cache-refused".into()),
+                };
                 outcome.say(timing, &mut response);
                 Ok((response, built))
             }
