@@ -2,6 +2,7 @@
 
 mod adder;
 mod stamp;
+mod text;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -31,6 +32,7 @@ pub struct Task {
     /// Never used twice; the list is ordered by it.
     pub id: i64,
     /// What is to be done.
+    #[sqlx(try_from = "text::Text")]
     pub name: String,
 }
 

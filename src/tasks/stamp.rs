@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use super::text::Text;
 use crate::db::{Database, Error};
 use crate::mistake::Mistake;
 
@@ -47,7 +48,7 @@ pub(super) struct Line {
     tok: Option<String>,
     total: Option<i64>,
     id: Option<i64>,
-    name: Option<String>,
+    name: Option<Text>,
 }
 
 /// Makes a stamp, a count and tasks of the lines, in whatever place the stamp is among them.
@@ -61,7 +62,7 @@ pub(super) fn gather(lines: Vec<Line>) -> Result<Stamped<(usize, Vec<Task>)>, Er
                 stamp = Some(Stamp::new(v, &tok)?);
                 counted = total;
             }
-            Line { id: Some(id), name: Some(name), .. } => tasks.push(Task { id, name }),
+            Line { id: Some(id), name: Some(name), .. } => tasks.push(Task { id, name: name.into() }),
             _ => {}
         }
     }

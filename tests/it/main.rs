@@ -33,6 +33,7 @@ mod memcached;
 mod messages;
 mod model;
 mod monitor;
+mod odd_rows;
 mod outages;
 mod output;
 mod pages;

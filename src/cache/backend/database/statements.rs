@@ -13,12 +13,15 @@ const fn same(sql: &'static str) -> Statement {
     Statement { sqlite: sql, postgres: sql }
 }
 
-pub(super) const GET: Statement =
-    same("select value from cache where key = $1 and (expires_at is null or expires_at > $2)");
+// In SQLite a value that was stored by hand may be a text.
+pub(super) const GET: Statement = Statement {
+    sqlite: "select cast(value as blob) from cache where key = $1 and (expires_at is null or expires_at > $2)",
+    postgres: "select value from cache where key = $1 and (expires_at is null or expires_at > $2)",
+};
 
 // In Postgres as an array, which lets the index be used however few keys it believes there to be.
 pub(super) const GET_MANY: Statement = Statement {
-    sqlite: "select key, value from cache where key in (select value from json_each($1)) \
+    sqlite: "select key, cast(value as blob) from cache where key in (select value from json_each($1)) \
              and (expires_at is null or expires_at > $2)",
     postgres: "select key, value from cache \
                where key = any (array(select jsonb_array_elements_text($1::jsonb))) \

@@ -1,0 +1,58 @@
+//! Rows of `tasks` that no version of the app has written: each costs itself at most, and never the page.
+
+use crate::support::app::Settings;
+use crate::support::database::open_database;
+use crate::support::postgres::Postgres;
+
+const ODD_IN_BOTH: &str =
+    "insert into tasks (id, name) values (-7, 'negative'), (0, 'zero'), (900, ''), (901, 'good')";
+
+const ODD_IN_SQLITE: &str = "insert into tasks (id, name) values (910, x'ff00fe'), (911, cast(x'6162c328' as text)), \
+                             (912, 'a' || char(0) || 'b'), (913, 42), (914, 4.5), (915, x''), \
+                             (916, cast(x'' as text))";
+
+const LONG_IN_SQLITE: &str = "insert into tasks (id, name) values (920, hex(zeroblob(500000)))";
+const LONG_IN_POSTGRES: &str = "insert into tasks (id, name) values (920, repeat('0', 1000000))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_row_does_not_cost_the_page() {
+    let database = Postgres::shared().database().await;
+    for url in ["sqlite://db.sqlite3", &database.url] {
+        for strategy in ["versioned", "delete"] {
+            let settings = Settings::new().with("DATABASE_URL", url).with("CACHE_STRATEGY", strategy);
+            let app = settings.serve();
+            let at = format!("sqlite://{}/db.sqlite3", settings.directory().display());
+            let is_sqlite = url.starts_with("sqlite");
+            let db = open_database(if is_sqlite { &at } else { url });
+            let mut ids = vec![-7, 0, 900, 901];
+            db.fetch_all::<()>(ODD_IN_BOTH, &[]).await.unwrap();
+            if is_sqlite {
+                db.fetch_all::<()>(ODD_IN_SQLITE, &[]).await.unwrap();
+                ids.extend(910..=916);
+            }
+            for is_long in [false, true] {
+                if is_long {
+                    db.fetch_all::<()>(db.choose(LONG_IN_SQLITE, LONG_IN_POSTGRES), &[]).await.unwrap();
+                    ids.push(920);
+                }
+                // What the strategy `delete` has cached goes with a change.
+                app.add("another").await;
+                let page = app.get("/").await;
+                assert_eq!(page.status, 200, "{url}: {}", page.body);
+                for id in &ids {
+                    assert!(page.body.contains(&format!("value=\"{id}\"")), "{url}: {id} is not shown");
+                }
+                for name in ["negative", "zero", "good"] {
+                    assert!(page.body.contains(name), "{url}: {name}");
+                }
+            }
+            for id in ids {
+                let answer = app.post("/remove", &[("id", &id.to_string())]).await;
+                assert_eq!(answer.status, 303, "{url}: {id} cannot be removed: {}", answer.body);
+                let page = app.get("/").await;
+                assert!(!page.body.contains(&format!("value=\"{id}\"")), "{url}: {id} is still there");
+            }
+            db.fetch_all::<()>("delete from tasks", &[]).await.unwrap();
+        }
+    }
+}
