@@ -7,7 +7,8 @@ mod verb;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{note, print};
+use super::remedy::Place;
+use super::{migrate, note, print};
 use crate::app::cache_from_config;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
@@ -34,12 +35,21 @@ pub(super) struct CacheCommand {
     verb: Verb,
 }
 
+/// Gives the cache in a SQLite file its table in development, as `serve` does. Where that fails, so does the operation
+/// on the cache, and says why.
+pub(super) async fn prepare(config: &Config) {
+    if matches!(config.cache.backend, BackendConfig::Database) {
+        let _ = migrate::in_development(config).await;
+    }
+}
+
 pub(super) async fn run(config: &Config, command: &CacheCommand) -> Result<()> {
+    prepare(config).await;
     let cache = cache_from_config(config)?;
     if matches!(config.cache.backend, BackendConfig::Locmem) {
         note("tasklist: the cache is in this process and ends with it; `tasklist shell` keeps one longer");
     }
-    let outcome = command.verb.run(&cache).await;
+    let outcome = command.verb.run(&cache, Place::of(config)).await;
     if command.json { print(outcome.to_json().to_string().as_bytes()) } else { outcome.print() }?;
     match outcome.failure() {
         Some(failure) => bail!(failure),

@@ -2,17 +2,20 @@
 
 mod cache;
 
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::remedy::reach_remedy;
-use super::{Unwritten, milliseconds, say};
+use super::remedy::{Place, reach_remedy};
+use super::{Unwritten, milliseconds, say, serve};
 use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
+use crate::config::database::{DatabaseConfig, DatabaseUrl};
 use crate::db::{self, Database};
 use crate::session::{self, DatabaseStore};
 
@@ -34,7 +37,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     let state = AppState::from_config(config)?;
     let database = database(&state.db, config).await;
     let cache = cache(&state, config, database.is_ok()).await;
-    let findings = [vec![configuration(config), database], cache].concat();
+    let findings = [vec![configuration(config)], address(config), vec![database], cache].concat();
     let failed = findings.iter().filter(|finding| !finding.is_ok()).count();
     if json {
         let checks: Vec<_> = findings.iter().map(Finding::to_json).collect();
@@ -59,7 +62,7 @@ async fn cache(state: &AppState, config: &Config, is_database_well: bool) -> Vec
         BackendConfig::Database if is_to_be_made(&state.db, config).await => {
             Ok(format!("{}, which `serve` will make", state.cache))
         }
-        _ => return cache::findings(&state.cache).await,
+        _ => return cache::findings(&state.cache, Place::of(config)).await,
     };
     vec![Finding { what: "cache".into(), outcome, took: None }]
 }
@@ -109,11 +112,59 @@ fn configuration(config: &Config) -> Finding {
     Finding { what: "configuration".into(), outcome: Ok(outcome), took: None }
 }
 
+/// Tries the address, gives it back, and returns what is odd about it. A port that is in use is no fault: often it is
+/// the server itself that has it.
+fn address(config: &Config) -> Vec<Finding> {
+    let address = config.server.address;
+    let outcome = match serve::bind(address) {
+        Ok(_) => return vec![],
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Ok("in use, perhaps by `serve` itself".into())
+        }
+        Err(error) => Err(Problem { cause: error.to_string(), remedy: serve::bind_remedy(&error) }),
+    };
+    vec![Finding { what: format!("address {address}"), outcome, took: None }]
+}
+
+/// Makes the database as `serve` would, under another name in the same directory, and removes it again.
+async fn rehearse(config: &Config) -> Result<String, Problem> {
+    let url = &config.database.url;
+    let DatabaseUrl::Sqlite(options) = url else { return Ok("is on a server".into()) };
+    let file = options.get_filename();
+    // What a link leads to is what is made.
+    let target = fs::read_link(file).map(|target| file.with_file_name(target));
+    let mut trial = target.unwrap_or_else(|_| file.to_owned()).into_os_string();
+    trial.push(format!("-check-{:016x}", fastrand::u64(..)));
+    let trial = PathBuf::from(trial);
+    let rehearsed = DatabaseConfig {
+        url: DatabaseUrl::Sqlite(options.clone().filename(&trial)),
+        ..config.database.clone()
+    };
+    let db = Database::new(&rehearsed);
+    let made = match db.knock().await {
+        Ok(()) => db.migrate().await.map(drop),
+        Err(error) => Err(error),
+    };
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut file = trial.clone().into_os_string();
+        file.push(suffix);
+        // There is none where it could not be made.
+        let _ = fs::remove_file(file);
+    }
+    match made {
+        Ok(()) => Ok("does not exist yet; `serve` makes it".into()),
+        Err(error) => {
+            let remedy = reach_remedy(url, &error);
+            Err(Problem { cause: chain(error), remedy })
+        }
+    }
+}
+
 async fn database(db: &Database, config: &Config) -> Finding {
     let started = Instant::now();
     let what = format!("database {}", config.database.url);
     if config.development && config.database.url.is_missing_file() {
-        return Finding { what, outcome: Ok("does not exist yet; `serve` makes it".into()), took: None };
+        return Finding { what, outcome: rehearse(config).await, took: Some(started.elapsed()) };
     }
     let outcome = match db.knock().await {
         Ok(()) => inspect(db, config.development).await,
@@ -130,17 +181,43 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
         |error| Problem { cause: chain(error), remedy: "may the user of DATABASE_URL read its tables?" };
     let version = db.version().await.map_err(unreadable)?;
     let pending = db.pending_migrations().await.map_err(unreadable)?;
+    if development && pending.is_empty() {
+        // In production `serve` migrates nothing, and so does not mind.
+        let altered = db.altered_migrations().await.map_err(unreadable)?;
+        if !altered.is_empty() {
+            return Err(Problem {
+                cause: format!("migrated by another build: {} differ", altered.join(", ")),
+                remedy: "use a database of its own for this build, or the build that migrated it",
+            });
+        }
+    }
     match (pending.is_empty(), development) {
         (true, _) => match DatabaseStore::new(db).try_writing().await {
             Ok(()) => Ok(format!("{version}, migrated, can be written to")),
             Err(error) => Err(unwritable(error)),
         },
-        (false, true) => Ok(format!("{version}, not migrated yet; `serve` does it")),
+        (false, true) => match may_migrate(db).await {
+            Ok(true) => Ok(format!("{version}, not migrated yet; `serve` does it")),
+            Ok(false) => Err(Problem {
+                cause: "not migrated, and this user may make no tables".into(),
+                remedy: "give the user of DATABASE_URL the right to create tables, or run `tasklist migrate` as another",
+            }),
+            Err(error) => Err(unwritable(error.into())),
+        },
         (false, false) => Err(Problem {
             cause: format!("not migrated, {} missing", pending.join(", ")),
             remedy: "run `tasklist migrate`",
         }),
     }
+}
+
+/// Returns whether tables can be made, and makes none. SQLite takes the lock of a writer for that.
+async fn may_migrate(db: &Database) -> Result<bool, db::Error> {
+    let sql = db.choose(
+        "begin immediate; rollback; select true",
+        "select coalesce(has_schema_privilege(current_schema(), 'create'), false)",
+    );
+    db.fetch_one(sql, &[]).await.map(|(may_migrate,): (bool,)| may_migrate)
 }
 
 fn unwritable(error: session::Error) -> Problem {

@@ -2,11 +2,15 @@
 
 use anyhow::{Context, Result};
 
-use super::say;
+use super::{migrate, say};
 use crate::app;
 use crate::config::Config;
+use crate::config::session::SessionEngine;
 
 pub(super) async fn run(config: &Config) -> Result<()> {
+    if config.session.engine != SessionEngine::Cache {
+        migrate::in_development(config).await?;
+    }
     let sessions = app::sessions_from_config(config)?;
     let failed =
         || format!("failed to clear sessions of {}; `tasklist check` says more", config.database.url);

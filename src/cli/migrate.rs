@@ -5,7 +5,25 @@ use anyhow::{Context, Result};
 use super::remedy::unreachable;
 use super::say;
 use crate::config::Config;
+use crate::config::database::DatabaseUrl;
 use crate::db::Database;
+
+/// Migrates a SQLite file in development, as `serve` does.
+///
+/// # Errors
+///
+/// What keeps it from that.
+pub(super) async fn in_development(config: &Config) -> Result<()> {
+    let url = &config.database.url;
+    if !config.development || !matches!(url, DatabaseUrl::Sqlite(_)) {
+        return Ok(());
+    }
+    let db = Database::new(&config.database);
+    match db.migrate().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(unreachable(url, db.knock().await.err().unwrap_or(error))),
+    }
+}
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let url = &config.database.url;

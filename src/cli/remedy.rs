@@ -1,6 +1,8 @@
 //! What to do about a cache or a database that could not be asked.
 
 use crate::cache::backend::ErrorKind;
+use crate::config::Config;
+use crate::config::cache::BackendConfig;
 use crate::config::database::DatabaseUrl;
 use crate::db;
 
@@ -30,24 +32,77 @@ pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str
     }
 }
 
-/// Returns what to do about an error, as a question or an instruction.
-pub(super) fn remedy(kind: &ErrorKind) -> &'static str {
+/// Where the configured cache is, as far as remedies differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Process,
+    Files,
+    Sqlite,
+    Postgres,
+    Memcached,
+}
+
+impl Place {
+    pub(super) fn of(config: &Config) -> Self {
+        match (&config.cache.backend, &config.database.url) {
+            (BackendConfig::Locmem | BackendConfig::Dummy, _) => Self::Process,
+            (BackendConfig::File(_), _) => Self::Files,
+            (BackendConfig::Database, DatabaseUrl::Sqlite(_)) => Self::Sqlite,
+            (BackendConfig::Database, DatabaseUrl::Postgres(_)) => Self::Postgres,
+            (BackendConfig::Memcached(_) | BackendConfig::MemcacheCrate(_), _) => Self::Memcached,
+        }
+    }
+
+    /// Returns what to do about an error, as a question or an instruction.
+    pub(super) fn remedy(self, kind: &ErrorKind) -> &'static str {
+        match kind {
+            ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause) => self.remedy(cause),
+            ErrorKind::LeftOut | ErrorKind::Busy => "wait a few seconds and try again",
+            ErrorKind::TooLarge(_) => "store a shorter value: one has at most 1,000,000 bytes",
+            ErrorKind::NotANumber => "set the key to digits first, such as 0",
+            ErrorKind::Timeout(_) => self.timeout_remedy(),
+            _ => match self {
+                Self::Process => "start the command again",
+                Self::Files => {
+                    "may this user write to the directory of CACHE_URL, and is there room on its disk?"
+                }
+                Self::Sqlite => {
+                    "may this user write to the file of DATABASE_URL and its directory, and has `tasklist migrate` run?"
+                }
+                Self::Postgres => {
+                    "is the server of DATABASE_URL up, may its user use the table cache, and has `tasklist migrate` run?"
+                }
+                Self::Memcached => memcached_remedy(kind),
+            },
+        }
+    }
+
+    fn timeout_remedy(self) -> &'static str {
+        match self {
+            Self::Process => "wait a few seconds and try again",
+            Self::Files => {
+                "is the disk of CACHE_URL's directory slow, or does another process keep its locks?"
+            }
+            Self::Sqlite => {
+                "does another process write to the file of DATABASE_URL for long, or is its disk slow?"
+            }
+            Self::Postgres => "is the server of DATABASE_URL overloaded or stopped?",
+            Self::Memcached => {
+                "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
+            }
+        }
+    }
+}
+
+fn memcached_remedy(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Unreachable(_) => {
-            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall? \
-             With file://, may this user write to the directory? With db://, is the database well, and migrated?"
-        }
-        ErrorKind::Timeout(_) => {
-            "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
+            "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall?"
         }
         ErrorKind::Unauthenticated => {
             "check MEMCACHIER_USERNAME and MEMCACHIER_PASSWORD on the provider's overview page; where other commands \
              work, may this user write? A memcached started with -F allows nobody to clear it"
         }
-        ErrorKind::LeftOut | ErrorKind::Busy => "wait a few seconds and try again",
-        ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause) => remedy(cause),
-        ErrorKind::TooLarge(_) => "store a shorter value: one has at most 1,000,000 bytes",
-        ErrorKind::NotANumber => "set the key to digits first, such as 0",
         ErrorKind::Refused(cause) if cause.contains("memory") => {
             "it is full and may not evict: give it more memory (memcached -m), or start it without -M"
         }
@@ -65,6 +120,58 @@ pub(super) fn remedy(kind: &ErrorKind) -> &'static str {
         _ => {
             "is the server of MEMCACHIER_SERVERS a memcached that speaks the binary protocol? \
              A web server does not, nor one started with -B ascii"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Variables;
+
+    #[test]
+    fn a_remedy_names_what_is_configured_and_nothing_else() {
+        let of_sqlite: &[&str] = &["DATABASE_URL", "migrate"];
+        let (foreign_to_memcached, foreign_to_others) =
+            (["CACHE_URL", "DATABASE_URL", "migrate"], ["MEMCACHIER", "memcached", "firewall"]);
+        let postgres = "postgres://u@h/d";
+        for (url, database, named) in [
+            ("locmem://", "sqlite://f", &[][..]),
+            ("dummy://", "sqlite://f", &[]),
+            ("file:///var/tmp/x", "sqlite://f", &["CACHE_URL"]),
+            ("db://", "sqlite://f", of_sqlite),
+            ("db://", postgres, &["DATABASE_URL", "server", "migrate"]),
+            ("memcached://h", postgres, &["MEMCACHIER", "memcached", "firewall"]),
+        ] {
+            for client in ["native", "memcache"] {
+                let variables = Variables::from([
+                    ("CACHE_URL", url),
+                    ("DATABASE_URL", database),
+                    ("MEMCACHE_CLIENT", client),
+                ]);
+                let place = Place::of(&Config::from_variables(&variables).unwrap());
+                let unreachable = place.remedy(&ErrorKind::Unreachable(String::new()));
+                assert!(named.iter().all(|word| unreachable.contains(word)), "{url}: {unreachable}");
+                let foreign: &[&str] =
+                    if place == Place::Memcached { &foreign_to_memcached } else { &foreign_to_others };
+                for kind in [
+                    ErrorKind::Unreachable(String::new()),
+                    ErrorKind::Timeout(Duration::ZERO),
+                    ErrorKind::Busy,
+                    ErrorKind::LeftOut,
+                    ErrorKind::Unauthenticated,
+                    ErrorKind::Protocol(String::new()),
+                    ErrorKind::TooLarge(0),
+                    ErrorKind::NotANumber,
+                    ErrorKind::Refused("out of memory".into()),
+                    ErrorKind::Refused(String::new()),
+                ] {
+                    let remedy = place.remedy(&kind);
+                    assert!(!foreign.iter().any(|word| remedy.contains(word)), "{url}: {kind}: {remedy}");
+                }
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ async fn run(config: &Config, output: &Output) -> Result<()> {
 }
 
 /// Takes the address, and lets nobody in yet.
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Or the connections of the process before would keep it for a minute.
     socket.set_reuseaddr(true)?;
@@ -77,13 +77,18 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn explain_bind(address: SocketAddr, error: io::Error) -> anyhow::Error {
-    let remedy = match error.kind() {
+/// Returns what to do about an address that cannot be taken.
+pub(super) fn bind_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
         io::ErrorKind::AddrInUse => "set PORT to one that is free, or stop what runs there",
         io::ErrorKind::AddrNotAvailable => "set HOST to an address of this machine, such as 127.0.0.1",
         io::ErrorKind::PermissionDenied => "set PORT to 1024 or above",
         _ => "check HOST and PORT",
-    };
+    }
+}
+
+fn explain_bind(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let remedy = bind_remedy(&error);
     anyhow::Error::new(error).context(format!("failed to listen on {address}; {remedy}"))
 }
 

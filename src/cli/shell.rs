@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use self::prompt::{Input, Prompt};
-use super::cache::Verb;
+use super::cache::{Verb, prepare};
+use super::remedy::Place;
 use super::{Unwritten, note, say};
 use crate::app::cache_from_config;
 use crate::cache::Cache;
@@ -52,13 +53,15 @@ enum Reply {
 
 struct Shell<'a> {
     cache: Cache,
+    place: Place,
     runtime: &'a Runtime,
 }
 
 /// Runs on the main thread, which may wait for a key; the cache's own tasks run on those of the runtime.
 pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
     let _context = runtime.enter();
-    let shell = Shell { cache: cache_from_config(config)?, runtime };
+    runtime.block_on(prepare(config));
+    let shell = Shell { cache: cache_from_config(config)?, place: Place::of(config), runtime };
     if io::stdin().is_terminal() && io::stdout().is_terminal() { shell.converse() } else { shell.obey() }
 }
 
@@ -120,7 +123,7 @@ impl Shell<'_> {
             Ok(Request::Order(Order::Do(verb))) => verb,
             Err(why) => return Ok(Reply::Failed(why)),
         };
-        let outcome = self.runtime.block_on(verb.run(&self.cache));
+        let outcome = self.runtime.block_on(verb.run(&self.cache, self.place));
         outcome.print()?;
         match outcome.failure() {
             // A miss is a result as well, and the lines after it may depend on it.

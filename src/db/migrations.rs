@@ -128,6 +128,27 @@ fn name_of(migration: &Migration) -> String {
     format!("{:04} {}", migration.version, migration.description)
 }
 
+impl Database {
+    /// Returns the names of migrations that were edited after they were applied: [`migrate`](Self::migrate) would fail.
+    ///
+    /// # Errors
+    ///
+    /// As any statement; without the table of what was applied, too.
+    pub async fn altered_migrations(&self) -> Result<Vec<String>, Error> {
+        let applied: Vec<(i64, Vec<u8>)> =
+            self.fetch_all("select version, checksum from _sqlx_migrations", &[]).await?;
+        let migrator = migrator(&self.pool);
+        let is_altered = |migration: &&Migration| {
+            let is_other = |(version, checksum): &(i64, Vec<u8>)| {
+                *version == migration.version && checksum[..] != migration.checksum[..]
+            };
+            applied.iter().any(is_other)
+        };
+        let altered = migrator.iter().filter(is_altered);
+        Ok(altered.map(name_of).collect())
+    }
+}
+
 fn migrator(pool: &AnyPool) -> Migrator {
     let mut migrator = match pool {
         AnyPool::Sqlite(_) => sqlx::migrate!("migrations/sqlite"),

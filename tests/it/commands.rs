@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod output;
 mod shell;
+mod verdicts;
 
 use std::fs;
 use std::io::Write;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::stats;
 use crate::cache::backend::{self, ErrorKind, ServerStats};
-use crate::cli::remedy::remedy;
+use crate::cli::remedy::Place;
 use crate::cli::{Unwritten, milliseconds, note, print};
 
 /// What came of an operation.
@@ -20,6 +20,7 @@ pub(in crate::cli) struct Outcome {
     pub(super) event: &'static str,
     pub(super) result: Result<Answer, Unmet>,
     pub(super) took: Duration,
+    pub(super) place: Place,
 }
 
 pub(super) enum Answer {
@@ -74,18 +75,25 @@ impl Outcome {
         let key = self.key.as_deref().unwrap_or_default();
         match &self.result {
             Ok(Answer::Stats { servers, .. }) => {
-                let failures: Vec<_> =
-                    servers.iter().filter_map(|server| server.stats.as_ref().err()).map(explain).collect();
+                let failures: Vec<_> = servers
+                    .iter()
+                    .filter_map(|server| server.stats.as_ref().err())
+                    .map(|error| self.explain(error))
+                    .collect();
                 (!failures.is_empty()).then(|| failures.join("\n"))
             }
             Ok(_) => None,
             Err(Unmet::Missing) => Some(format!("{key}: not in the cache")),
             Err(Unmet::Present) => Some(format!("{key}: in the cache already")),
             Err(Unmet::Failed(error)) if error.kind == ErrorKind::NotANumber => {
-                Some(format!("{key}: {}; {}", error.kind, remedy(&error.kind)))
+                Some(format!("{key}: {}; {}", error.kind, self.place.remedy(&error.kind)))
             }
-            Err(Unmet::Failed(error)) => Some(explain(error)),
+            Err(Unmet::Failed(error)) => Some(self.explain(error)),
         }
+    }
+
+    fn explain(&self, error: &backend::Error) -> String {
+        format!("{error}\n  remedy: {}", self.place.remedy(&error.kind))
     }
 
     pub(in crate::cli) fn to_json(&self) -> Value {
@@ -97,7 +105,10 @@ impl Outcome {
         }
         match &self.result {
             Ok(Answer::Stats { servers, .. }) => {
-                fields.insert("servers".into(), servers.iter().map(stats::to_json).collect());
+                fields.insert(
+                    "servers".into(),
+                    servers.iter().map(|server| stats::to_json(server, self.place)).collect(),
+                );
             }
             Ok(answer) => {
                 fields.insert(self.event.into(), true.into());
@@ -108,7 +119,7 @@ impl Outcome {
             }
             Err(Unmet::Failed(error)) => {
                 fields.insert("cause".into(), error.to_string().into());
-                fields.insert("remedy".into(), remedy(&error.kind).into());
+                fields.insert("remedy".into(), self.place.remedy(&error.kind).into());
             }
         }
         fields.into()
@@ -126,8 +137,4 @@ impl Answer {
             Self::Done | Self::Stats { .. } => None,
         }
     }
-}
-
-fn explain(error: &backend::Error) -> String {
-    format!("{error}\n  remedy: {}", remedy(&error.kind))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::cache::backend::ServerStats;
-use crate::cli::remedy::remedy;
+use crate::cli::remedy::Place;
 
 /// The most telling numbers, in the order in which they are read.
 const TELLING: [&str; 10] = [
@@ -58,13 +58,13 @@ fn hit_rate(stats: &BTreeMap<String, String>) -> Option<f64> {
     (hits + misses > 0.0).then(|| hits / (hits + misses))
 }
 
-pub(super) fn to_json(server: &ServerStats) -> Value {
+pub(super) fn to_json(server: &ServerStats, place: Place) -> Value {
     let name = &server.server;
     match &server.stats {
         Ok(stats) => json!({ "server": name, "ok": true, HIT_RATE: hit_rate(stats), "stats": stats }),
         Err(error) => {
             let cause = error.kind.to_string();
-            json!({ "server": name, "ok": false, "cause": cause, "remedy": remedy(&error.kind) })
+            json!({ "server": name, "ok": false, "cause": cause, "remedy": place.remedy(&error.kind) })
         }
     }
 }

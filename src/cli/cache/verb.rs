@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::outcome::{Answer, Outcome, Unmet};
 use crate::cache::{Cache, InvalidKey, Key, Raw, Ttl};
+use crate::cli::remedy::Place;
 
 /// An operation on the cache.
 #[derive(Clone, Debug, Subcommand)]
@@ -97,11 +98,11 @@ fn ttl(text: &str) -> Result<Ttl, &'static str> {
 
 impl Verb {
     /// Does it, and tells what came of it and how long it took.
-    pub(in crate::cli) async fn run(&self, cache: &Cache) -> Outcome {
+    pub(in crate::cli) async fn run(&self, cache: &Cache, place: Place) -> Outcome {
         let started = Instant::now();
         let result = self.ask(cache.raw()).await;
         let took = started.elapsed();
-        Outcome { key: self.key().map(ToString::to_string), event: self.event(), result, took }
+        Outcome { key: self.key().map(ToString::to_string), event: self.event(), result, took, place }
     }
 
     /// Returns whether the line that holds it holds a value, which may be a secret.

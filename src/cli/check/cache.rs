@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Finding, Problem};
 use crate::cache::backend::{self, ErrorKind, LARGEST_VALUE, ServerCheck};
 use crate::cache::{Cache, Key, Raw, Ttl};
-use crate::cli::remedy::remedy;
+use crate::cli::remedy::Place;
 
 /// How many keys are looked at for one that belongs to a server. With a hundred servers, one in a hundred does.
 const TRIES: u32 = 10_000;
@@ -21,20 +21,20 @@ const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 const MONTH: Ttl = Ttl::After(Duration::from_secs(31 * 24 * 60 * 60));
 
 /// Tries all servers at the same time, or the store itself where there are none.
-pub(super) async fn findings(cache: &Cache) -> Vec<Finding> {
+pub(super) async fn findings(cache: &Cache, place: Place) -> Vec<Finding> {
     let checks = cache.check().await;
     if checks.is_empty() {
         let here = Finding { what: "cache".into(), outcome: Ok(cache.to_string()), took: None };
         let key = random_key();
-        return [vec![here], probe(cache.raw(), "cache", &key).await].concat();
+        return [vec![here], probe(cache.raw(), place, "cache", &key).await].concat();
     }
-    join_all(checks.into_iter().map(|check| look_into(cache.raw(), check))).await.concat()
+    join_all(checks.into_iter().map(|check| look_into(cache.raw(), place, check))).await.concat()
 }
 
 /// A server that does not answer the first look is asked nothing more: each question would wait as long again.
-async fn look_into(cache: Raw<'_>, check: ServerCheck) -> Vec<Finding> {
+async fn look_into(cache: Raw<'_>, place: Place, check: ServerCheck) -> Vec<Finding> {
     let what = format!("cache {}", check.server);
-    let outcome = check.outcome.map_err(Problem::from);
+    let outcome = check.outcome.map_err(|error| problem(place, &error));
     let is_well = outcome.is_ok();
     let first = Finding { what: what.clone(), outcome, took: Some(check.took) };
     if !is_well {
@@ -45,7 +45,7 @@ async fn look_into(cache: Raw<'_>, check: ServerCheck) -> Vec<Finding> {
         let problem = Problem { cause, remedy: "take it out of the list: it is of no use" };
         return vec![first, Finding { what, outcome: Err(problem), took: None }];
     };
-    [vec![first], probe(cache, &what, &key).await].concat()
+    [vec![first], probe(cache, place, &what, &key).await].concat()
 }
 
 fn key_on(cache: Raw<'_>, server: &str) -> Option<Key> {
@@ -57,14 +57,14 @@ fn random_key() -> Key {
 }
 
 /// Tries one server, until something is wrong, and removes the key.
-async fn probe(cache: Raw<'_>, what: &str, key: &Key) -> Vec<Finding> {
-    let mut findings = vec![timed(format!("{what} round trip"), round_trip(cache, key)).await];
+async fn probe(cache: Raw<'_>, place: Place, what: &str, key: &Key) -> Vec<Finding> {
+    let mut findings = vec![timed(format!("{what} round trip"), round_trip(cache, place, key)).await];
     if findings.iter().all(Finding::is_ok) {
-        findings.push(timed(format!("{what} clock"), clock(cache, key)).await);
+        findings.push(timed(format!("{what} clock"), clock(cache, place, key)).await);
     }
     // The last, since it is what a slow network may take too long for.
     if findings.iter().all(Finding::is_ok) {
-        findings.push(timed(format!("{what} value limit"), value_limit(cache, key)).await);
+        findings.push(timed(format!("{what} value limit"), value_limit(cache, place, key)).await);
     }
     // What cannot be removed expires; that it could not is a consequence of what has been found.
     let _ = cache.delete(key).await;
@@ -76,10 +76,11 @@ async fn timed(what: String, outcome: impl Future<Output = Result<String, Proble
     Finding { what, outcome: outcome.await, took: Some(started.elapsed()) }
 }
 
-async fn round_trip(cache: Raw<'_>, key: &Key) -> Result<String, Problem> {
+async fn round_trip(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
     let value = Bytes::from(format!("{key}\r\n\0"));
-    cache.set(key, value.clone(), MINUTE).await?;
-    match cache.get(key).await? {
+    let failed = |error| problem(place, &error);
+    cache.set(key, value.clone(), MINUTE).await.map_err(failed)?;
+    match cache.get(key).await.map_err(failed)? {
         Some(found) if found == value => Ok("a value comes back as it was stored".into()),
         Some(_) => Err(Problem {
             cause: "a value comes back as another one".into(),
@@ -92,9 +93,10 @@ async fn round_trip(cache: Raw<'_>, key: &Key) -> Result<String, Problem> {
     }
 }
 
-async fn clock(cache: Raw<'_>, key: &Key) -> Result<String, Problem> {
-    cache.set(key, Bytes::from_static(b"31 days"), MONTH).await?;
-    match cache.get(key).await? {
+async fn clock(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
+    let failed = |error| problem(place, &error);
+    cache.set(key, Bytes::from_static(b"31 days"), MONTH).await.map_err(failed)?;
+    match cache.get(key).await.map_err(failed)? {
         Some(_) => Ok("a value that is to live for 31 days is kept".into()),
         None => Err(Problem {
             cause: "a value that is to live for 31 days is gone at once".into(),
@@ -104,20 +106,18 @@ async fn clock(cache: Raw<'_>, key: &Key) -> Result<String, Problem> {
     }
 }
 
-async fn value_limit(cache: Raw<'_>, key: &Key) -> Result<String, Problem> {
+async fn value_limit(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
     let value = Bytes::from(vec![b'x'; LARGEST_VALUE]);
     cache.set(key, value, MINUTE).await.map_err(|error| match error.kind {
-        ErrorKind::Timeout(_) => Problem {
+        ErrorKind::Timeout(_) if place == Place::Memcached => Problem {
             cause: format!("{LARGEST_VALUE} bytes: {}", error.kind),
             remedy: "is the network to the server slow? What takes longer is left uncached",
         },
-        kind => Problem { cause: format!("{LARGEST_VALUE} bytes: {kind}"), remedy: remedy(&kind) },
+        kind => Problem { cause: format!("{LARGEST_VALUE} bytes: {kind}"), remedy: place.remedy(&kind) },
     })?;
     Ok(format!("takes {LARGEST_VALUE} bytes"))
 }
 
-impl From<backend::Error> for Problem {
-    fn from(error: backend::Error) -> Self {
-        Self { cause: error.kind.to_string(), remedy: remedy(&error.kind) }
-    }
+fn problem(place: Place, error: &backend::Error) -> Problem {
+    Problem { cause: error.kind.to_string(), remedy: place.remedy(&error.kind) }
 }
