@@ -226,6 +226,7 @@ async fn an_outage_is_noticed_once_and_not_by_every_request() {
     while let Some(answer) = requests.join_next().await {
         assert_eq!(answer.unwrap().unwrap().status(), 200);
     }
+    wait_until("it is in the log", || app.output().contains("memcached is left out"));
     assert_eq!(app.output().matches("memcached is left out").count(), 1, "{}", app.output());
     let ready = app.get("/readyz").await;
     assert_eq!(ready.status, 200);

@@ -15,9 +15,9 @@ use tokio::time::sleep;
 use crate::support::app::Settings;
 use crate::support::backends::migrated;
 use crate::support::database::{self, open_database as open};
-use crate::support::eventually;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
+use crate::support::{eventually, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -308,6 +308,7 @@ async fn without_its_table_pages_are_served_and_the_outage_is_told_once() {
     // Longer than it takes to try again.
     sleep(Duration::from_millis(2500)).await;
     let outages = || app.output().matches("the cache in the database is left out").count();
+    wait_until("it is in the log", || outages() > 0);
     assert_eq!(outages(), 1, "{}", app.output());
     database.execute("alter table away rename to cache").await;
     eventually("it is asked again", async || app.output().contains("the database answers again")).await;

@@ -216,6 +216,7 @@ async fn on_held_database() -> (App, Proxy) {
         app.get("/").await;
     }
     assert!(given_again(&app).await > 0);
+    wait_until("all are in the log", || app.output().matches(": answered ").count() == 5);
     (app, proxy)
 }
 

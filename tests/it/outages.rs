@@ -11,6 +11,7 @@ mod sqlite;
 
 use crate::support::app::App;
 use crate::support::page::Page;
+use crate::support::wait_until;
 
 /// How many connections an app has for all that does not go ahead.
 const CONNECTIONS: usize = 8;
@@ -35,9 +36,11 @@ fn assert_discreet(page: &Page) {
 /// Asserts that each of so many failures has a line of its own in the log, and nothing has panicked.
 #[track_caller]
 fn assert_logged(app: &App, failures: usize) {
+    let lines = || app.output().lines().filter(|line| line.contains("ERROR")).count();
+    // A response may arrive before its log line.
+    wait_until("each failure is in the log", || lines() >= failures);
     let output = app.output();
-    let lines = output.lines().filter(|line| line.contains("ERROR"));
-    assert_eq!(lines.count(), failures, "{output}");
+    assert_eq!(lines(), failures, "{output}");
     assert!(!output.contains("panicked"), "{output}");
 }
 

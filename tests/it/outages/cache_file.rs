@@ -6,6 +6,7 @@ use super::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
 use crate::support::visitor::Visitor;
+use crate::support::wait_until;
 
 fn on_disk(strategy: &str) -> (Disk, Settings) {
     let settings = Settings::new();
@@ -43,7 +44,7 @@ async fn without_room_for_its_cache_a_site_shows_nothing_old() {
         assert!(!left.any(|name| name.to_str().unwrap().ends_with(".tmp")), "what was begun is taken away");
         assert!(failures(&app).await > 0);
         assert!(app.output().matches("the cache's files cannot be used").count() <= 1, "{}", app.output());
-        assert!(app.output().contains("No space left on device"), "{}", app.output());
+        wait_until("it is in the log", || app.output().contains("No space left on device"));
         disk.free();
         expected.push("After".into());
         assert_eq!(visitor.add(&app, "After").await.tasks(), expected, "{strategy}");

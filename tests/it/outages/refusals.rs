@@ -1,8 +1,8 @@
 //! A memcached that refuses what a visitor's change asks of it.
 
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
 use crate::support::fake::{DELETE, DELETE_QUIET, Fake, UNAUTHENTICATED, WRITES};
+use crate::support::{eventually, wait_until};
 
 fn serve(fake: &Fake, strategy: &str) -> App {
     let settings = Settings::new().with("MEMCACHIER_SERVERS", &fake.address());
@@ -50,6 +50,7 @@ async fn a_lost_login_costs_one_reconnect() {
     eventually("the page is a hit", is_hit).await;
     fake.forget_logins();
     eventually("the page is a hit again", is_hit).await;
+    wait_until("it is in the log", || app.output().contains("WARN"));
     let output = app.output();
     assert_eq!(output.matches("WARN").count(), 1, "{output}");
     let servers = app.get("/cache.json").await.body;

@@ -50,8 +50,8 @@ async fn assert_moved(app: &App) {
     assert_eq!(app.get("/readyz").await.status, 503);
     assert_eq!(app.get("/healthz").await.status, 200);
     let said = "was removed or replaced while it was in use; put it back as it was";
-    assert_eq!(app.output().matches(said).count(), answers.len(), "{}", app.output());
     assert_logged(app, answers.len());
+    assert_eq!(app.output().matches(said).count(), answers.len(), "{}", app.output());
 }
 
 #[tokio::test]
