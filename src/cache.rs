@@ -60,9 +60,9 @@
 //! - **A miss is data.** [`Cache::get`] answers `None`; whether there was no value, one of another format, or no server
 //!   makes no difference to the caller. It does to the counters and the log.
 //! - **Nothing is an answer too.** A cached empty list and a cached null are hits.
-//! - **A write that fails leaves a pending delete.** A server that could not take a new value, or refused it, may hold the
-//!   old one. Until it has deleted it this process does not read the key, so what was overwritten during an outage is not
-//!   read after it.
+//! - **A write that fails leaves a pending delete.** A server that could not take a new value, or refused it, may hold
+//!   the old one. Until it has deleted it this process does not read the key, so what was overwritten during an outage
+//!   is not read after it.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
 //! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server. What
 //!   the cache stores beside its users' values has a `~` in its name, and no key of a user ever names it.

@@ -51,8 +51,8 @@
 //! - **A server that fails is left out.** One operation pays for finding out; those that follow fail at once, until the
 //!   server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers meanwhile:
 //!   when they moved back, old values would be found.
-//! - **A write that fails may have happened.** [`Error::was_written`] says whether the server may have got it. The client
-//!   does nothing else about it: by the time that the server answers again, the key may be another client's.
+//! - **A write that fails may have happened.** [`Error::was_written`] says whether the server may have got it. The
+//!   client does nothing else about it: by the time that the server answers again, the key may be another client's.
 //! - **A refusal is a failure.** Every status but those that a method names in its documentation is an error, also of
 //!   each command of a multi-key method.
 //! - **An idle connection may be lost without a sign.** After a second of silence the client asks for a sign of life
@@ -64,17 +64,19 @@
 //! # Cost
 //!
 //! A `get` allocates its copy of the key, the channel on which its caller waits, and its copy of the value, so that a
-//! value that is kept does not keep the buffer into which others were read; one of 32 KiB is not copied. With one caller it makes 3.1 system calls (a write, a read and a wait between
-//! them), with 64 callers on the same connection 0.7 to 1.6 (counted under strace, which slows them), since what they
-//! ask goes out together. `scripts/bench` shows these numbers, and the times beside those of a bare socket.
+//! value that is kept does not keep the buffer into which others were read; one of 32 KiB is not copied. With one
+//! caller it makes 3.1 system calls (a write, a read and a wait between them), with 64 callers on the same connection
+//! 0.7 to 1.6 (counted under strace, which slows them), since what they ask goes out together. `scripts/bench` shows
+//! these numbers, and the times beside those of a bare socket.
 //!
 //! # Limits
 //!
 //! Keys have 1 to 250 bytes without blanks and control characters. Values have up to 32 MiB here, and as many as the
-//! server takes. A server has one connection, a queue of 4,096 operations, and a pipeline of as many. Behind 1 MiB that waits to be written no request is put. Statistics have 10,000
-//! entries and 4 MiB, the responses to one multi-key operation 128 MiB, keys and all. A call ends within four times
-//! [`Options::operation_timeout`]: it waits for room, waits to be written, is written, and is answered.
-//! Requests and answers are binary protocol only; MemCachier and memcached up to today's 1.6 speak it.
+//! server takes. A server has one connection, a queue of 4,096 operations, and a pipeline of as many. Behind 1 MiB that
+//! waits to be written no request is put. Statistics have 10,000 entries and 4 MiB, the responses to one multi-key
+//! operation 128 MiB, keys and all. A call ends within four times [`Options::operation_timeout`]: it waits for room,
+//! waits to be written, is written, and is answered. Requests and answers are binary protocol only; MemCachier and
+//! memcached up to today's 1.6 speak it.
 //!
 //! Next: [`protocol`], or where the crate's guided tour goes on.
 

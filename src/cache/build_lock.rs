@@ -55,8 +55,8 @@ struct Held {
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline, if there is one. A value that `read`
-/// makes nothing of is as good as none.
+/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline, if there is one. A
+/// value that `read` makes nothing of is as good as none.
 ///
 /// # Cancel safety
 ///

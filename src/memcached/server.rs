@@ -1,10 +1,10 @@
 //! One server, driven by one task: it connects when there is work, marks the server down when it fails, and tries it
 //! again until it answers.
 //!
-//! Requests to a server are executed in the order in which they were queued, as far as they are executed at all: there is
-//! one connection at a time, and the next is made after the one before was closed. A connection that failed is closed so
-//! that the system forgets what it has not delivered. What the server's system had received by then the server may
-//! still execute; it does so when it next looks at that connection.
+//! Requests to a server are executed in the order in which they were queued, as far as they are executed at all: there
+//! is one connection at a time, and the next is made after the one before was closed. A connection that failed is
+//! closed so that the system forgets what it has not delivered. What the server's system had received by then the
+//! server may still execute; it does so when it next looks at that connection.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -255,8 +255,8 @@ impl Task {
         attempt.await
     }
 
-    /// Serves a connection to its end. Returns why the server must be marked down, if so: a connection that was closed is
-    /// simply made again.
+    /// Serves a connection to its end. Returns why the server must be marked down, if so: a connection that was closed
+    /// is simply made again.
     async fn serve(&mut self, stream: Box<dyn Stream>, waiting: &mut VecDeque<Queued>) -> Option<ErrorKind> {
         if self.shared.is_down() {
             self.shared.set_down(false);

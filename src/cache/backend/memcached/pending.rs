@@ -6,10 +6,10 @@
 //!
 //! # Which confirmation counts
 //!
-//! - A write of the key may become uncertain while a delete for it is on its way. Each time a key is added it gets a new
-//!   number, and a delete confirms only the number that the key had when the delete was called.
-//! - A read may begin before the write has failed, and end after it. The two then ran at the same time, and either order
-//!   is right.
+//! - A write of the key may become uncertain while a delete for it is on its way. Each time a key is added it gets a
+//!   new number, and a delete confirms only the number that the key had when the delete was called.
+//! - A read may begin before the write has failed, and end after it. The two then ran at the same time, and either
+//!   order is right.
 //! - The server may execute the uncertain write late, on the old connection.
 //!
 //! For the last of these, this is what bounds it.
