@@ -36,6 +36,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether no connection of the pool became free in time.
+    #[must_use]
+    pub fn is_pool_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable(source) if matches!(**source, sqlx::Error::PoolTimedOut))
+    }
+
     /// Returns whether it is worth trying again.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -239,9 +239,7 @@ pub(super) fn error(kind: ErrorKind) -> Error {
 fn to_kind(cause: db::Error) -> ErrorKind {
     match cause {
         db::Error::Timeout => ErrorKind::Timeout(OPERATION_TIMEOUT),
-        db::Error::Unavailable(source) if matches!(*source, sqlx::Error::PoolTimedOut) => {
-            ErrorKind::Timeout(OPERATION_TIMEOUT)
-        }
+        cause if cause.is_pool_timeout() => ErrorKind::Timeout(OPERATION_TIMEOUT),
         db::Error::Unavailable(source)
         | db::Error::Refused(source)
         | db::Error::NoRoom(source)
