@@ -35,7 +35,13 @@ impl Database {
                 let pending = self.pending_migrations().await?;
                 let mut result = migrator.run(pool).await;
                 for _ in 1..ATTEMPTS {
-                    if !matches!(result, Err(MigrateError::ExecuteMigration(..))) {
+                    // Another process was quicker with a table, or with the note that a step has been applied.
+                    let was_late = matches!(
+                        result,
+                        Err(MigrateError::ExecuteMigration(..)
+                            | MigrateError::Execute(sqlx::Error::Database(_)))
+                    );
+                    if !was_late {
                         break;
                     }
                     sleep(PAUSE).await;
