@@ -20,6 +20,20 @@ async fn a_message_is_shown_once() {
 }
 
 #[tokio::test]
+async fn who_has_a_session_and_no_message_builds_the_page_for_everybody() {
+    for engine in ENGINES {
+        let (app, visitor) = (settings().with("SESSION_ENGINE", engine).serve(), Visitor::new());
+        visitor.add(&app, "One").await.assert_tells(["Added “One”."]);
+        app.post("/add", &[("name", "Two")]).await;
+        let page = visitor.get(&app, "/").await;
+        page.assert_lists(["One", "Two"]);
+        assert_eq!(page.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"), "{engine}");
+        let shared = app.get_from("localhost", "/").await;
+        assert!(shared.header("cache-status").unwrap().starts_with("tasklist; hit"), "{engine}");
+    }
+}
+
+#[tokio::test]
 async fn of_many_requests_at_once_one_shows_the_message() {
     // In the cache alone nobody can say who was first.
     for engine in ["cached_db", "db"] {
