@@ -177,13 +177,12 @@ impl Cache {
         }
     }
 
-    /// Waits until the value of `key` is built, or it is the caller's turn to build it. Who builds the same is a
-    /// member of the same flight in this process, and has the lock of `flight` in all of them. Another process is waited for until
-    /// `patience` has passed since the call, one's own for as long at least. What `read` makes nothing of is not waited
-    /// for.
+    /// Waits until the value of `key` is built, or it is the caller's turn to build it. All callers that build the same
+    /// are members of one flight in this process, and `flight` names their lock in all processes. Another process is
+    /// waited for until `patience` has passed since the call, this one for as long at least. A value that `read` cannot
+    /// read counts as missing.
     ///
-    /// Where the value is most likely missing this may be the first look for it, which then costs no round trip of its
-    /// own; but if it is there, it costs three operations more, for which nobody waits.
+    /// [`Look::First`] saves a round trip if the value is missing, and costs three operations in the background if not.
     pub(super) async fn turn<'a, T>(
         &self,
         member: &'a Member<'_>,

@@ -27,8 +27,9 @@
 //!
 //! # The steps
 //!
-//! 1. Three kinds of keys: `~view.generation:PATH#` is a random token; `~view.page:GET:URL#` is a page, or the names of
-//!    the request headers that it varies on; then the page is at `~view.page:GET:URL#~#HASH`, of their names and values.
+//! 1. Three kinds of keys: `~view.generation:PATH#` is a random token; `~view.page:GET:URL#` is a page, or the names
+//!    of the request headers that it varies on; then the page is at `~view.page:GET:URL#~#HASH`, of their names and
+//!    values.
 //! 2. A request asks for the generation and the page at once, and for the variant as well if this process has learned
 //!    the names (`learn_cache_key`). What it finds counts only if it bears the generation that it found.
 //! 3. On a miss one builds and the others wait for it, in this process and in others

@@ -108,7 +108,7 @@ async fn only_rows_that_are_new_are_rendered() {
     assert_eq!(titles(&read(shop.there("")).await), ["Emma", "Persuasion", "Sanditon", "<b>"]);
     let layers = read(shop.there("cache")).await.body;
     assert!(layers.contains("fragments: 3 hits, 1 misses, 1 fills\n"), "{layers}");
-    let is_row = |key: &String| key.starts_with("bookshop:book.");
+    let is_row = |key: &String| key.starts_with("bookshop:~fragment:book~");
     eventually("four rows are kept", async || {
         shop.memcached.keys_now().iter().filter(|key| is_row(key)).count() == 4
     })

@@ -65,7 +65,7 @@ impl Outcome {
         Ok(())
     }
 
-    /// Returns whether nothing failed, and what was asked for did not happen all the same: the key is missing, or there.
+    /// Returns whether the cache did its part but the key was missing, or already there.
     pub(in crate::cli) fn is_unmet(&self) -> bool {
         matches!(self.result, Err(Unmet::Missing | Unmet::Present))
     }

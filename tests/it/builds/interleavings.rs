@@ -150,7 +150,8 @@ impl World {
         note(&mut self.notes.lock().unwrap())
     }
 
-    /// Stores a value as the cache does: not if its flight is closed by then, and not for long if it is closed meanwhile.
+    /// Stores a value as the cache does: not if its flight is closed by then, and not for long if it is closed
+    /// meanwhile.
     async fn keep(&self, number: usize, flight: &Flight) {
         if flight.is_closed() {
             return;

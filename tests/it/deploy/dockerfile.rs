@@ -201,8 +201,11 @@ async fn the_steps_of_the_dockerfile_build_an_image_that_migrates_and_serves() {
     for (name, value) in environment() {
         settings = settings.with(&name, &value);
     }
-    // The rest is what the platform sets.
-    let settings = settings.with("PORT", &free_port().to_string()).with("DATABASE_URL", &database.url);
+    // The rest is what the platform and the operator set.
+    let settings = settings
+        .with("PORT", &free_port().to_string())
+        .with("DATABASE_URL", &database.url)
+        .with("SECRET_KEY", "a key of thirty-two bytes or more");
     let spec = yaml("spec.yaml");
     let migrate: Vec<_> = spec["jobs"][0]["run_command"].as_str().unwrap().split(' ').collect();
     let migrated = in_image(&settings, built.path(), &migrate).output().unwrap();

@@ -104,7 +104,7 @@ async fn forge(memcached: &Memcached) {
         let text = values.next().unwrap().unwrap().to_string();
         if text.contains("milk") {
             let session: Value = serde_json::from_str(&text.replace("milk", "forged")).unwrap();
-            cache.set(&Key::new(key).unwrap(), &session, Ttl::Never).await;
+            cache.set(&Key::as_stored(key).unwrap(), &session, Ttl::Never).await;
             forged += 1;
         }
     }

@@ -170,9 +170,9 @@ impl Store {
         }
     }
 
-    /// Removes expired rows and, if there is still too much, a third of the rest: values without a lifetime first, which
-    /// can be made again, then those that would expire next. So a session, which lives for two weeks, outlives the
-    /// pages. Ends early if the database fails, which has been logged then.
+    /// Removes expired rows and, if there is still too much, a third of the rest: values without a lifetime first,
+    /// which can be made again, then those that would expire next. So a session, which lives for two weeks, outlives
+    /// the pages. Ends early if the database fails, which has been logged then.
     async fn cull(self: &Arc<Self>) {
         let Ok(_alone) = self.culling.try_lock() else { return };
         loop {

@@ -109,9 +109,9 @@ impl Server {
         self.run(&[], Connection::New, move |client, _| operation(client)).await
     }
 
-    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes: on several
-    /// connections at once, and on each for half of an operation's time. The items that are not reached are not written,
-    /// which is not the server's fault; they are deleted before they are read again.
+    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes. It runs on
+    /// several connections at once, and on each for half of an operation's time. The items that are not reached are not
+    /// written, which is not the server's fault; they are deleted before they are read again.
     pub(super) async fn write_each<I, T>(
         self: &Arc<Self>,
         items: &[I],
