@@ -1,6 +1,7 @@
 //! memcached through our own client, which see ([`crate::memcached`]).
 //!
-//! The client reports a write that may not have happened; what is done about it is decided here: see [`pending`].
+//! The client reports a write that may not have happened. What is done about it is decided here, in
+//! `src/cache/backend/memcached/pending.rs`.
 
 mod pending;
 mod shared;
