@@ -2,6 +2,7 @@
 
 use crate::support::app::App;
 use crate::support::page::Page;
+use crate::support::wait_until;
 
 async fn get_if(app: &App, name: &str, value: &str) -> Page {
     Page::read(app.request("GET", "/").header(name, value)).await
@@ -25,6 +26,8 @@ async fn a_page_that_has_not_changed_is_not_sent_again() {
     changed.assert_lists(["First", "Second"]);
     assert_ne!(changed.header("etag"), Some(tag));
     assert_eq!(get_if(&app, "if-match", tag).await.status, 412);
+    wait_until("it is logged", || app.output().contains("status=412"));
+    assert!(!app.output().contains("WARN"), "{}", app.output());
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use http_body_util::BodyExt;
 
 use super::answer;
 use super::headers::{etag, has_directive};
+use super::order::Left;
 use super::outcome::{CACHE_STATUS, Outcome, SERVER_TIMING};
 
 /// The headers that a 304 keeps of the response it stands for: those that Django keeps, and those that say where the
@@ -107,7 +108,11 @@ impl Conditions {
         let Some(status) = decide(&self.0, response.headers()) else { return response };
         *response.headers_mut() = match status {
             StatusCode::NOT_MODIFIED => not_modified(response.headers(), &[]),
-            _ => HeaderMap::new(),
+            _ => {
+                // Not the page any more: a layer further out may make it private, as any other error.
+                response.extensions_mut().remove::<Left>();
+                HeaderMap::new()
+            }
         };
         *response.status_mut() = status;
         *response.body_mut() = Body::empty();
