@@ -6,8 +6,9 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, Engine as _};
 use ring::hmac;
 use secrecy::ExposeSecret;
 
@@ -55,11 +56,17 @@ impl Guard {
     }
 }
 
+/// Some clients leave out the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// RFC 7617, section 2.
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
-    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let decoded = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let decoded = String::from_utf8(decoded).ok()?;
     decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
@@ -124,7 +131,7 @@ mod tests {
     }
 
     fn basic(text: &str) -> String {
-        format!("Basic {}", STANDARD.encode(text))
+        format!("Basic {}", BASE64.encode(text))
     }
 
     #[test]
@@ -139,10 +146,11 @@ mod tests {
         let closed = [("DEBUG", "False"), ("ADMIN_PASSWORD", "se:same")];
         check(closed, Some(&basic("admin:se:same")), None);
         check(closed, Some(&basic("admin:se:same").replace("Basic", "basic")), None);
+        check(closed, Some(basic("admin:se:same").trim_end_matches('=')), None);
         for wrong in ["admin:sesame", "root:se:same", "admin:", ":", "admin", "admin:se:same "] {
             check(closed, Some(&basic(wrong)), Some(401));
         }
-        for wrong in ["Bearer x", "Basic", "Basic ???", "Basic /w==", &STANDARD.encode("admin:se:same")] {
+        for wrong in ["Bearer x", "Basic", "Basic ???", "Basic /w==", &BASE64.encode("admin:se:same")] {
             check(closed, Some(wrong), Some(401));
         }
         check(closed, None, Some(401));

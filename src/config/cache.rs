@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use super::env::{self, Variables, missing, wrong_secret};
+use super::env::{self, Variables, missing, parse_flag, wrong_secret};
 use crate::cache::{KeyPrefix, Strategy};
 use crate::memcached::{Credentials, Options, ServerAddress};
 
@@ -90,9 +90,9 @@ impl CacheConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let prefix = variables.parse("CACHE_KEY_PREFIX", KeyPrefix::ACCEPTED, |value| value.parse().ok())?;
         let strategy =
-            variables.parse("CACHE_STRATEGY", CacheStrategy::ACCEPTED, |value| value.parse().ok())?;
-        let local = variables.parse("CACHE_LOCAL", "on or off", on_or_off)?;
-        let signed = variables.parse("CACHE_SIGNED", "on or off", on_or_off)?.unwrap_or(false);
+            variables.choice("CACHE_STRATEGY", CacheStrategy::ACCEPTED, |value| value.parse().ok())?;
+        let local = variables.parse("CACHE_LOCAL", "on or off", parse_flag)?;
+        let signed = variables.parse("CACHE_SIGNED", "on or off", parse_flag)?.unwrap_or(false);
         if signed && variables.get("SECRET_KEY")?.is_none() {
             let because = "CACHE_SIGNED is on, and what is signed with a key drawn at the start no other process \
                            reads; set it, or CACHE_SIGNED=off";
@@ -111,7 +111,7 @@ impl CacheConfig {
 
 impl BackendConfig {
     fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
-        let through = variables.parse("MEMCACHE_CLIENT", "native or memcache", |client| match client {
+        let through = variables.choice("MEMCACHE_CLIENT", "native or memcache", |client| match client {
             "native" => Some(Self::Memcached as fn(Options) -> Self),
             "memcache" => Some(Self::MemcacheCrate),
             _ => None,
@@ -129,7 +129,8 @@ impl BackendConfig {
     }
 
     fn from_url(url: &str, through: fn(Options) -> Self) -> Option<Self> {
-        match url.split_once("://")? {
+        let (scheme, rest) = url.split_once("://")?;
+        match (scheme.to_ascii_lowercase().as_str(), rest) {
             ("locmem", "") => Some(Self::Locmem),
             ("dummy", "") => Some(Self::Dummy),
             ("file", path) => directory_from_path(path).map(Self::File),
@@ -185,15 +186,9 @@ fn directory_from_path(path: &str) -> Option<PathBuf> {
     let directory = PathBuf::from(decode(path)?);
     let is_absolute = path.starts_with('/') && directory.file_name().is_some();
     let is_all = !path.contains(['?', '#', '\0']) && !path.contains("%00");
-    (is_absolute && is_all).then_some(directory)
-}
-
-fn on_or_off(value: &str) -> Option<bool> {
-    match value {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
+    // Credentials of a server, after the wrong scheme.
+    let has_credentials = directory.to_str()?.split_once(':').is_some_and(|(_, rest)| rest.contains('@'));
+    (is_absolute && is_all && !has_credentials).then_some(directory)
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -229,6 +224,17 @@ mod tests {
     fn without_variables_the_cache_is_this_process() {
         assert!(matches!(backend([]), Ok(BackendConfig::Locmem)));
         assert!(matches!(backend([("CACHE_URL", "locmem://")]), Ok(BackendConfig::Locmem)));
+    }
+
+    #[test]
+    fn a_scheme_is_one_in_any_case() {
+        assert!(matches!(backend([("CACHE_URL", "LOCMEM://")]), Ok(BackendConfig::Locmem)));
+        assert!(matches!(backend([("CACHE_URL", "Db://")]), Ok(BackendConfig::Database)));
+        assert!(matches!(backend([("CACHE_URL", "Dummy://")]), Ok(BackendConfig::Dummy)));
+        assert!(
+            matches!(backend([("CACHE_URL", "FILE:///Tmp")]), Ok(BackendConfig::File(path)) if *path == *"/Tmp")
+        );
+        check([("CACHE_URL", "MemCached://User:Word@h")], &["h:11211"], Some(("User", "Word")));
     }
 
     #[test]
@@ -272,7 +278,7 @@ mod tests {
 
     #[test]
     fn servers_are_split_at_commas_semicolons_and_blanks() {
-        let list = "mc1.example.com:11211,mc2.example.com;10.0.0.3:11212 [::1]:11213  ::1";
+        let list = "mc1.example.com:11211,mc2.example.com:;10.0.0.3:11212 [::1]:11213  ::1";
         let expected = [
             "mc1.example.com:11211",
             "mc2.example.com:11211",
@@ -317,8 +323,8 @@ mod tests {
         assert!(signed(Variables::from([on, ("SECRET_KEY", "k")])).unwrap());
         let error = signed(Variables::from([on, ("SECRET_KEY", " ")])).unwrap_err().to_string();
         assert!(error.starts_with("SECRET_KEY is not set: CACHE_SIGNED is on"), "{error}");
-        let error = signed(Variables::from([("CACHE_SIGNED", "True")])).unwrap_err().to_string();
-        assert_eq!(error, r#"CACHE_SIGNED is "True"; accepted: on or off"#);
+        let error = signed(Variables::from([("CACHE_SIGNED", "maybe")])).unwrap_err().to_string();
+        assert_eq!(error, r#"CACHE_SIGNED is "maybe"; accepted: on or off"#);
     }
 
     #[test]
@@ -328,6 +334,7 @@ mod tests {
             "memcached://hunter2@h",
             "memcached://hunter2:@h",
             "redis://u:hunter2@h",
+            "file:///u:hunter2@h/d",
             "hunter2",
         ] {
             let error = backend([("CACHE_URL", url)]).unwrap_err();

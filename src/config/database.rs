@@ -1,6 +1,7 @@
 //! Which database holds the tasks.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -137,10 +138,16 @@ fn unusable() -> env::Error {
     wrong_secret("DATABASE_URL", SHAPE)
 }
 
+fn is_doubtful(file: &Path) -> bool {
+    file.is_relative() && file.as_os_str().as_encoded_bytes().contains(&b'@')
+}
+
 /// Names the database without its password.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What looks like a file may be a password and a host, after the wrong scheme.
+            Self::Sqlite(options) if is_doubtful(options.get_filename()) => f.write_str("SQLite, …"),
             Self::Sqlite(options) => write!(f, "SQLite, {}", options.get_filename().display()),
             Self::Postgres(server) => write!(f, "{server}"),
         }
@@ -203,6 +210,17 @@ mod tests {
             let error = database([("DATABASE_URL", broken)], false).unwrap_err();
             assert!(error.starts_with("DATABASE_URL is wrong") && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_may_be_a_password_is_not_named() {
+        for url in ["sqlite:hunter2@db", "sqlite://hunter2@db/app", "sqlite://me%40hunter2/app"] {
+            let config = database([("DATABASE_URL", url)], true).unwrap();
+            assert_eq!(config.url.to_string(), "SQLite, …", "{url}");
+            assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        }
+        let config = database([("DATABASE_URL", "sqlite:///srv/app@2/db.sqlite3")], true).unwrap();
+        assert_eq!(config.url.to_string(), "SQLite, /srv/app@2/db.sqlite3");
     }
 
     #[test]

@@ -126,11 +126,30 @@ impl Variables {
     ///
     /// [`Error::Wrong`] for anything else.
     pub fn flag(&self, variable: &str) -> Result<Option<bool>, Error> {
-        self.parse(variable, "True or False", |value| match value.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" | "on" => Some(true),
-            "false" | "0" | "no" | "off" => Some(false),
-            _ => None,
-        })
+        self.parse(variable, "True or False", parse_flag)
+    }
+
+    /// Returns a variable's value after `parse`, which gets it in lower case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Wrong`] with `accepted` where `parse` refuses.
+    pub fn choice<T>(
+        &self,
+        variable: &str,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.parse(variable, accepted, |value| parse(&value.to_ascii_lowercase()))
+    }
+}
+
+/// Reads a switch in any case.
+pub(super) fn parse_flag(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
     }
 }
 

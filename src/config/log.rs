@@ -30,10 +30,15 @@ impl LogConfig {
     pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
         let levels = "error, warn, info, debug, trace, or per module: info,tasklist=debug";
         let filter = variables.parse("RUST_LOG", levels, |value| {
-            let is_filter = EnvFilter::builder().parse(value).is_ok() && value.split(',').all(is_directive);
-            is_filter.then(|| value.to_owned())
+            // The parser would take a blank for a part of a module's name.
+            let directives: Vec<_> =
+                value.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+            let value = directives.join(",");
+            let is_filter =
+                EnvFilter::builder().parse(&value).is_ok() && directives.into_iter().all(is_directive);
+            is_filter.then_some(value)
         })?;
-        let format = variables.parse("LOG_FORMAT", "text or json", |value| match value {
+        let format = variables.choice("LOG_FORMAT", "text or json", |value| match value {
             "text" => Some(LogFormat::Text),
             "json" => Some(LogFormat::Json),
             _ => None,
@@ -57,6 +62,9 @@ mod tests {
         let config = |filter| LogConfig::from_variables(&Variables::from([("RUST_LOG", filter)]));
         for filter in ["info", "WARN", "off", "info,tasklist=debug", "tasklist::cache"] {
             assert_eq!(config(filter).unwrap().filter.as_deref(), Some(filter));
+        }
+        for filter in ["info,tasklist=debug,", " info , tasklist=debug", "info,,tasklist=debug"] {
+            assert_eq!(config(filter).unwrap().filter.as_deref(), Some("info,tasklist=debug"));
         }
         for filter in ["debugg", "loud", "info,=,"] {
             assert!(config(filter).is_err(), "{filter}");

@@ -128,7 +128,8 @@ impl Pattern {
         let name = name.strip_suffix('.').unwrap_or(&name);
         let bare = name.strip_prefix('.').unwrap_or(name);
         let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if bare.is_empty() || !bare.chars().all(is_host) {
+        // With an empty label it would match no host.
+        if bare.split('.').any(str::is_empty) || !bare.chars().all(is_host) {
             return None;
         }
         let pattern = if bare.len() < name.len() { Self::Domain } else { Self::Exact };
@@ -203,6 +204,8 @@ mod tests {
             ("PORT", "70000"),
             ("HOST", "nowhere!"),
             ("ALLOWED_HOSTS", "https://example.com"),
+            ("ALLOWED_HOSTS", "example.com.."),
+            ("ALLOWED_HOSTS", "..example.com"),
             ("POST_LIMIT", "0"),
             ("POST_LIMIT", "many"),
             ("TRUSTED_HOPS", "-1"),

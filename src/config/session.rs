@@ -48,7 +48,7 @@ impl fmt::Display for SessionEngine {
 
 impl SessionConfig {
     pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
-        let engine = variables.parse("SESSION_ENGINE", "cache, cached_db or db", |value| match value {
+        let engine = variables.choice("SESSION_ENGINE", "cache, cached_db or db", |value| match value {
             "cache" => Some(SessionEngine::Cache),
             "cached_db" => Some(SessionEngine::CachedDb),
             "db" => Some(SessionEngine::Db),

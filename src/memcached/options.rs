@@ -84,6 +84,8 @@ impl ServerAddress {
             None if text.matches(':').count() > 1 => (text, None),
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
+        // A colon without a port behind it means the default one (RFC 3986, section 3.2.3).
+        let port = port.filter(|port| !port.is_empty());
         let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
         let valid = host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_ok()
             || !host.is_empty()

@@ -147,3 +147,24 @@ async fn a_look_at_the_headers_leaves_a_message_to_be_shown() {
     let page = Page::read(request.header("cookie", "theme=dark").header("cookie", cookie)).await;
     page.assert_tells(["Added “milk”."]);
 }
+
+#[tokio::test]
+async fn a_choice_is_one_in_any_case() {
+    for (name, value) in [
+        ("CACHE_URL", "LocMem://"),
+        ("CACHE_STRATEGY", "Versioned"),
+        ("CACHE_STRATEGY", "DELETE"),
+        ("CACHE_LOCAL", "OFF"),
+        ("CACHE_LOCAL", "False"),
+        ("CACHE_SIGNED", "True"),
+        ("MEMCACHE_CLIENT", "Native"),
+        ("SESSION_ENGINE", "Cached_DB"),
+        ("LOG_FORMAT", "JSON"),
+        ("RUST_LOG", "INFO, tasklist=Debug,"),
+    ] {
+        let settings = Settings::new().with("SECRET_KEY", &"k".repeat(32)).with(name, value);
+        let check = settings.run(&["check"]);
+        assert!(check.status.success(), "{name}={value}: {}", String::from_utf8_lossy(&check.stderr));
+        assert_eq!(settings.serve().get("/").await.status, 200, "{name}={value}");
+    }
+}
