@@ -149,15 +149,18 @@ async fn read(db: &Database, number: usize, longest: usize) -> Result<Stamped<(u
         sleep(db.slow_query()).await;
     }
     // Beyond the last page is the last page, as in `Page::of`. What is counted are blocks of ids, and then tasks within
-    // the one block that the page begins in (migrations/README.md).
-    let sql = "with counted as materialized \
-                   (select block, total, sum(total) over (order by block rows unbounded preceding) as upto \
+    // the one block that the page begins in (migrations/README.md). A count that cannot be right is none.
+    let sql = "with blocks as \
+                   (select block, case when total between 0 and 512 then cast(total as integer) else 0 end as total \
                     from task_counts), \
+               counted as materialized \
+                   (select block, total, sum(total) over (order by block rows unbounded preceding) as upto \
+                    from blocks), \
                asked as materialized \
                    (select total, \
                         case when total <= $3 then $3 + 1 else $1 end as most, \
                         case when total > $2 then $2 when total = 0 then 0 else (total - 1) / $1 * $1 end as start \
-                    from (select coalesce(sum(total), 0) as total from task_counts) as summed), \
+                    from (select coalesce(sum(total), 0) as total from blocks) as summed), \
                place as materialized \
                    (select block, start - (upto - counted.total) as skipped from counted, asked \
                     where upto > start and asked.total > $3 order by block limit 1) \
@@ -222,9 +225,12 @@ pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error>
 ///
 /// The database's.
 pub async fn page_of(db: &Database, id: i64) -> Result<usize, Error> {
-    let sql = "select (select coalesce(sum(total), 0) from task_counts where block < $1 >> 9) \
+    let sql = "with blocks as \
+                   (select block, case when total between 0 and 512 then cast(total as integer) else 0 end as total \
+                    from task_counts) \
+               select (select coalesce(sum(total), 0) from blocks where block < $1 >> 9) \
                       + (select count(*) from tasks where id >= $1 >> 9 << 9 and id < $1), \
-                      (select coalesce(sum(total), 0) from task_counts)";
+                      (select coalesce(sum(total), 0) from blocks)";
     let (before, total): (i64, i64) = db.fetch_one(sql, &[Arg::Int(id)]).await?;
     let [before, total] = [before, total].map(|count| usize::try_from(count).unwrap_or_default());
     Ok((before / PER_PAGE + 1).min(pages(total)))
