@@ -62,6 +62,12 @@ impl Error {
         self.is_untrusted() && error.to_string().contains("CaUsedAsEndEntity")
     }
 
+    /// Returns whether a row was found that does not hold what its columns are for.
+    #[must_use]
+    pub fn is_odd_row(&self) -> bool {
+        matches!(self, Self::Refused(error) if matches!(**error, sqlx::Error::ColumnDecode { .. }))
+    }
+
     /// Returns whether the database itself has said no to this very statement: nothing of it has happened, and another
     /// may well be done.
     #[must_use]

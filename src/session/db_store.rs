@@ -31,10 +31,16 @@ impl DatabaseStore {
         self.delete(&name).await
     }
 
-    /// Returns the session that is there.
+    /// Returns the session that is there. A row that is no session is as none.
     pub(super) async fn load(&self, name: &Name) -> Result<Option<Stored>, Error> {
         let sql = "select data, expires_at from sessions where id = $1 and expires_at > $2";
-        let row = self.db.fetch_optional(sql, &[Arg::Text(name.as_str()), Arg::Int(now())]).await?;
+        let row = match self.db.fetch_optional(sql, &[Arg::Text(name.as_str()), Arg::Int(now())]).await {
+            Err(error) if error.is_odd_row() => {
+                tracing::error!("a session that cannot be read is taken for none: {error}");
+                None
+            }
+            row => row?,
+        };
         Ok(row.map(|(data, expires_at)| Stored { name: name.clone(), data, expires_at }))
     }
 }
