@@ -18,6 +18,7 @@ use crate::config::cache::BackendConfig;
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
 use crate::db::{self, Database};
 use crate::session::{self, DatabaseStore};
+use crate::tasks;
 
 /// What was tried, and how it went.
 #[derive(Clone)]
@@ -34,6 +35,10 @@ struct Problem {
 }
 
 pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
+    // Reading the list is not to take longer than it does.
+    let mut config = config.clone();
+    config.database.slow_query = Duration::ZERO;
+    let config = &config;
     let state = AppState::from_config(config)?;
     let database = database(&state.db, config).await;
     let cache = cache(&state, config, database.is_ok()).await;
@@ -193,7 +198,14 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
     }
     match (pending.is_empty(), development) {
         (true, _) => match DatabaseStore::new(db).try_writing().await {
-            Ok(()) => Ok(format!("{version}, migrated, can be written to")),
+            Ok(()) => match tasks::page(db, 1).await {
+                Ok(_) => Ok(format!("{version}, migrated, can be written to")),
+                Err(error) => Err(Problem {
+                    cause: format!("its list cannot be read: {}", chain(error)),
+                    remedy: "may the user of DATABASE_URL read the tables tasks, task_counts and list_state, and is the \
+                             one row of list_state as a migration made it? Else restore them from a backup",
+                }),
+            },
             Err(error) => Err(unwritable(error)),
         },
         (false, true) => match may_migrate(db).await {

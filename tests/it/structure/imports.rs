@@ -8,7 +8,7 @@ use super::{code, files, read};
 /// that knows more or less than the rest of it has a row of its own.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "cache", "config", "db", "error", "router", "server", "session", "telemetry"]),
+    ("cli", &["app", "cache", "config", "db", "error", "router", "server", "session", "tasks", "telemetry"]),
     ("config", &["cache", "memcached"]),
     ("telemetry", &["config"]),
     (
