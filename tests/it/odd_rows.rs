@@ -3,6 +3,7 @@
 use crate::support::app::Settings;
 use crate::support::database::open_database;
 use crate::support::postgres::Postgres;
+use crate::support::visitor::Visitor;
 
 const ODD_IN_BOTH: &str =
     "insert into tasks (id, name) values (-7, 'negative'), (0, 'zero'), (900, ''), (901, 'good')";
@@ -54,5 +55,57 @@ async fn an_odd_row_does_not_cost_the_page() {
             }
             db.fetch_all::<()>("delete from tasks", &[]).await.unwrap();
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_count_does_not_cost_the_page() {
+    let app_settings = Settings::new();
+    let app = app_settings.serve();
+    let db = open_database(&format!("sqlite://{}/db.sqlite3", app_settings.directory().display()));
+    for total in ["1.5", "-1", "9223372036854775807", "'x'", "x'00ff'", "''"] {
+        let odd = format!("insert or replace into task_counts values (-1, {total}), (77, {total})");
+        db.fetch_all::<()>(odd.leak(), &[]).await.unwrap();
+        app.add("good").await;
+        for path in ["/", "/?page=2"] {
+            let page = app.get(path).await;
+            assert_eq!(page.status, 200, "{total} {path}: {}", page.body);
+            assert!(page.body.contains("good"), "{total} {path}");
+        }
+        let check = app_settings.run(&["check"]);
+        assert!(check.status.success(), "{total}: {}", String::from_utf8_lossy(&check.stdout));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_session_costs_itself() {
+    let settings = Settings::new().with("SESSION_ENGINE", "db");
+    let app = settings.serve();
+    let db = open_database(&format!("sqlite://{}/db.sqlite3", settings.directory().display()));
+    for odd in ["data = x'fffe'", "data = cast(x'fffe' as text)", "expires_at = 'abc'"] {
+        let visitor = Visitor::new();
+        let added = visitor.send(visitor.request(&app, "POST", "/add").form(&[("name", "milk")])).await;
+        assert_eq!(added.status, 303, "{odd}");
+        db.fetch_all::<()>(format!("update sessions set {odd}").leak(), &[]).await.unwrap();
+        let undone = visitor.send(visitor.request(&app, "POST", "/undo")).await;
+        assert_eq!(undone.status, 303, "{odd}: {}", undone.body);
+        let added = visitor.send(visitor.request(&app, "POST", "/add").form(&[("name", "bread")])).await;
+        assert_eq!(added.status, 303, "{odd}");
+        let page = visitor.send(visitor.request(&app, "GET", "/")).await;
+        page.assert_tells(["Added “bread”."]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_fails_where_the_list_cannot_be_read() {
+    let settings = Settings::new();
+    let app = settings.serve();
+    let db = open_database(&format!("sqlite://{}/db.sqlite3", settings.directory().display()));
+    for odd in ["delete from list_state", "insert into list_state (one, v) values (1, 'x')"] {
+        db.fetch_all::<()>(odd, &[]).await.unwrap();
+        let check = settings.run(&["check"]);
+        let said = String::from_utf8_lossy(&check.stdout);
+        assert_eq!(app.get("/").await.status, 500, "{odd}");
+        assert!(!check.status.success() && said.contains("its list cannot be read"), "{odd}: {said}");
     }
 }
