@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Decision, Monitor, Point, lock};
-use crate::cache::backend::{Link, ServerStats};
+use crate::cache::backend::{ErrorKind, Link, ServerStats};
 use crate::cache::version::GateStats;
 use crate::cache::{Latency, LayerStats};
 
@@ -144,12 +144,14 @@ impl GateReport {
 impl From<ServerStats> for Server {
     fn from(server: ServerStats) -> Self {
         let link = server.link.as_ref();
-        let failure = server.stats.as_ref().err().map(|error| error.kind.to_string());
+        let kind = server.stats.as_ref().err().map(|error| &error.kind);
+        let is_refused = matches!(kind, Some(ErrorKind::Down(_) | ErrorKind::LeftOut));
+        let failure = kind.map(ToString::to_string);
         let stats = server.stats.unwrap_or_default();
         Self {
             server: server.server,
             failure,
-            is_left_out: link.is_some_and(|link| link.is_left_out),
+            is_left_out: link.map_or(is_refused, |link| link.is_left_out),
             hits: number(&stats, "get_hits"),
             misses: number(&stats, "get_misses"),
             hit_rate: Point::of(&stats).and_then(|point| point.hit_rate()),

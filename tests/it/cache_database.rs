@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tasklist::cache::Ttl;
 use tasklist::cache::backend::database::DatabaseCache;
-use tasklist::cache::backend::{Backend, ErrorKind};
+use tasklist::cache::backend::{Backend, Error, ErrorKind};
 use tasklist::db::Arg;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -179,7 +179,9 @@ async fn a_database_that_hangs_costs_one_timeout_and_gives_no_overwritten_value_
         errors.push(cache.get("untouched").await.unwrap_err());
     }
     assert!(matches!(errors.remove(0).kind, ErrorKind::Timeout(_)));
-    assert!(errors.iter().all(|error| error.kind == ErrorKind::LeftOut), "{errors:?}");
+    let is_why = |cause: &ErrorKind| matches!(cause, ErrorKind::Timeout(_));
+    let is_down = |error: &Error| matches!(&error.kind, ErrorKind::Down(cause) if is_why(cause));
+    assert!(errors.iter().all(is_down), "{errors:?}");
     // Longer than a statement may take: what was sent is given up.
     sleep(Duration::from_secs(5)).await;
     postgres.go_on();
@@ -253,7 +255,8 @@ async fn a_table_that_is_missing_is_an_outage_and_used_once_it_is_there() {
         let cache = DatabaseCache::new(open(&url));
         let error = cache.set("k", bytes("v"), MINUTE).await.unwrap_err();
         assert!(matches!(&error.kind, ErrorKind::Unreachable(cause) if cause.contains("cache")), "{error}");
-        assert_eq!(cache.get("k").await.unwrap_err().kind, ErrorKind::LeftOut);
+        let next = cache.get("k").await.unwrap_err();
+        assert_eq!(next.kind, ErrorKind::Down(Box::new(error.kind)), "it names the cause");
         open(&url).migrate().await.unwrap();
         wait_for_answer(&cache).await;
         cache.set("k", bytes("v"), MINUTE).await.unwrap();

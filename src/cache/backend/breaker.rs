@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::MOST_OWED;
+use super::{ErrorKind, MOST_OWED};
 
 /// Closed: requests are sent to the server. Open: the server is marked down.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(super) struct Breaker(Mutex<State>);
 #[derive(Default)]
 struct State {
     open: bool,
+    /// The failure because of which the server is marked down, the latest one.
+    cause: Option<ErrorKind>,
     /// Whether a task sends pending deletes and tries the server.
     recovering: bool,
     /// Each key with the number of its latest failed write.
@@ -83,10 +85,16 @@ impl Breaker {
         is_needed && !mem::replace(&mut state.recovering, true)
     }
 
+    /// Returns the error of an operation that the server does not receive since it is marked down, with its last error.
+    pub(super) fn refusal(&self) -> ErrorKind {
+        self.state().cause.clone().map_or(ErrorKind::LeftOut, |cause| ErrorKind::Down(Box::new(cause)))
+    }
+
     /// Marks the server down. `written` are the keys of the write that failed, if it was one.
-    pub(super) fn open(&self, written: &[String]) -> Opened {
+    pub(super) fn open(&self, written: &[String], cause: &ErrorKind) -> Opened {
         let mut state = self.state();
         state.add_pending(written);
+        state.cause = Some(cause.clone());
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
     }
 
@@ -137,6 +145,8 @@ impl State {
 mod tests {
     use super::*;
 
+    const CAUSE: ErrorKind = ErrorKind::Unauthenticated;
+
     fn closed(was_open: bool, forgotten: u64) -> Option<Closed> {
         Some(Closed { was_open, forgotten })
     }
@@ -144,11 +154,13 @@ mod tests {
     #[test]
     fn it_stays_open_until_all_pending_deletes_are_received() {
         let breaker = Breaker::default();
-        assert_eq!(breaker.open(&["a".into()]), Opened::Now);
+        assert_eq!(breaker.open(&["a".into()], &CAUSE), Opened::Now);
         let received = breaker.pending(9);
-        assert_eq!(breaker.open(&["b".into()]), Opened::Before);
+        assert_eq!(breaker.open(&["b".into()], &CAUSE), Opened::Before);
         assert_eq!(breaker.close(&received), None);
         assert!(breaker.refuses(&[]));
+        breaker.open(&[], &ErrorKind::Busy);
+        assert_eq!(breaker.refusal(), ErrorKind::Down(Box::new(ErrorKind::Busy)), "the last one is said");
         assert_eq!(breaker.close(&breaker.pending(9)), closed(true, 0));
         assert!(!breaker.refuses(&[]));
     }
@@ -156,7 +168,7 @@ mod tests {
     #[test]
     fn a_write_that_fails_while_its_key_is_deleted_is_deleted_once_more() {
         let breaker = Breaker::default();
-        breaker.open(&["a".into(), "b".into()]);
+        breaker.open(&["a".into(), "b".into()], &CAUSE);
         let under_way = breaker.pending(9);
         assert!(breaker.refuses(&["a".into()]));
         assert_eq!(breaker.close(&under_way), None, "another write of `a` has failed since");
@@ -182,7 +194,7 @@ mod tests {
     fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
         let breaker = Breaker::default();
         for number in 0..MOST_OWED + 7 {
-            breaker.open(&[number.to_string()]);
+            breaker.open(&[number.to_string()], &CAUSE);
         }
         assert_eq!(breaker.pending(9).len(), 9);
         assert_eq!(breaker.close(&breaker.pending(usize::MAX)), closed(true, 7));

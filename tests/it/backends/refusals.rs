@@ -1,6 +1,7 @@
 //! What a server refuses is as uncertain as what it never answered: its old value must not be read afterwards.
 
 use bytes::Bytes;
+use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use tasklist::cache::backend::memcached::Memcached;
 use tasklist::cache::backend::{Backend, ErrorKind};
 use tasklist::memcached::{Credentials, Options};
@@ -189,5 +190,32 @@ async fn a_server_that_is_up_says_its_last_error() {
         assert!(last.to_string().contains(what), "{last}");
         let outcome = backend.check().await.remove(0).outcome.unwrap();
         assert!(outcome.contains(what), "{outcome}");
+    }
+}
+
+/// As our own client does: what is wrong with the server is told from what is wrong with the command.
+#[tokio::test]
+async fn the_memcache_crate_says_what_was_refused_and_why_the_server_is_down() {
+    for (status, what) in [
+        (0x04, "cannot do it now (status 0x0004)"),
+        (UNAUTHENTICATED, "authentication failed"),
+        (0x81, "does not carry out this command (unknown command)"),
+        (0x83, "does not carry out this command (command not supported)"),
+        (0x84, "cannot do it now (internal error)"),
+        (0x85, "cannot do it now (busy)"),
+        (0x86, "cannot do it now (temporary failure)"),
+        (0x99, "cannot do it now (status 0x0099)"),
+    ] {
+        let fake = Fake::start().await;
+        let backend = MemcacheCrate::new(&Options::new(vec![fake.address().parse().unwrap()])).unwrap();
+        fake.refuse(&WRITES, status);
+        let error = backend.set("k", "v".into(), MINUTE).await.unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        let stats = backend.stats().await.remove(0).stats.unwrap_err();
+        let checked = backend.check().await.remove(0).outcome.unwrap_err();
+        for error in [backend.get("k").await.unwrap_err(), stats, checked] {
+            assert!(matches!(error.kind, ErrorKind::Down(_)), "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
     }
 }

@@ -140,17 +140,20 @@ async fn requests_are_counted_by_status_and_by_what_the_cache_did() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_is_down_and_left_out() {
-    let mut memcached = Memcached::start();
-    let app = Settings::new().with_memcached(&memcached).serve();
-    let of = |name: &str| format!("tasklist_cache_server_{name}{{server=\"{}\"}}", memcached.address());
-    let [up, left_out, limit] = ["up", "left_out", "limit_bytes"].map(of);
-    let told = scrape(&app).await;
-    assert_eq!([&up, &left_out, &limit].map(|name| value(&told, name)), [1.0, 0.0, 67_108_864.0]);
-    memcached.kill();
-    scrape(&app).await;
-    let told = scrape(&app).await;
-    assert_eq!([&up, &left_out].map(|name| value(&told, name)), [0.0, 1.0]);
-    assert!(!told["tasklist_cache_server_limit_bytes"].samples.contains_key(&limit), "nobody knows");
+    for client in ["native", "memcache"] {
+        let mut memcached = Memcached::start();
+        let app = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client).serve();
+        let of = |name: &str| format!("tasklist_cache_server_{name}{{server=\"{}\"}}", memcached.address());
+        let [up, left_out, limit] = ["up", "left_out", "limit_bytes"].map(of);
+        let told = scrape(&app).await;
+        let asked = [&up, &left_out, &limit].map(|name| value(&told, name));
+        assert_eq!(asked, [1.0, 0.0, 67_108_864.0], "{client}");
+        memcached.kill();
+        scrape(&app).await;
+        let told = scrape(&app).await;
+        assert_eq!([&up, &left_out].map(|name| value(&told, name)), [0.0, 1.0], "{client}");
+        assert!(!told["tasklist_cache_server_limit_bytes"].samples.contains_key(&limit), "nobody knows");
+    }
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ impl Store {
         operation: impl Future<Output = Result<T, db::Error>>,
     ) -> Result<T, Error> {
         if self.breaker.refuses(&[]) {
-            return Err(error(ErrorKind::LeftOut));
+            return Err(error(self.breaker.refusal()));
         }
         let found = timeout(OPERATION_TIMEOUT, operation).await;
         found.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))
@@ -88,14 +88,14 @@ impl Store {
         let started = Instant::now();
         let deadline = started + OPERATION_TIMEOUT;
         if self.breaker.refuses(keys) {
-            return Err(error(ErrorKind::LeftOut));
+            return Err(error(self.breaker.refusal()));
         }
         let Ok(turn) = timeout_at(deadline, Arc::clone(&self.writing).lock_owned()).await else {
             return Err(self.defer(keys, ErrorKind::Busy));
         };
         let waited = started.elapsed();
         if self.breaker.refuses(keys) {
-            return Err(error(ErrorKind::LeftOut));
+            return Err(error(self.breaker.refusal()));
         }
         let (store, written) = (Arc::clone(self), keys.to_vec());
         let work = tokio::spawn(async move {
@@ -122,7 +122,7 @@ impl Store {
         if matches!(cause, ErrorKind::Timeout(_)) && self.table.db().is_congested() {
             return self.defer(written, ErrorKind::Busy);
         }
-        if self.breaker.open(written) == Opened::Now {
+        if self.breaker.open(written, &cause) == Opened::Now {
             tracing::warn!("the cache in the database is left out: {cause}");
         }
         self.recover(RETRY);

@@ -13,16 +13,14 @@ use secrecy::ExposeSecret;
 
 use super::server::CONNECTIONS;
 use crate::cache::backend::ErrorKind;
-use crate::memcached::{Credentials, Options, ServerAddress};
+use crate::memcached::protocol::Status;
+use crate::memcached::{self, Credentials, Options, ServerAddress};
 
 /// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;
 
-/// "Increment or decrement of a value that is no number" (memcached `protocol_binary.h`).
-const NOT_A_NUMBER: u16 = 0x06;
-
-/// "Out of memory": what a server that may not evict answers when it is full (memcached `protocol_binary.h`).
-const OUT_OF_MEMORY: u16 = 0x82;
+/// "Invalid arguments" (memcached `protocol_binary.h`).
+const INVALID_ARGUMENTS: Status = Status(0x04);
 
 /// The `memcache` crate sends user name and password as they stand in its URL, percent-encoded.
 #[derive(Debug, thiserror::Error)]
@@ -150,10 +148,12 @@ impl Connector {
             MemcacheError::CommandError(CommandError::ValueTooLarge) => {
                 ErrorKind::Refused("too large".into())
             }
-            MemcacheError::CommandError(CommandError::Unknown(OUT_OF_MEMORY)) => {
-                ErrorKind::Refused("out of memory".into())
+            MemcacheError::CommandError(CommandError::Unknown(status)) => {
+                (&memcached::ErrorKind::Refused(Status(*status))).into()
             }
-            MemcacheError::CommandError(CommandError::Unknown(NOT_A_NUMBER)) => ErrorKind::NotANumber,
+            MemcacheError::CommandError(CommandError::InvalidArguments) => {
+                (&memcached::ErrorKind::Refused(INVALID_ARGUMENTS)).into()
+            }
             other => ErrorKind::Protocol(other.to_string()),
         }
     }

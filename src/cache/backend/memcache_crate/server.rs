@@ -158,7 +158,7 @@ impl Server {
         operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
         if self.breaker.refuses(written) {
-            return Err(self.error(ErrorKind::LeftOut));
+            return Err(self.error(self.breaker.refusal()));
         }
         self.attempt(connection, operation).await.map_err(|failure| self.fail(written, failure))
     }
@@ -256,7 +256,7 @@ impl Server {
     }
 
     fn mark_down(self: &Arc<Self>, written: &[String], cause: &ErrorKind) {
-        if self.breaker.open(written) == Opened::Now {
+        if self.breaker.open(written, cause) == Opened::Now {
             tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
             self.idle().clear();
         }
