@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::remedy::{Place, reach_remedy};
+use super::remedy::{Place, reach_remedy, read_remedy};
 use super::{Unwritten, milliseconds, say, serve};
 use crate::app::AppState;
 use crate::config::Config;
@@ -182,8 +182,10 @@ async fn database(db: &Database, config: &Config) -> Finding {
 }
 
 async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
-    let unreadable =
-        |error| Problem { cause: chain(error), remedy: "may the user of DATABASE_URL read its tables?" };
+    let unreadable = |error: db::Error| {
+        let remedy = read_remedy(&error);
+        Problem { cause: chain(error), remedy }
+    };
     let version = db.version().await.map_err(unreadable)?;
     let pending = db.pending_migrations().await.map_err(unreadable)?;
     if development && pending.is_empty() {

@@ -32,6 +32,20 @@ pub(super) fn reach_remedy(url: &DatabaseUrl, error: &db::Error) -> &'static str
     }
 }
 
+/// Returns what to do about a database that can be reached, and whose tables cannot be read.
+pub(super) fn read_remedy(error: &db::Error) -> &'static str {
+    if error.is_statement_pooling() {
+        "the pooler in front of the database lends a connection for one statement only; transactions are needed: set \
+         pool_mode = transaction (or session) there"
+    } else if error.is_transient() {
+        "it took the connection and ran no statement: is the server overloaded or stopped, or does a pooler in front of \
+         it wait for a connection of its own? In session mode it needs two at least for each process \
+         (default_pool_size)"
+    } else {
+        "may the user of DATABASE_URL read its tables?"
+    }
+}
+
 /// Where the configured cache is, as far as remedies differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {

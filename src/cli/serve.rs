@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::remedy::unreachable;
+use super::remedy::{read_remedy, unreachable};
 use crate::app::AppState;
 use crate::config::cache::{BackendConfig, CacheStrategy};
 use crate::config::log::LogFormat;
 use crate::config::{Config, LogConfig};
-use crate::db::Database;
+use crate::db::{self, Database};
 use crate::error::Error;
 use crate::router::router;
 use crate::server::{self, Limits};
@@ -113,8 +113,11 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
         let failed = || format!("failed to migrate {url}; `tasklist check` says more");
         db.migrate().await.with_context(failed)?;
     } else {
-        let failed = || format!("failed to look into {url}; may its user read its tables?");
-        let pending = db.pending_migrations().await.with_context(failed)?;
+        let failed = |error: db::Error| {
+            let remedy = read_remedy(&error);
+            anyhow::Error::new(error).context(format!("failed to look into {url}; {remedy}"))
+        };
+        let pending = db.pending_migrations().await.map_err(failed)?;
         if !pending.is_empty() {
             bail!("{url} is not migrated ({} missing); run `tasklist migrate` first", pending.join(", "));
         }

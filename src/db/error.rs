@@ -48,6 +48,12 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Timeout)
     }
 
+    /// Returns whether a pooler lends connections for a single statement, so that there are no transactions.
+    #[must_use]
+    pub fn is_statement_pooling(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.to_string().contains("statement pooling mode"))
+    }
+
     /// Returns whether the server showed a certificate that is not trusted.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {

@@ -223,3 +223,20 @@ async fn a_pooler_that_was_restarted_between_two_requests_fails_none() {
         app.add("Safe").await.assert_lists(["Safe"]);
     }
 }
+
+/// The user's rights are not what is wrong then.
+#[tokio::test]
+async fn a_pooler_that_cannot_be_used_is_told_from_missing_rights() {
+    for (lines, remedy) in [
+        (&["pool_mode = statement"][..], "pool_mode = transaction"),
+        (&["pool_mode = session", "default_pool_size = 1"], "default_pool_size"),
+    ] {
+        let database = Postgres::shared().database().await;
+        run(&Settings::new().with("DATABASE_URL", &database.url), "migrate");
+        let pooler = PgBouncer::start(&database, lines);
+        let output = in_production(&settings(&database, &pooler)).run(&["check"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(remedy) && !said.contains("may the user"), "{said}");
+    }
+}
