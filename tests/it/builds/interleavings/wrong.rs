@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::sync::{Arc, Mutex};
+use super::sync::{Arc, Mutex, MutexGuard};
 use super::{Call, KEY, SingleFlight, Value};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,9 +49,11 @@ fn with(mistake: Mistake) -> Arc<dyn SingleFlight> {
 
 type Flight = AsyncMutex<Option<Value>>;
 
+type Flights = HashMap<&'static str, (Arc<Flight>, usize)>;
+
 struct Wrong {
     mistake: Mistake,
-    flights: Mutex<HashMap<&'static str, (Arc<Flight>, usize)>>,
+    flights: Mutex<Flights>,
 }
 
 struct Member<'a> {
@@ -61,16 +63,21 @@ struct Member<'a> {
 
 impl Wrong {
     fn join(&self) -> Member<'_> {
-        let mut flights = self.flights.lock().unwrap();
+        let mut flights = self.flights();
         let (flight, members) = flights.entry(KEY).or_insert_with(|| (Arc::default(), 0));
         *members += 1;
         Member { all: self, flight: Arc::clone(flight) }
+    }
+
+    /// A build that panics leaves while it unwinds, which must not be what the check finds.
+    fn flights(&self) -> MutexGuard<'_, Flights> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        let mut flights = self.all.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.all.flights();
         let Some((flight, members)) = flights.get_mut(KEY) else { return };
         let is_current = Arc::ptr_eq(flight, &self.flight);
         let is_last = match self.all.mistake {
@@ -110,7 +117,7 @@ impl SingleFlight for Wrong {
             let stays_open = matches!(self.mistake, Mistake::StaysOpenWhenItEnds | Mistake::CountsReferences);
             let is_kept = self.mistake == Mistake::KeepsFailuresToItself && value.is_err();
             if !stays_open && !is_kept {
-                let mut flights = self.flights.lock().unwrap();
+                let mut flights = self.flights();
                 if flights.get(KEY).is_some_and(|(flight, _)| Arc::ptr_eq(flight, &member.flight)) {
                     flights.remove(KEY);
                 }
@@ -124,7 +131,7 @@ impl SingleFlight for Wrong {
 
     fn outdate(&self) {
         if self.mistake != Mistake::StaysOpenWhenItIsOutdated {
-            self.flights.lock().unwrap().remove(KEY);
+            self.flights().remove(KEY);
         }
     }
 
@@ -133,6 +140,6 @@ impl SingleFlight for Wrong {
     }
 
     fn count(&self) -> usize {
-        self.flights.lock().unwrap().len()
+        self.flights().len()
     }
 }
