@@ -174,6 +174,10 @@ mod tests {
             }
             let envelope = options.close(NAME, PLAIN, b"short", 4);
             assert_eq!(options.open(NAME, &envelope), None);
+            for (length, is_read) in [(LONGEST_VALUE, true), (LONGEST_VALUE + 1, false)] {
+                let envelope = options.close(NAME, LZ4, &compress(&vec![0; length]), length);
+                assert_eq!(options.open(NAME, &envelope).is_some(), is_read, "{length} bytes");
+            }
         }
     }
 

@@ -238,7 +238,7 @@ mod tests {
     }
 
     /// What a key is made of, each with another meaning.
-    const PARTS: [&str; 9] = ["~", "a", "1", ":", "~lock", "~token", "~@1", "~v2:", "~u20;"];
+    const PARTS: [&str; 10] = ["~", "a", "1", ":", "~lock", "~token", "~@1", "v2:", "~v2:", "~u20;"];
 
     /// All texts of up to three parts.
     fn texts() -> BTreeSet<String> {
