@@ -16,8 +16,8 @@ use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::fragment::Fragments;
 use tasklist::cache::view::ViewCache;
 use tasklist::cache::{Cache, CacheOptions, Key, KeyPrefix, Seal, Ttl};
-use tasklist::memcached::protocol::{Opcode, Request as Command, decode, header};
-use tasklist::memcached::{Ring, ServerAddress};
+use tokio_memcached::protocol::{Opcode, Request as Command, decode, header};
+use tokio_memcached::{Ring, ServerAddress};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 

@@ -26,7 +26,7 @@ use tasklist::cache::query::CachedQuery;
 use tasklist::cache::version::{Gate, Lost, Versions};
 use tasklist::cache::view::{Asked, Label, ViewCache, watch_order};
 use tasklist::cache::{Cache, CacheOptions, Key, Secret, Ttl};
-use tasklist::memcached::{self, Client, Expiration, Options};
+use tokio_memcached::{Client, Expiration, Options};
 use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::net::TcpListener;
 use tower_http::csrf::CsrfLayer;
@@ -222,7 +222,7 @@ async fn visits(State(client): State<Client>) -> String {
 }
 
 /// A number is text, and begins with whoever is first to add it.
-async fn count(client: &Client, key: &str) -> Result<u64, memcached::Error> {
+async fn count(client: &Client, key: &str) -> Result<u64, tokio_memcached::Error> {
     loop {
         if let Some(sum) = client.incr(key, 1).await? {
             return Ok(sum);

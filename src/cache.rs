@@ -78,7 +78,7 @@
 //!
 //! # How to take it elsewhere
 //!
-//! This module and the folder of its name, with [`memcached`](crate::memcached) for that backend, and without the one
+//! This module and the folder of its name, with [`memcached`](tokio_memcached) for that backend, and without the one
 //! in the database, which alone knows `db`. `docs/reuse.md` says which commands do that, and `examples/bookshop.rs` is
 //! a service that has done it.
 //!
@@ -94,7 +94,7 @@
 //!
 //! A name has 250 bytes: a longer key is hashed. A value has [`LARGEST_VALUE`](backend::LARGEST_VALUE) bytes in its
 //! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes
-//! 750 ms at most, and on memcached what the [options](crate::memcached::Options) say. There is no compare-and-swap,
+//! 750 ms at most, and on memcached what the [options](tokio_memcached::Options) say. There is no compare-and-swap,
 //! and nothing is ordered between processes.
 //!
 //! Next: [`version`], why nothing in it is ever wrong.

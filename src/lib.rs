@@ -86,6 +86,5 @@ pub mod visitor;
 pub mod session;
 
 pub mod cache;
-pub mod memcached;
 
 mod mistake;

@@ -4,7 +4,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use tasklist::memcached::protocol::{decode, header};
+use tokio_memcached::protocol::{decode, header};
 
 const MOST_RESERVED: usize = header::LENGTH + 64 * 1024 * 1024;
 

@@ -119,7 +119,7 @@
 //! - A purge is of one path, however written; there is none of all below a path.
 //! - A page's remaining life is told by this machine's clock.
 //!
-//! Next: [`memcached`](crate::memcached), where they are kept.
+//! Next: [`memcached`](tokio_memcached), where they are kept.
 
 pub mod conditional;
 pub mod head;

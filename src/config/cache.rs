@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 
 use super::env::{self, Variables, missing, parse_flag, wrong_secret};
 use crate::cache::{KeyPrefix, Strategy};
-use crate::memcached::{Credentials, Options, ServerAddress};
+use tokio_memcached::{Credentials, Options, ServerAddress};
 
 /// The families of variables that name memcached servers, the first that is set wins.
 const FAMILIES: [&str; 3] = ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"];

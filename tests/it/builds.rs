@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::{memcache_crate, memcached};
 use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
-use tasklist::memcached::Options;
+use tokio_memcached::Options;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 

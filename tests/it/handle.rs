@@ -9,7 +9,7 @@ use tasklist::cache::fragment::Fragments;
 use tasklist::cache::query::CachedQuery;
 use tasklist::cache::version::{Gate, Lost, Versions};
 use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
-use tasklist::memcached::Options;
+use tokio_memcached::Options;
 
 use crate::support::memcached::Memcached;
 use crate::support::too_long_to_store;

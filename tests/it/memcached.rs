@@ -9,7 +9,7 @@ mod verbs;
 
 use std::time::Duration;
 
-use tasklist::memcached::{Client, Error, ErrorKind, Expiration, Options, ServerStats, Value};
+use tokio_memcached::{Client, Error, ErrorKind, Expiration, Options, ServerStats, Value};
 
 use crate::support::eventually;
 use crate::support::memcached::Memcached;

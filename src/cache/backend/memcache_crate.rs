@@ -29,7 +29,7 @@ use self::connector::Connector;
 use self::server::Server;
 use super::{Backend, Error, ServerCheck, ServerStats, describe_server, fitting};
 use crate::cache::Ttl;
-use crate::memcached::{Expiration, Options, Ring};
+use tokio_memcached::{Expiration, Options, Ring};
 
 pub use self::connector::UnsupportedCredentials;
 

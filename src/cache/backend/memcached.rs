@@ -1,4 +1,4 @@
-//! memcached through our own client, which see ([`crate::memcached`]).
+//! memcached through our own client, which see ([`tokio_memcached`]).
 //!
 //! The client reports a write that may not have happened. What is done about it is decided here, in
 //! `src/cache/backend/memcached/pending.rs`.
@@ -20,15 +20,15 @@ use self::shared::Shared;
 use self::write::Write;
 use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server, fitting};
 use crate::cache::{Latency, Ttl};
-use crate::memcached::protocol::Status;
-use crate::memcached::{self, Client, Expiration, Options};
+use tokio_memcached::protocol::Status;
+use tokio_memcached::{Client, Expiration, Options};
 
 /// The backend over our own client.
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend::memcached::Memcached};
-/// use tasklist::memcached::Options;
+/// use tokio_memcached::Options;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -235,8 +235,8 @@ impl Backend for Memcached {
     }
 }
 
-impl From<memcached::ServerStats> for Link {
-    fn from(stats: memcached::ServerStats) -> Self {
+impl From<tokio_memcached::ServerStats> for Link {
+    fn from(stats: tokio_memcached::ServerStats) -> Self {
         Self {
             is_left_out: stats.left_out,
             outage: stats.outage.as_ref().map(ErrorKind::from),
@@ -258,8 +258,8 @@ impl From<Ttl> for Expiration {
     }
 }
 
-impl From<memcached::Error> for Error {
-    fn from(error: memcached::Error) -> Self {
+impl From<tokio_memcached::Error> for Error {
+    fn from(error: tokio_memcached::Error) -> Self {
         let kind = match error.outage() {
             Some(outage) => ErrorKind::Down(Box::new(outage.into())),
             None => error.kind().into(),
@@ -268,9 +268,9 @@ impl From<memcached::Error> for Error {
     }
 }
 
-impl From<&memcached::ErrorKind> for ErrorKind {
-    fn from(kind: &memcached::ErrorKind) -> Self {
-        use memcached::ErrorKind as Kind;
+impl From<&tokio_memcached::ErrorKind> for ErrorKind {
+    fn from(kind: &tokio_memcached::ErrorKind) -> Self {
+        use tokio_memcached::ErrorKind as Kind;
         match kind {
             Kind::Connect(cause) | Kind::Closed(cause) => Self::Unreachable(cause.to_string()),
             Kind::Timeout(limit) => Self::Timeout(*limit),
@@ -287,7 +287,8 @@ impl From<&memcached::ErrorKind> for ErrorKind {
                 Self::Unsupported(status.to_string())
             }
             Kind::Refused(status) => Self::Overloaded(status.to_string()),
-            Kind::InvalidKey => Self::Refused(kind.to_string()),
+            // An invalid key, and what a later version of the client adds.
+            _ => Self::Refused(kind.to_string()),
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use tasklist::cache::backend::memcached::Memcached;
 use tasklist::cache::backend::{Backend, ErrorKind};
-use tasklist::memcached::{Credentials, Options};
+use tokio_memcached::{Credentials, Options};
 
 use super::{AT_ONCE, MINUTE};
 use crate::support::eventually;

@@ -1,7 +1,7 @@
 //! Callers who come in crowds, give up, or leave.
 
 use futures_util::future::join_all;
-use tasklist::memcached::Client;
+use tokio_memcached::Client;
 
 use super::{MINUTE, client_of, data, options, stats};
 use crate::support::memcached::Memcached;

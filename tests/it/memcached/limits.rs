@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tasklist::memcached::{Client, ErrorKind, Options};
+use tokio_memcached::{Client, ErrorKind, Options};
 
 use super::{MINUTE, assert_kind, client_of, data, impatient, options, stats};
 use crate::support::eventually;

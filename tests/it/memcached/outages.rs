@@ -1,6 +1,6 @@
 //! Real servers that stop, start again, or are not there yet.
 
-use tasklist::memcached::{Client, ErrorKind};
+use tokio_memcached::{Client, ErrorKind};
 use tokio::net::TcpListener;
 
 use super::{MINUTE, assert_kind, client_of, data, impatient, stats, until_answered, until_left_out};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tasklist::memcached::{Client, ErrorKind};
+use tokio_memcached::{Client, ErrorKind};
 
 use super::{MINUTE, assert_kind, data, impatient, options, stats, until_answered, until_left_out};
 use crate::support::eventually;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use tasklist::memcached::{Client, Credentials, ErrorKind, Options};
+use tokio_memcached::{Client, Credentials, ErrorKind, Options};
 use tempfile::TempDir;
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tasklist::memcached::protocol::Status;
-use tasklist::memcached::{Cas, Client, ErrorKind, Expiration};
+use tokio_memcached::protocol::Status;
+use tokio_memcached::{Cas, Client, ErrorKind, Expiration};
 
 use super::{MINUTE, assert_kind, client_of, data, options, stats};
 use crate::support::eventually;

@@ -11,7 +11,7 @@ use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use tasklist::cache::backend::{Backend, memcached};
 use tasklist::config::{Config, Variables, cache::BackendConfig};
-use tasklist::memcached::Options;
+use tokio_memcached::Options;
 
 use super::database::open_database;
 use super::memcached::{Memcached, PASSWORD, USER};

@@ -13,8 +13,8 @@ use secrecy::ExposeSecret;
 
 use super::server::CONNECTIONS;
 use crate::cache::backend::ErrorKind;
-use crate::memcached::protocol::Status;
-use crate::memcached::{self, Credentials, Options, ServerAddress};
+use tokio_memcached::protocol::Status;
+use tokio_memcached::{Credentials, Options, ServerAddress};
 
 /// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;
@@ -149,10 +149,10 @@ impl Connector {
                 ErrorKind::Refused("too large".into())
             }
             MemcacheError::CommandError(CommandError::Unknown(status)) => {
-                (&memcached::ErrorKind::Refused(Status(*status))).into()
+                (&tokio_memcached::ErrorKind::Refused(Status(*status))).into()
             }
             MemcacheError::CommandError(CommandError::InvalidArguments) => {
-                (&memcached::ErrorKind::Refused(INVALID_ARGUMENTS)).into()
+                (&tokio_memcached::ErrorKind::Refused(INVALID_ARGUMENTS)).into()
             }
             other => ErrorKind::Protocol(other.to_string()),
         }

@@ -341,7 +341,7 @@ async fn recover(server: Weak<Server>, first_pause: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memcached::Options;
+    use tokio_memcached::Options;
 
     #[tokio::test(start_paused = true)]
     async fn an_operation_that_waits_in_vain_for_a_permit_costs_its_own_key_only() {

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::pending::{Number, Pending};
 use crate::cache::backend::{Error, ErrorKind};
-use crate::memcached::{Client, Options, Ring, is_valid_key};
+use tokio_memcached::{Client, Options, Ring, is_valid_key};
 
 /// Deletes sent at once.
 const DELETED_AT_ONCE: usize = 500;

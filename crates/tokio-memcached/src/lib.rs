@@ -18,7 +18,7 @@
 //! - A *client* places keys on servers by a [`Ring`] that agrees with libmemcached's.
 //!
 //! ```
-//! use tasklist::memcached::{Client, Credentials, Error, ErrorKind, Expiration, Options};
+//! use tokio_memcached::{Client, Credentials, Error, ErrorKind, Expiration, Options};
 //!
 //! async fn greet(client: &Client) -> Result<Option<String>, Error> {
 //!     client.set("greeting", "hello", Expiration::Never).await?;

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::memcached::protocol::Response;
+use crate::protocol::Response;
 
 impl Stream for BufStream<DuplexStream> {
     fn forget_unsent(&self) {}

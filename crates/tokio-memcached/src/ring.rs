@@ -10,7 +10,7 @@ const POINTS_PER_SERVER: usize = 100;
 /// Points on a circle, each belonging to a server. A key belongs to the next point.
 ///
 /// ```
-/// use tasklist::memcached::Ring;
+/// use tokio_memcached::Ring;
 ///
 /// let three = ["mc1", "mc2", "mc3"].map(|name| name.parse().expect("a host name"));
 /// let (all, two) = (Ring::new(&three), Ring::new(&three[..2]));
