@@ -14,12 +14,12 @@ use anyhow::{Context, Result, ensure};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio_memcached::protocol::header::LENGTH as HEADER;
-use tokio_memcached::protocol::{Opcode, Request};
-use tokio_memcached::{Client, Expiration, Options, ServerAddress};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
+use tokio_memcached::protocol::header::LENGTH as HEADER;
+use tokio_memcached::protocol::{Opcode, Request};
+use tokio_memcached::{Client, Expiration, Options, ServerAddress};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

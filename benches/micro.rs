@@ -16,9 +16,9 @@ use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::fragment::Fragments;
 use tasklist::cache::view::ViewCache;
 use tasklist::cache::{Cache, CacheOptions, Key, KeyPrefix, Seal, Ttl};
+use tokio::runtime::Runtime;
 use tokio_memcached::protocol::{Opcode, Request as Command, decode, header};
 use tokio_memcached::{Ring, ServerAddress};
-use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 const KEY: &str = "view.page:GET:/#27-3f0c8a55d1e64b7d9a0b1c2d3e4f5a6b";

@@ -26,9 +26,9 @@ use tasklist::cache::query::CachedQuery;
 use tasklist::cache::version::{Gate, Lost, Versions};
 use tasklist::cache::view::{Asked, Label, ViewCache, watch_order};
 use tasklist::cache::{Cache, CacheOptions, Key, Secret, Ttl};
-use tokio_memcached::{Client, Expiration, Options};
 use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::net::TcpListener;
+use tokio_memcached::{Client, Expiration, Options};
 use tower_http::csrf::CsrfLayer;
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));

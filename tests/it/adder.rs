@@ -10,10 +10,10 @@ use tasklist::db::{Database, Error};
 use tasklist::tasks::{self, Adder, Task, TaskList, TaskName};
 
 use crate::support::database::{on_both_databases, open_database};
-use crate::support::eventually;
-use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::proxy::Proxy;
 use crate::support::session::Session;
+use testkit::eventually;
+use testkit::postgres::{Postgres, TestDatabase};
+use testkit::proxy::Proxy;
 
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);

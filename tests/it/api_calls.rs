@@ -8,10 +8,10 @@ use tasklist::upstream;
 use tokio_rustls::rustls::RootCertStore;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::upstream::{Reply, Upstream, response};
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::upstream::{Reply, Upstream, response};
+use testkit::wait_until;
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
 const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -28,8 +28,8 @@ use tasklist::cache::Ttl;
 use tasklist::cache::backend::Backend;
 
 use crate::support::backends::both_clients;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
+use testkit::eventually;
+use testkit::memcached::Memcached;
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

@@ -7,10 +7,10 @@ use reqwest::RequestBuilder;
 use tempfile::TempDir;
 
 use crate::support::example::Example;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
 use crate::support::session::Session;
-use crate::support::{eventually, http};
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::{eventually, http};
 
 /// Two processes over one memcached and one file.
 struct Shop {

@@ -10,15 +10,15 @@ use futures_util::future::join_all;
 use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::backend::{memcache_crate, memcached};
 use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
-use tokio_memcached::Options;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
+use tokio_memcached::Options;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
-use crate::support::{eventually, too_long_to_store, wait_until};
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::{eventually, too_long_to_store, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
-use crate::support::{eventually, wait_until};
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::{eventually, wait_until};
 
 /// Where the list is kept, as in the tutorial.
 const KEY: &str = "tasks.all";

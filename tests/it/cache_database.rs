@@ -16,9 +16,9 @@ use tokio::time::sleep;
 use crate::support::app::Settings;
 use crate::support::backends::migrated;
 use crate::support::database::{self, open_database as open};
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
-use crate::support::{eventually, wait_until};
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::{eventually, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

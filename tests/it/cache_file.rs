@@ -13,7 +13,7 @@ use tasklist::cache::backend::file::Files;
 use tasklist::cache::backend::{Backend, Error};
 use tempfile::{TempDir, tempdir};
 
-use crate::support::eventually;
+use testkit::eventually;
 
 fn start() -> (TempDir, Files) {
     let directory = tempdir().unwrap();

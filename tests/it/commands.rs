@@ -12,9 +12,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 
 use crate::support::app::Settings;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
-use crate::support::{free_port, wait_until};
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
+use testkit::{free_port, wait_until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()

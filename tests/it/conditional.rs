@@ -1,8 +1,8 @@
 //! A browser that has the page already is told so, and is never told so of an older one.
 
 use crate::support::app::App;
-use crate::support::page::Page;
-use crate::support::wait_until;
+use testkit::page::Page;
+use testkit::wait_until;
 
 async fn get_if(app: &App, name: &str, value: &str) -> Page {
     Page::read(app.request("GET", "/").header(name, value)).await

@@ -29,8 +29,8 @@ use self::cluster::{Cluster, Instance};
 use self::faults::{Fault, Lengths, Schedule};
 use self::load::{Load, Log};
 use self::report::{Phases, Report, table};
-use crate::support::http;
-use crate::support::line::Line;
+use testkit::http;
+use testkit::line::Line;
 
 /// The one strategy whose pages are never old.
 const EXACT: &str = "versioned";

@@ -3,11 +3,12 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::support::app::App;
 use crate::support::app::Settings;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
-use crate::support::{app::App, wait_until};
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::wait_until;
 
 /// Asks until the app serves the list again; every answer until then must be a 503 page.
 async fn wait_for_recovery(app: &App) {

@@ -1,8 +1,8 @@
 //! What an RFC calls equivalent, case-insensitive or a list is equal here, however a client or a proxy writes it.
 
 use crate::support::app::{App, Settings};
-use crate::support::page::Page;
 use crate::support::visitor::Visitor;
+use testkit::page::Page;
 
 /// Returns the status of an added task.
 async fn add(app: &App, headers: &[(&str, &str)]) -> Page {

@@ -4,8 +4,8 @@ use reqwest::header::HeaderMap;
 
 use crate::support::app::{App, Settings};
 use crate::support::example::Example;
-use crate::support::memcached::{Memcached, PASSWORD, USER};
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::memcached::{Memcached, PASSWORD, USER};
+use testkit::postgres::{Postgres, TestDatabase};
 
 /// A program with a page to hand out.
 async fn serve() -> (App, TestDatabase, Memcached) {

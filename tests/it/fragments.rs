@@ -1,9 +1,9 @@
 //! Rendered rows: fetched together, and never another's.
 
 use crate::support::app::Settings;
-use crate::support::memcached::Memcached;
-use crate::support::proxy::Proxy;
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::proxy::Proxy;
+use testkit::wait_until;
 
 // The proxy runs while the app is waited for.
 #[tokio::test(flavor = "multi_thread")]

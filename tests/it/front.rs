@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::app::{App, Settings};
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
 use crate::support::visitor::Visitor;
-use crate::support::{eventually, wait_until};
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::{eventually, wait_until};
 
 /// What each answer has of its own.
 const OWN: [&str; 3] = ["x-request-id", "server-timing", "date"];

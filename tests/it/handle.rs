@@ -11,8 +11,8 @@ use tasklist::cache::version::{Gate, Lost, Versions};
 use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
 use tokio_memcached::Options;
 
-use crate::support::memcached::Memcached;
-use crate::support::too_long_to_store;
+use testkit::memcached::Memcached;
+use testkit::too_long_to_store;
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

@@ -3,7 +3,7 @@
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::support::app::{App, Settings};
-use crate::support::upstream::{Reply, Upstream};
+use testkit::upstream::{Reply, Upstream};
 
 /// What each response has of its own.
 const OWN: [&str; 3] = ["x-request-id", "server-timing", "date"];

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio_memcached::{Client, Error, ErrorKind, Expiration, Options, ServerStats, Value};
 
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
+use testkit::eventually;
+use testkit::memcached::Memcached;
 
 const MINUTE: Expiration = Expiration::After(Duration::from_secs(60));
 

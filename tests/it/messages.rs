@@ -9,8 +9,8 @@ mod shared;
 mod undo;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::postgres::TestDatabase;
+use testkit::memcached::Memcached;
+use testkit::postgres::TestDatabase;
 
 const KEY: &str = "a key that is long enough to sign with";
 

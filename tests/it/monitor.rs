@@ -11,7 +11,7 @@ mod servers;
 use serde_json::Value;
 
 use crate::support::app::{App, Settings};
-use crate::support::page::Page;
+use testkit::page::Page;
 
 const PAGES: [&str; 3] = ["/cache", "/cache.json", "/metrics"];
 

@@ -2,8 +2,8 @@
 
 use crate::support::app::Settings;
 use crate::support::database::open_database;
-use crate::support::postgres::Postgres;
 use crate::support::visitor::Visitor;
+use testkit::postgres::Postgres;
 
 const ODD_IN_BOTH: &str =
     "insert into tasks (id, name) values (-7, 'negative'), (0, 'zero'), (900, ''), (901, 'good')";

@@ -10,8 +10,8 @@ mod refusals;
 mod sqlite;
 
 use crate::support::app::App;
-use crate::support::page::Page;
-use crate::support::wait_until;
+use testkit::page::Page;
+use testkit::wait_until;
 
 /// How many connections an app has for all that does not go ahead.
 const CONNECTIONS: usize = 8;

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 
 use crate::support::app::{BINARY, Settings};
 use crate::support::disk::Disk;
-use crate::support::page::Page;
-use crate::support::process::Process;
-use crate::support::{eventually, free_port, http, wait_until};
+use testkit::page::Page;
+use testkit::process::Process;
+use testkit::{eventually, free_port, http, wait_until};
 
 /// A server whose output the test does not read.
 struct Server {

@@ -1,7 +1,7 @@
 //! The list, adding and removing, as a browser without JavaScript sees them.
 
 use crate::support::app::{App, Settings};
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 /// Runs a test on both databases.
 async fn on_both_databases(test: impl AsyncFn(App)) {
@@ -81,7 +81,7 @@ async fn a_form_without_its_field_is_no_task() {
     assert_eq!(app.post("/add", &[("other", "x")]).await.status, 422);
     app.post("/add", &[("name", "a"), ("name", "b")]).await.assert_error(422, "Form not understood");
     let json = app.request("POST", "/add").header("content-type", "application/json").body("{}");
-    crate::support::page::Page::read(json).await.assert_error(415, "Form not understood");
+    testkit::page::Page::read(json).await.assert_error(415, "Form not understood");
     app.get("/").await.assert_lists([]);
 }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::memcached::Memcached;
+use testkit::pgbouncer::PgBouncer;
+use testkit::postgres::{Postgres, TestDatabase};
 
 /// As hosted ones are: more clients than connections, which are lent for a transaction.
 const TRANSACTION: [&str; 3] = [
@@ -184,15 +184,11 @@ async fn a_restart_of_the_pooler_under_load_does_nothing_twice() {
         for _ in 0..3 {
             // Each of them has work under way by then.
             let before = database.tasks().await.len();
-            crate::support::eventually("tasks are added", async || {
-                database.tasks().await.len() > before + 20
-            })
-            .await;
+            testkit::eventually("tasks are added", async || database.tasks().await.len() > before + 20).await;
             tokio::task::block_in_place(|| pooler.restart());
         }
         let before = database.tasks().await.len();
-        crate::support::eventually("tasks are added", async || database.tasks().await.len() > before + 20)
-            .await;
+        testkit::eventually("tasks are added", async || database.tasks().await.len() > before + 20).await;
         is_over.store(true, Ordering::SeqCst);
     };
     let (done, ()) = tokio::join!(futures_util::future::join_all(clients), restarts);

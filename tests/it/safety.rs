@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::app::{App, Settings};
-use crate::support::page::Page;
+use testkit::page::Page;
 
 #[tokio::test]
 async fn only_allowed_hosts_are_served() {

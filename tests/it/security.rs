@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
+use testkit::memcached::Memcached;
 
 const SECRET: &str = "a-key-that-is-long-enough-for-this-site";
 

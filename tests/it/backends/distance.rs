@@ -10,9 +10,9 @@ use tasklist::cache::backend::memcache_crate::MemcacheCrate;
 use super::MINUTE;
 use crate::support::app::Settings;
 use crate::support::backends::options;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::proxy::Proxy;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_values_for_a_server_far_away_do_not_mark_it_down() {

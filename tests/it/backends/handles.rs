@@ -8,7 +8,7 @@ use tasklist::cache::backend::Backend;
 
 use super::{MINUTE, SOON, read, until_gone};
 use crate::support::backends::Store;
-use crate::support::{abandon, eventually};
+use testkit::{abandon, eventually};
 
 const CALLERS: usize = 50;
 

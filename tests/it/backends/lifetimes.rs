@@ -6,7 +6,7 @@ use tasklist::cache::Ttl;
 use tasklist::cache::backend::Backend;
 
 use super::{AT_ONCE, MINUTE, SOON, read, until_gone};
-use crate::support::eventually;
+use testkit::eventually;
 
 pub async fn a_lifetime_of_zero_leaves_nothing(backend: &dyn Backend) {
     backend.set("new", "v".into(), AT_ONCE).await.unwrap();

@@ -8,8 +8,8 @@ use tasklist::cache::backend::{Backend, ErrorKind, memcached};
 use tokio_memcached::Options;
 
 use super::{MINUTE, on_both_clients};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
+use testkit::eventually;
+use testkit::memcached::Memcached;
 
 #[tokio::test]
 async fn a_late_answer_is_never_given_to_another_key() {

@@ -7,10 +7,8 @@ use tasklist::cache::backend::{Backend, ErrorKind};
 use tokio_memcached::{Credentials, Options};
 
 use super::{AT_ONCE, MINUTE};
-use crate::support::eventually;
-use crate::support::fake::{
-    ADD, DELETE, DELETE_QUIET, FLUSH, Fake, LOGIN, REFUSALS, SET, UNAUTHENTICATED, WRITES,
-};
+use testkit::eventually;
+use testkit::fake::{ADD, DELETE, DELETE_QUIET, FLUSH, Fake, LOGIN, REFUSALS, SET, UNAUTHENTICATED, WRITES};
 
 /// A backend over one server, which asks for credentials.
 fn backend_of(fake: &Fake) -> Memcached {

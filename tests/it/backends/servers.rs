@@ -6,8 +6,8 @@ use tasklist::cache::backend::ErrorKind;
 use super::values::what_is_read_after_adding_is_what_was_there_by_then;
 use super::{MINUTE, on_both_clients};
 use crate::support::backends::both_clients;
-use crate::support::memcached::{Memcached, USER};
-use crate::support::proxy::Proxy;
+use testkit::memcached::{Memcached, USER};
+use testkit::proxy::Proxy;
 
 #[tokio::test]
 async fn a_value_that_the_server_refuses_leaves_no_older_one_behind() {

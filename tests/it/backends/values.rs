@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
 
 use super::{MINUTE, read};
-use crate::support::memcached::PASSWORD;
+use testkit::memcached::PASSWORD;
 
 pub async fn a_miss_is_none(backend: &dyn Backend) {
     assert_eq!(backend.get("k").await.unwrap(), None);

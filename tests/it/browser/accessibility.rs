@@ -3,7 +3,7 @@
 use super::{ERRANDS, list};
 use crate::support::app::Settings;
 use crate::support::browser::{Browser, Habit};
-use crate::support::upstream::{Reply, Upstream};
+use testkit::upstream::{Reply, Upstream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_no_violation_on_any_page_in_light_and_dark() {

@@ -3,9 +3,9 @@
 use super::list;
 use crate::support::app::Settings;
 use crate::support::browser::Browser;
-use crate::support::memcached::Memcached;
-use crate::support::upstream::{Reply, Upstream};
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::upstream::{Reply, Upstream};
+use testkit::wait_until;
 
 impl Browser {
     async fn assert_origin(&self, beginning: &str, end: &str) {

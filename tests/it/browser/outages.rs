@@ -5,9 +5,9 @@ use fantoccini::key::Key;
 use super::list;
 use crate::support::app::Settings;
 use crate::support::browser::Browser;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 const TYPED: &str = "document.getElementById('name').value";
 

@@ -2,7 +2,7 @@
 
 use crate::support::app::{App, Settings};
 use crate::support::browser::Browser;
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 /// A site with so many tasks.
 async fn many(number: usize) -> App {

@@ -12,7 +12,7 @@ use tempfile::{TempDir, tempdir};
 use tokio::runtime::Runtime;
 
 use super::{bytes, entries, entry, open, path, set, start};
-use crate::support::eventually;
+use testkit::eventually;
 
 /// Holds every lock, as other processes in the middle of a change do, until it is dropped.
 fn hold_locks(directory: &TempDir) -> Vec<File> {

@@ -2,7 +2,7 @@
 
 use super::{Client, GET, MIB, post, post_head};
 use crate::support::app::App;
-use crate::support::eventually;
+use testkit::eventually;
 
 const LENGTH: usize = 64 * 1024;
 

@@ -7,8 +7,8 @@ use tasklist::cache::backend::locmem::Locmem;
 use tasklist::cache::{Cache, CacheOptions, Key};
 
 use crate::support::backends::both_clients;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
+use testkit::eventually;
+use testkit::memcached::Memcached;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

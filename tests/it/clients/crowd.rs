@@ -2,9 +2,9 @@
 
 use super::{Client, GET, post};
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::postgres::Postgres;
-use crate::support::upstream::{Reply, Upstream};
+use testkit::eventually;
+use testkit::postgres::Postgres;
+use testkit::upstream::{Reply, Upstream};
 
 const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
 

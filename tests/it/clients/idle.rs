@@ -2,8 +2,8 @@
 
 use super::{Client, GET, MIB, post};
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::postgres::Postgres;
+use testkit::eventually;
+use testkit::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_idle_connections_keep_nobody_waiting() {

@@ -2,8 +2,8 @@
 
 use super::{Client, post_head};
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
 
 fn limited(memcached: &Memcached) -> Settings {
     Settings::new().with_memcached(memcached).with("POST_LIMIT", "3")

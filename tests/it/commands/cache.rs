@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::text;
 use crate::support::app::Settings;
-use crate::support::memcached::{Memcached, PASSWORD};
-use crate::support::wait_until;
+use testkit::memcached::{Memcached, PASSWORD};
+use testkit::wait_until;
 
 /// Exit code, standard output, and what standard error has to hold.
 type Expected<'a> = (i32, &'a str, &'a str);

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{assert_fails, text};
 use crate::support::app::Settings;
-use crate::support::memcached::Memcached;
-use crate::support::rogue::{Answer, Question, Rogue};
+use testkit::memcached::Memcached;
+use testkit::rogue::{Answer, Question, Rogue};
 
 const GET: u8 = 0x00;
 const SET: u8 = 0x01;

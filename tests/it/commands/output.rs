@@ -6,7 +6,7 @@ use std::process::Output;
 
 use super::text;
 use crate::support::app::{BINARY, Settings};
-use crate::support::memcached::Memcached;
+use testkit::memcached::Memcached;
 
 /// Commands that print something.
 const COMMANDS: [&[&str]; 10] = [

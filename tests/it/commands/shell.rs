@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::{assert_fails, text};
 use crate::support::app::Settings;
-use crate::support::memcached::{Memcached, PASSWORD};
+use testkit::memcached::{Memcached, PASSWORD};
 
 #[test]
 fn lines_from_a_pipe_share_one_process_and_its_cache() {

@@ -11,7 +11,7 @@ use tasklist::db::Database;
 use super::text;
 use crate::support::app::{BINARY, Settings};
 use crate::support::database::open_database;
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 /// Returns whether `serve` says that it serves, before it ends.
 fn starts(settings: &Settings, by: &str) -> bool {

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 use super::UNCACHED;
 use super::stored::Stored;
 use crate::support::app::{App, Settings};
-use crate::support::line::Line;
-use crate::support::memcached::{Memcached, PASSWORD};
+use testkit::line::Line;
+use testkit::memcached::{Memcached, PASSWORD};
 
 /// The processes, by the names with which they log in to memcached: that is how a server's lines know them apart.
 const PROCESSES: [&str; 3] = ["process-a", "process-b", "process-c"];

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::checker::Span;
 use super::load::{Failure, Load, PATIENCE};
-use crate::support::http;
+use testkit::http;
 
 /// Between two requests of the same one, at most.
 const PAUSE: Duration = Duration::from_millis(40);

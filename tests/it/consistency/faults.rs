@@ -7,8 +7,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, Instance};
-use crate::support::line::{Line, Weather};
-use crate::support::wait_until;
+use testkit::line::{Line, Weather};
+use testkit::wait_until;
 
 /// What Postgres says when a write is committed: each is a statement of its own, or has a `commit` at its end.
 const COMMITTED: &[&str] = &["INSERT 0 1\0", "DELETE 1\0", "COMMIT\0"];

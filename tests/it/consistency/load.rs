@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::checker::{Add, History, Id, Moment, Name, Outcome, Page, Read, Remove, Row, Span};
 use super::cluster::Cluster;
-use crate::support::http;
+use testkit::http;
 
 /// How long a client waits for an answer: longer than the program takes for one, whatever happens.
 pub const PATIENCE: Duration = Duration::from_secs(8);

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use self::world::World;
 use super::checker::Fault::{self, *};
 use crate::structure;
-use crate::support::line::Weather;
-use crate::support::{eventually, example, mistaken};
+use crate::support::{example, mistaken};
+use testkit::eventually;
+use testkit::line::Weather;
 
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]

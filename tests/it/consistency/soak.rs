@@ -19,7 +19,7 @@ use super::crowd::{Tale, annoy, visit, watch};
 use super::faults::{Fault, Lengths, Outage, Schedule};
 use super::load::{Failure, Load, Log};
 use super::{EXACT, SHORTEST_CALM, runtime};
-use crate::support::upstream::{Reply, Upstream};
+use testkit::upstream::{Reply, Upstream};
 
 /// Readers and writers, guests, browsers with monitors, and those who do not behave.
 const CROWD: [u64; 4] = [8, 4, 2, 3];

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::pgbouncer::PgBouncer;
+use testkit::postgres::{Postgres, TestDatabase};
 
 pub enum Stored {
     Postgres(TestDatabase),

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::{dockerfile, with_all, yaml};
 use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
-use crate::support::free_port;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
+use testkit::free_port;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 /// Puts in the values of `${NAME}`, `${NAME:-default}` and `${NAME:?message}`, as Compose does.
 fn interpolate(text: &str, env: &BTreeMap<&str, &str>) -> String {

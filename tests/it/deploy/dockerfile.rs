@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use super::yaml;
 use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
-use crate::support::free_port;
-use crate::support::postgres::Postgres;
+use testkit::free_port;
+use testkit::postgres::Postgres;
 
 const STAND_IN: &str = r#"#!/bin/sh
 [ "$*" = "build --release --locked" ] || { echo "what is cargo $*?" >&2; exit 1; }

@@ -3,10 +3,10 @@
 use super::{environment, json, with_all, yaml};
 use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
-use crate::support::free_port;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::free_port;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::postgres::{Postgres, TestDatabase};
 
 const HOST: &str = "blooming-ridge-97247.herokuapp.com";
 

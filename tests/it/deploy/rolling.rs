@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::support::app::{App, Settings};
 use crate::support::nginx::Nginx;
-use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::{free_port, wait_until};
+use testkit::postgres::{Postgres, TestDatabase};
+use testkit::{free_port, wait_until};
 
 /// Rounds in which each process restarts once.
 const ROUNDS: usize = 2;

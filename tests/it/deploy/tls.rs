@@ -1,8 +1,8 @@
 //! Postgres behind TLS, as Heroku and DigitalOcean have it.
 
 use crate::support::app::Settings;
-use crate::support::authority::Authority;
-use crate::support::postgres::Postgres;
+use testkit::authority::Authority;
+use testkit::postgres::Postgres;
 
 const REMEDY: &str = "is DATABASE_CA_CERT the authority that signed this server's certificate";
 

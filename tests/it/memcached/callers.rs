@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use tokio_memcached::Client;
 
 use super::{MINUTE, client_of, data, options, stats};
-use crate::support::memcached::Memcached;
-use crate::support::rogue::{Question, Rogue, value_of};
-use crate::support::{abandon, eventually};
+use testkit::memcached::Memcached;
+use testkit::rogue::{Question, Rogue, value_of};
+use testkit::{abandon, eventually};
 
 #[tokio::test]
 async fn a_future_may_be_dropped_wherever_it_waits() {

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio_memcached::{Client, ErrorKind, Options};
 
 use super::{MINUTE, assert_kind, client_of, data, impatient, options, stats};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::proxy::Proxy;
-use crate::support::rogue::{Answer, Question, Rogue};
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::proxy::Proxy;
+use testkit::rogue::{Answer, Question, Rogue};
 
 /// More than what the systems between client and server keep.
 const HUGE: usize = 30 * 1024 * 1024;

@@ -1,12 +1,12 @@
 //! Real servers that stop, start again, or are not there yet.
 
-use tokio_memcached::{Client, ErrorKind};
 use tokio::net::TcpListener;
+use tokio_memcached::{Client, ErrorKind};
 
 use super::{MINUTE, assert_kind, client_of, data, impatient, stats, until_answered, until_left_out};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::rogue::{Question, Rogue, value_of};
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::rogue::{Question, Rogue, value_of};
 
 #[tokio::test]
 async fn a_server_that_starts_later_is_found_without_being_asked_for() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_memcached::{Client, ErrorKind};
 
 use super::{MINUTE, assert_kind, data, impatient, options, stats, until_answered, until_left_out};
-use crate::support::eventually;
-use crate::support::rogue::{Answer, Question, Rogue, value_of};
+use testkit::eventually;
+use testkit::rogue::{Answer, Question, Rogue, value_of};
 
 const GET: u8 = 0x00;
 const GET_QUIET: u8 = 0x09;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::sync::Arc;
 
-use tokio_memcached::{Client, Credentials, ErrorKind, Options};
 use tempfile::TempDir;
+use tokio_memcached::{Client, Credentials, ErrorKind, Options};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{MINUTE, assert_kind, data, options, stats};
-use crate::support::memcached::{Memcached, PASSWORD, USER};
+use testkit::memcached::{Memcached, PASSWORD, USER};
 
 fn with_login(server: &Memcached, password: &str) -> Options {
     let mut options = options(&[server.address()]);

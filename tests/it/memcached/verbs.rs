@@ -7,9 +7,9 @@ use tokio_memcached::protocol::Status;
 use tokio_memcached::{Cas, Client, ErrorKind, Expiration};
 
 use super::{MINUTE, assert_kind, client_of, data, options, stats};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::rogue::{Question, Rogue};
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::rogue::{Question, Rogue};
 
 const AT_ONCE: Expiration = Expiration::After(Duration::ZERO);
 

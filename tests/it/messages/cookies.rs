@@ -2,12 +2,12 @@
 
 use super::{ENGINES, settings};
 use crate::support::app::App;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
-use crate::support::upstream::{Reply, Upstream};
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
+use testkit::upstream::{Reply, Upstream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_changed_nothing_has_no_session() {

@@ -5,11 +5,11 @@ use sqlx::AssertSqlSafe;
 use super::cookies::{foreign, forged};
 use super::{KEY, settings, site};
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::session::Session;
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::postgres::{Postgres, TestDatabase};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 

@@ -3,11 +3,11 @@
 
 use super::settings;
 use crate::support::app::App;
-use crate::support::eventually;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
 use crate::support::session::Session;
 use crate::support::visitor::Visitor;
+use testkit::eventually;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
 
 /// A server over Postgres, by way of a proxy, and a visitor with a session that holds no message.
 async fn over_postgres() -> (App, Proxy, Session, Visitor) {

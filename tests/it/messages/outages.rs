@@ -2,11 +2,11 @@
 
 use super::{settings, site};
 use crate::support::app::App;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
 use crate::support::visitor::Visitor;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
 
 /// A cache that can be taken away.
 struct Line {

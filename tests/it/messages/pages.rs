@@ -2,12 +2,12 @@
 
 use super::{ENGINES, STRATEGIES, end_calmly, settings, site};
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
 use crate::support::visitor::Visitor;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
 
 /// Each strategy, and the one with copies in the process also without.
 fn each_way(settings: &Settings) -> Vec<Settings> {

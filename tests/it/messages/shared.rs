@@ -2,9 +2,9 @@
 
 use super::{ENGINES, settings, site};
 use crate::support::app::App;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 #[tokio::test]
 async fn a_message_is_shown_once() {

@@ -4,10 +4,10 @@ use futures_util::future::join_all;
 
 use super::{ENGINES, STRATEGIES, settings, site};
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
 use crate::support::visitor::Visitor;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 /// Adds tasks as somebody else.
 async fn fill<const N: usize>(app: &App, names: [&str; N]) {

@@ -2,7 +2,7 @@
 
 use super::{PAGES, PASSWORD, ask_as, closed, guarded};
 use crate::support::app::{App, Settings};
-use crate::support::page::Page;
+use testkit::page::Page;
 
 /// All that is guarded, and what it answers to who may.
 const GUARDED: [(&str, &str, u16); 4] = [

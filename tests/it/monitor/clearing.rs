@@ -2,8 +2,8 @@
 
 use super::{count, report};
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
 
 fn is_hit(page: &Page) -> bool {
     page.header("cache-status").unwrap().starts_with("tasklist; hit")

@@ -7,11 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::upstream::{Reply, Upstream};
 use crate::support::visitor::Visitor;
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::upstream::{Reply, Upstream};
+use testkit::wait_until;
 
 fn json() -> Settings {
     Settings::new().with("LOG_FORMAT", "json")

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PASSWORD, ask_as, guarded};
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::openmetrics::{Family, parse};
+use testkit::memcached::Memcached;
+use testkit::openmetrics::{Family, parse};
 
 async fn scrape(app: &App) -> BTreeMap<String, Family> {
     let page = app.get("/metrics").await;

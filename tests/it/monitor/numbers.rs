@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{count, report};
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 #[track_caller]
 fn assert_counted<const N: usize>(report: &Value, layer: &str, expected: [(&str, u64); N]) {

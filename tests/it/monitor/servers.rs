@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::report;
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
+use testkit::eventually;
+use testkit::memcached::Memcached;
 
 const CLIENTS: [&str; 2] = ["native", "memcache"];
 

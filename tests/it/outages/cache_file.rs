@@ -6,7 +6,7 @@ use super::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
 use crate::support::visitor::Visitor;
-use crate::support::wait_until;
+use testkit::wait_until;
 
 fn on_disk(strategy: &str) -> (Disk, Settings) {
     let settings = Settings::new();

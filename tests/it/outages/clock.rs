@@ -7,10 +7,10 @@ use sqlx::{Connection, SqliteConnection};
 use super::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::clock::Clock;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
 use crate::support::visitor::Visitor;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
 
 const JUMPS: [&str; 7] = ["+1d", "-1h", "+10y", "+0", "-1y", "+30d", "+0"];
 

@@ -7,7 +7,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::{add_at_once, assert_discreet, assert_logged, names};
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
-use crate::support::page::Page;
+use testkit::page::Page;
 
 const BYTES: usize = 4 * 1024 * 1024;
 

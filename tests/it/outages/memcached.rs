@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 
 use super::assert_logged;
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
 
 /// Sends lines of memcached's text protocol, and waits until they are done.
 fn tell(memcached: &Memcached, lines: &[u8]) {

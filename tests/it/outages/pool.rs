@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{CONNECTIONS, add_at_once, assert_unavailable, names, remove_at_once};
 use crate::support::app::{App, Settings};
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::postgres::{Postgres, TestDatabase};
 
 fn serve(database: &TestDatabase) -> App {
     Settings::new().with("DATABASE_URL", &database.url).with("DEBUG", "False").serve()

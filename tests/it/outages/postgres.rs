@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::{CONNECTIONS, add_at_once, assert_logged, assert_unavailable, names};
 use crate::support::app::{App, Settings};
-use crate::support::eventually;
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::eventually;
+use testkit::postgres::{Postgres, TestDatabase};
 
 /// An app that has opened all its connections, and caches nothing.
 async fn busy_app(database: &TestDatabase) -> App {

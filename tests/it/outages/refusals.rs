@@ -1,8 +1,8 @@
 //! A memcached that refuses what a visitor's change asks of it.
 
 use crate::support::app::{App, Settings};
-use crate::support::fake::{DELETE, DELETE_QUIET, Fake, UNAUTHENTICATED, WRITES};
-use crate::support::{eventually, wait_until};
+use testkit::fake::{DELETE, DELETE_QUIET, Fake, UNAUTHENTICATED, WRITES};
+use testkit::{eventually, wait_until};
 
 fn serve(fake: &Fake, strategy: &str) -> App {
     let settings = Settings::new().with("MEMCACHIER_SERVERS", &fake.address());

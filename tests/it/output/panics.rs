@@ -8,8 +8,8 @@ use tasklist::config::{LogConfig, log::LogFormat};
 use tasklist::telemetry::{self, Output};
 
 use super::{copy, full_pipe};
-use crate::support::process::Process;
-use crate::support::wait_until;
+use testkit::process::Process;
+use testkit::wait_until;
 
 const TEST: &str = "output::panics::a_panic_is_logged_and_waits_for_no_reader";
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{STRATEGIES, settings, unreadable};
 use crate::support::app::Settings;
-use crate::support::memcached::Memcached;
-use crate::support::rogue::{Answer, Question, Rogue};
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
+use testkit::rogue::{Answer, Question, Rogue};
 
 const SCRIPT: &str = "<script>alert(1)</script>";
 

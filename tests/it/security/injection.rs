@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::raw;
 use crate::support::app::{App, Settings};
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::upstream::{Reply, Upstream};
 use crate::support::visitor::Visitor;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::upstream::{Reply, Upstream};
 
 const MARKUP: [&str; 6] = [
     "<script>alert(1)</script>",

@@ -2,8 +2,8 @@
 
 use super::{STRATEGIES, raw};
 use crate::support::app::{App, Settings};
-use crate::support::page::Page;
 use crate::support::session::Session;
+use testkit::page::Page;
 
 /// What belongs to one answer.
 const OF_ONE_ANSWER: [&str; 5] = ["age", "cache-status", "date", "server-timing", "x-request-id"];

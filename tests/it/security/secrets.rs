@@ -3,8 +3,8 @@
 use tasklist::config::{Config, Variables};
 
 use crate::support::app::Settings;
-use crate::support::page::Page;
 use crate::support::visitor::Visitor;
+use testkit::page::Page;
 
 const SECRETS: [(&str, &str, &str); 6] = [
     ("SECRET_KEY", "secretkey-horse-battery-staple-and-more", "secretkey-horse"),

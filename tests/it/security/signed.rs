@@ -6,10 +6,10 @@ use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend};
 use super::{SECRET, STRATEGIES, settings, unreadable};
 use crate::support::app::Settings;
 use crate::support::backends::options;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
 use crate::support::visitor::Visitor;
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::wait_until;
 
 #[track_caller]
 fn assert_hit(page: &Page, expected: bool) {

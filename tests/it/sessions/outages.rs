@@ -12,9 +12,9 @@ use tower_sessions::session::Record;
 use super::places::{Table, patient};
 use super::{assert_has, change, create, explain, key, load, load_with, record, save, sessions};
 use crate::support::backends::options;
-use crate::support::eventually;
-use crate::support::memcached::Memcached;
-use crate::support::proxy::Proxy;
+use testkit::eventually;
+use testkit::memcached::Memcached;
+use testkit::proxy::Proxy;
 
 /// A memcached, and two processes of which one reaches it through a proxy.
 pub struct Rig {

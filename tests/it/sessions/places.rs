@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::sessions;
 use crate::support::backends::{self, options};
 use crate::support::database::open_database;
-use crate::support::memcached::Memcached;
-use crate::support::postgres::Postgres;
+use testkit::memcached::Memcached;
+use testkit::postgres::Postgres;
 
 /// A store, and what is behind it.
 pub struct Place {

@@ -10,7 +10,7 @@ use tower_sessions::session::{Id, Record};
 use super::outages::Rig;
 use super::places::patient;
 use super::{assert_gone, assert_has, change, create, explain, key, load, load_with, save};
-use crate::support::eventually;
+use testkit::eventually;
 
 /// What a copy contains on its way to memcached, and nothing else that is sent there.
 const COPY: &str = "\"Session\"";

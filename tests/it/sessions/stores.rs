@@ -11,7 +11,7 @@ use tower_sessions::session::{Id, Record};
 
 use super::places::Place;
 use super::{HOUR, assert_gone, assert_has, change, create, key, load, load_with, record, save};
-use crate::support::eventually;
+use testkit::eventually;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -6,7 +6,7 @@ use tasklist::tasks;
 
 use super::{Session, add, list, stamp, v};
 use crate::support::database::{on_both_databases, open_database};
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 const CHANGES: &[&str] = &[
     "insert into tasks (name) values ('one')",

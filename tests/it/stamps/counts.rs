@@ -6,7 +6,7 @@ use tasklist::tasks::{self, Page, Task, TaskList};
 use super::Session;
 use super::restored::copy;
 use crate::support::database::{on_both_databases, open_database};
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 /// On an empty table, one after the other.
 const CHANGES: &[&str] = &[

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::{Session, add, stamp};
 use crate::support::database::open_database;
-use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
+use testkit::postgres::Postgres;
+use testkit::proxy::Proxy;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);

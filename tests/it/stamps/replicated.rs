@@ -5,8 +5,8 @@ use sqlx::{Connection, PgConnection};
 use super::stamp;
 use crate::support::app::Settings;
 use crate::support::database::open_database;
-use crate::support::eventually;
-use crate::support::postgres::{Postgres, TestDatabase};
+use testkit::eventually;
+use testkit::postgres::{Postgres, TestDatabase};
 
 const CHANGES: [&str; 8] = [
     "insert into tasks (name) values ('one')",

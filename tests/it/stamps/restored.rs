@@ -7,7 +7,7 @@ use tasklist::tasks;
 
 use super::{Session, add, list, stamp, v};
 use crate::support::database::{on_both_databases, open_database};
-use crate::support::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 #[tokio::test]
 async fn a_database_that_has_tasks_already_gets_a_stamp() {

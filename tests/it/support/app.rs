@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
-use super::http;
-use super::memcached::{Memcached, PASSWORD, USER};
 use super::mistaken;
-use super::page::Page;
-use super::process::Process;
-use super::terminal::Terminal;
-use super::wait_until;
+use testkit::http;
+use testkit::memcached::{Memcached, PASSWORD, USER};
+use testkit::page::Page;
+use testkit::process::Process;
+use testkit::terminal::Terminal;
+use testkit::wait_until;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tasklist");
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use super::process::find;
+use testkit::process::find;
 
 /// A script that gives what axe-core finds: the rule, and the elements that break it.
 pub const RUN: &str = "

@@ -14,8 +14,8 @@ use tasklist::config::{Config, Variables, cache::BackendConfig};
 use tokio_memcached::Options;
 
 use super::database::open_database;
-use super::memcached::{Memcached, PASSWORD, USER};
-use super::postgres::Postgres;
+use testkit::memcached::{Memcached, PASSWORD, USER};
+use testkit::postgres::Postgres;
 
 /// An empty store, and two handles on it.
 pub struct Store {

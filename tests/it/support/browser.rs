@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::app::App;
 use super::axe;
-use super::http;
-use super::process::{Process, find};
+use testkit::http;
+use testkit::process::{Process, find};
 
 /// A browser window, and the driver that moves it.
 pub struct Browser {

@@ -3,7 +3,7 @@
 use tasklist::config::{Config, Variables};
 use tasklist::db::Database;
 
-use super::postgres::Postgres;
+use testkit::postgres::Postgres;
 
 /// A database with connections of its own, as another process has.
 pub fn open_database(url: &str) -> Database {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::app::Settings;
-use super::process::{Process, find};
+use testkit::process::{Process, find};
 
 /// Keeps the namespace there is.
 const HOLD: &str = r#"mount -t tmpfs -o "size=$1" tmpfs "$0" && echo mounted && exec sleep infinity"#;

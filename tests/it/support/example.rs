@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use reqwest::RequestBuilder;
 use tempfile::TempDir;
 
-use super::http;
-use super::page::Page;
-use super::process::Process;
+use testkit::http;
+use testkit::page::Page;
+use testkit::process::Process;
 
 /// One that serves, and prints where.
 pub struct Example {

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::authority::Authority;
-use super::process::{Process, find};
-use super::{free_port, wait_until};
 use crate::structure::read;
+use testkit::authority::Authority;
+use testkit::process::{Process, find};
+use testkit::{free_port, wait_until};
 
 pub struct Nginx {
     process: Process,
@@ -70,7 +70,7 @@ impl Nginx {
 
     /// A client that trusts it and keeps its connections.
     pub fn client(&self) -> reqwest::Client {
-        super::http_trusting(self.authority.roots())
+        testkit::http_trusting(self.authority.roots())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use reqwest::RequestBuilder;
 
 use super::app::App;
-use super::page::Page;
+use testkit::page::Page;
 
 /// The site has one name, whichever process answers: pages are kept by it.
 const HOST: &str = "localhost";

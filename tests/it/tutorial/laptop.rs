@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use super::console::{Keys, PROGRAM_PROMPT, Place, Typed};
 use super::transcript;
 use crate::support::app::BINARY;
-use crate::support::process::{Process, find};
-use crate::support::terminal::Terminal;
+use testkit::process::{Process, find};
+use testkit::terminal::Terminal;
 
 /// Keeps the network that there is.
 const HOLD: &str = "ip link set lo up && echo up && exec sleep infinity";

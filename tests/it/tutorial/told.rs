@@ -1,8 +1,8 @@
 //! The tutorial shows each way to break what writers tell the cache with one strategy. They break the others too.
 
 use crate::support::app::{App, Settings};
-use crate::support::free_port;
-use crate::support::memcached::Memcached;
+use testkit::free_port;
+use testkit::memcached::Memcached;
 
 /// Two processes that share a database: the second cannot reach the memcached of the first.
 fn serve(strategy: &str, memcached: &Memcached) -> (Settings, App, App) {

@@ -12,7 +12,7 @@ use tasklist::cache::{Cache, CacheOptions};
 
 use super::site::{Asked, Site, View, echoing, numbered, with};
 use crate::support::backends::Store;
-use crate::support::eventually;
+use testkit::eventually;
 
 pub async fn fifty_misses_at_once_run_the_view_once(store: &Store) {
     let site = Site::new(store, numbered(&[]));

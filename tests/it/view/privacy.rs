@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use super::site::MINUTE;
 use super::{Answer, ask};
 use crate::support::backends::Store;
-use crate::support::eventually;
+use testkit::eventually;
 
 /// Where the layer of pages stands, seen from that of sessions.
 #[derive(Clone, Copy, Debug)]

@@ -15,9 +15,9 @@ use tasklist::cache::{Cache, CacheOptions};
 use super::ask;
 use super::site::{MINUTE, Site, echoing};
 use crate::support::backends::options;
-use crate::support::memcached::Memcached;
-use crate::support::proxy::Proxy;
-use crate::support::wait_until;
+use testkit::memcached::Memcached;
+use testkit::proxy::Proxy;
+use testkit::wait_until;
 
 fn site(address: &str, headers: &'static [(&str, &str)]) -> Site {
     let backend = memcached::Memcached::new(options(address, false));
@@ -74,7 +74,7 @@ async fn a_page_of_before_a_restart_is_not_served_after_it() {
     let site = site(&memcached.address(), &[]);
     site.get("/").await.is_stored();
     memcached.restart();
-    crate::support::eventually("the server is asked again", async || {
+    testkit::eventually("the server is asked again", async || {
         site.get("/").await.header("cache-status").contains("hit")
     })
     .await;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Answer, around, ask};
 use crate::support::backends::Store;
-use crate::support::eventually;
+use testkit::eventually;
 
 pub const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

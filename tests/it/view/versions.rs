@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use super::around;
 use super::site::{MINUTE, Site, View, with};
 use crate::support::backends::Store;
-use crate::support::eventually;
+use testkit::eventually;
 
 /// Data with a version, as everybody sees it at once.
 #[derive(Clone, Default)]

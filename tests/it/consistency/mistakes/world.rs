@@ -16,12 +16,12 @@ use crate::consistency::checker::{
 };
 use crate::consistency::load::parse;
 use crate::support::app::{App, Settings};
-use crate::support::line::Line;
-use crate::support::memcached::Memcached;
-use crate::support::page::Page;
-use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::proxy::Proxy;
-use crate::support::{eventually, http};
+use testkit::line::Line;
+use testkit::memcached::Memcached;
+use testkit::page::Page;
+use testkit::postgres::{Postgres, TestDatabase};
+use testkit::proxy::Proxy;
+use testkit::{eventually, http};
 
 /// How many visitors come at once where it matters what they wait for together.
 const VISITORS: usize = 5;
