@@ -29,7 +29,6 @@ mod front;
 mod gate;
 mod handle;
 mod heads;
-mod memcached;
 mod messages;
 mod model;
 mod monitor;
