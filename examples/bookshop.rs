@@ -17,16 +17,16 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use neverstale::backend::memcached::Memcached;
+use neverstale::fragment::{Fragments, digest};
+use neverstale::query::CachedQuery;
+use neverstale::version::{Gate, Lost, Versions};
+use neverstale::{Cache, CacheOptions, Key, Secret, Ttl};
+use neverstale_axum::{Asked, Label, ViewCache, watch_order};
+use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use tasklist::cache::backend::memcached::Memcached;
-use tasklist::cache::fragment::{Fragments, digest};
-use tasklist::cache::query::CachedQuery;
-use tasklist::cache::version::{Gate, Lost, Versions};
-use tasklist::cache::view::{Asked, Label, ViewCache, watch_order};
-use tasklist::cache::{Cache, CacheOptions, Key, Secret, Ttl};
-use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::net::TcpListener;
 use tokio_memcached::{Client, Expiration, Options};
 use tower_http::csrf::CsrfLayer;
@@ -261,7 +261,7 @@ async fn buy(session: Session, Form(Buy { id }): Form<Buy>) -> Result<Redirect, 
 
 /// What each layer of the cache has done in this process.
 async fn layers(State(cache): State<Cache>) -> String {
-    let line = |layer: &tasklist::cache::LayerStats| {
+    let line = |layer: &neverstale::LayerStats| {
         format!("{}: {} hits, {} misses, {} fills\n", layer.layer, layer.hits, layer.misses, layer.fills)
     };
     cache.stats().iter().map(line).collect()

@@ -12,8 +12,8 @@ use base64::engine::{DecodePaddingMode, Engine as _};
 use ring::hmac;
 use secrecy::ExposeSecret;
 
-use crate::cache::view::Privacy;
 use crate::config::ServerConfig;
+use neverstale_axum::Privacy;
 
 /// Proof that a request comes from somebody who may: anybody where `DEBUG` is on, else who knows `ADMIN_PASSWORD`.
 /// Where there is none, there is no such page.

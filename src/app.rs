@@ -8,25 +8,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Guard;
-use crate::cache::backend::database::DatabaseCache;
-use crate::cache::backend::dummy::Dummy;
-use crate::cache::backend::file::Files;
-use crate::cache::backend::locmem::Locmem;
-use crate::cache::backend::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
-use crate::cache::backend::memcached::Memcached;
-use crate::cache::view::ViewCache;
-use crate::cache::{Cache, CacheOptions, Seal};
 use crate::config::cache::BackendConfig;
 use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
 use crate::db::Database;
+use crate::db::cache::DatabaseCache;
+use crate::db::sessions::DatabaseStore;
 use crate::error::Error;
 use crate::listing::Listing;
+use crate::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::monitor::Monitor;
-use crate::session::{CacheStore, DatabaseStore, Sessions, Signer, WriteThrough};
 use crate::tasks::Adder;
 use crate::upstream::Upstream;
 use crate::views::health::Readiness;
+use neverstale::backend::dummy::Dummy;
+use neverstale::backend::file::Files;
+use neverstale::backend::locmem::Locmem;
+use neverstale::backend::memcached::Memcached;
+use neverstale::{Cache, CacheOptions, Seal};
+use neverstale_axum::ViewCache;
+use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
 
 /// What views take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]

@@ -1,6 +1,7 @@
 //! The database: SQLite or Postgres, with the same SQL and one time limit for both.
 
 mod ahead;
+pub mod cache;
 mod error;
 mod lease;
 mod mark;
@@ -8,6 +9,7 @@ mod migrations;
 mod place;
 mod pool;
 mod postgres;
+pub mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

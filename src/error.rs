@@ -7,8 +7,8 @@ use axum::extract::rejection::FormRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::cache::version::Lost;
-use crate::{db, session, upstream};
+use crate::{db, upstream};
+use neverstale::version::Lost;
 
 /// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Error {
     /// Returns what a visitor is told, and what to do, where that is more than the status says.
     #[must_use]
     pub fn words(&self) -> Option<(&'static str, &'static str)> {
-        if let Some(session::Error::Gone) = self.cause.downcast_ref() {
+        if let Some(neverstale_sessions::Error::Gone) = self.cause.downcast_ref() {
             return Some((
                 "Your session has ended",
                 "It ended while this was being done. The change itself is made: look at the list.",
@@ -96,20 +96,22 @@ impl From<Lost> for Error {
     }
 }
 
-impl From<session::Error> for Error {
-    fn from(error: session::Error) -> Self {
+impl From<neverstale_sessions::Error> for Error {
+    fn from(error: neverstale_sessions::Error) -> Self {
         let status = match error {
-            session::Error::Gone => StatusCode::BAD_REQUEST,
-            session::Error::Cache | session::Error::Contended | session::Error::Timeout => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            session::Error::Store(store) => {
+            neverstale_sessions::Error::Gone => StatusCode::BAD_REQUEST,
+            neverstale_sessions::Error::Cache
+            | neverstale_sessions::Error::Contended
+            | neverstale_sessions::Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            neverstale_sessions::Error::Store(store) => {
                 return match store.downcast::<db::Error>() {
                     Ok(error) => (*error).into(),
-                    Err(error) => Self::new(StatusCode::SERVICE_UNAVAILABLE, session::Error::Store(error)),
+                    Err(error) => {
+                        Self::new(StatusCode::SERVICE_UNAVAILABLE, neverstale_sessions::Error::Store(error))
+                    }
                 };
             }
-            session::Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            neverstale_sessions::Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)
     }

@@ -78,13 +78,10 @@ pub mod views;
 
 pub mod db;
 pub mod listing;
+pub mod memcache_crate;
 pub mod monitor;
 pub mod tasks;
 pub mod upstream;
 pub mod visitor;
-
-pub mod session;
-
-pub mod cache;
 
 mod mistake;

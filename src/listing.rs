@@ -7,11 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use askama::Template;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cache::fragment::Fragments;
-use crate::cache::query::CachedQuery;
-use crate::cache::version::{Gate, GateStats, Versions};
-use crate::cache::view::{Asked, CachePage, Label, ViewCache};
-use crate::cache::{Cache, Key, Ttl};
 use crate::config::cache::CacheStrategy;
 use crate::db::{self, Database};
 use crate::error::Error;
@@ -19,6 +14,11 @@ use crate::mistake::Mistake;
 use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
 use crate::templates::{TaskRow, digest};
 use crate::visitor::Visitor;
+use neverstale::fragment::Fragments;
+use neverstale::query::CachedQuery;
+use neverstale::version::{Gate, GateStats, Versions};
+use neverstale::{Cache, Key, Ttl};
+use neverstale_axum::{Asked, CachePage, Label, ViewCache};
 
 /// Where the list is shown.
 const PATH: &str = "/";

@@ -30,10 +30,9 @@ use tower_http::timeout::TimeoutLayer;
 use self::admission::Admission;
 pub(crate) use self::front::Front;
 use crate::app::AppState;
-use crate::cache::view::headers::accepts_nothing;
-use crate::cache::view::target::is_https;
-use crate::cache::view::{Outcome, conditional, head, watch_order};
-use crate::session;
+use neverstale_axum::headers::accepts_nothing;
+use neverstale_axum::target::is_https;
+use neverstale_axum::{Outcome, conditional, head, watch_order};
 
 /// Of a whole request, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,7 +87,7 @@ fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) 
             // Counts, reads and makes room, in this order, in one layer: each costs every request something.
             .layer(from_fn_with_state(Arc::clone(admission), admission::check))
             // Inside all that can refuse a request, which then needs no session.
-            .layer(from_fn_with_state(state.sessions.clone(), session::carry))
+            .layer(from_fn_with_state(state.sessions.clone(), neverstale_sessions::carry))
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
     )

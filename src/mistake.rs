@@ -1,6 +1,6 @@
 //! Mistakes that this program makes on purpose when a test wants to know whether it would be noticed.
 //!
-//! Those of the cache are in `src/cache/mistake.rs`, and what is said there holds here as well.
+//! Those of the cache are in `crates/*/src/mistake.rs`, and what is said there holds here as well.
 
 /// What one could easily have got wrong.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,6 @@ impl Mistake {
     /// Returns whether this process makes it.
     #[cfg(fault_injection)]
     pub(crate) fn is_made(self) -> bool {
-        crate::cache::mistake::is_chosen(&self)
+        neverstale::makes_mistake(&self)
     }
 }

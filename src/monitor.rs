@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep};
 use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
-use crate::cache::Cache;
-use crate::cache::version::GateStats;
-use crate::cache::view::Outcome;
-use crate::session::Sessions;
+use neverstale::Cache;
+use neverstale::version::GateStats;
+use neverstale_axum::Outcome;
+use neverstale_sessions::Sessions;
 
 pub use self::edge::{Connections, Cut, Open, Refusal};
 pub use self::history::Point;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::session::{self, Session, Visit};
 use crate::tasks::Task;
+use neverstale_sessions::{self, Session, Visit};
 
 /// Under these names in the session.
 const MESSAGES: &str = "messages";
@@ -75,7 +75,7 @@ impl Waiting {
 }
 
 impl Visitor {
-    /// Returns the visitor of a request that has come through [`session::carry`].
+    /// Returns the visitor of a request that has come through [`neverstale_sessions::carry`].
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
         Some(Self { session: extensions.get().cloned()?, visit: extensions.get().cloned()? })
@@ -127,7 +127,7 @@ impl Visitor {
     /// The database's.
     pub async fn last_removed(&self) -> Result<Option<Task>, Error> {
         match self.get(REMOVED).await {
-            Err(session::Error::Cache) => Ok(None),
+            Err(neverstale_sessions::Error::Cache) => Ok(None),
             found => Ok(found?),
         }
     }
@@ -143,7 +143,8 @@ impl Visitor {
 
     /// Returns the messages that wait to be shown, if there are any. They are there until they are [taken](Self::take).
     pub async fn messages(&self) -> Option<Messages> {
-        let found = timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(session::Error::Timeout));
+        let found =
+            timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(neverstale_sessions::Error::Timeout));
         found.unwrap_or_else(|error| {
             self.show_none(&error);
             None
@@ -153,9 +154,9 @@ impl Visitor {
     /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none. Where
     /// it cannot be known whether they are out, they are shown: twice is better than never.
     pub async fn take(&self, messages: Messages) -> Messages {
-        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(session::Error::Timeout)) {
+        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(neverstale_sessions::Error::Timeout)) {
             Ok(()) => messages,
-            Err(error @ (session::Error::Contended | session::Error::Gone)) => {
+            Err(error @ (neverstale_sessions::Error::Contended | neverstale_sessions::Error::Gone)) => {
                 self.show_none(&error);
                 Messages::default()
             }
@@ -167,12 +168,12 @@ impl Visitor {
         }
     }
 
-    fn show_none(&self, error: &session::Error) {
+    fn show_none(&self, error: &neverstale_sessions::Error) {
         tracing::debug!("no messages are shown: {error}");
         self.visit.give_up();
     }
 
-    async fn try_messages(&self) -> Result<Option<Messages>, session::Error> {
+    async fn try_messages(&self) -> Result<Option<Messages>, neverstale_sessions::Error> {
         let messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
         if messages.is_empty() {
             return Ok(None);
@@ -186,7 +187,7 @@ impl Visitor {
         Ok(Some(messages))
     }
 
-    async fn try_take(&self) -> Result<(), session::Error> {
+    async fn try_take(&self) -> Result<(), neverstale_sessions::Error> {
         self.remove(MESSAGES).await?;
         // Others may have taken them as well, or have added one that is not shown here.
         self.visit.insist();
@@ -194,7 +195,7 @@ impl Visitor {
     }
 
     /// Puts a change, and what comes of it, on top of what the session holds by then.
-    async fn note(&self, change: Change, task: &Task) -> Result<(), session::Error> {
+    async fn note(&self, change: Change, task: &Task) -> Result<(), neverstale_sessions::Error> {
         // Else of two messages that come at the same time one would be lost.
         self.visit.insist();
         for _ in 0..ATTEMPTS {
@@ -208,18 +209,21 @@ impl Visitor {
             messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
             self.insert(MESSAGES, &messages).await?;
             match self.save().await {
-                Err(session::Error::Contended) => self.load_again().await?,
+                Err(neverstale_sessions::Error::Contended) => self.load_again().await?,
                 saved => return saved,
             }
         }
-        Err(session::Error::Contended)
+        Err(neverstale_sessions::Error::Contended)
     }
 
     /// Waits until a change is in the session. By then it is in the database, so little that goes wrong here matters.
-    async fn settle(&self, kept: impl Future<Output = Result<(), session::Error>>) -> Result<(), Error> {
-        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(session::Error::Timeout));
+    async fn settle(
+        &self,
+        kept: impl Future<Output = Result<(), neverstale_sessions::Error>>,
+    ) -> Result<(), Error> {
+        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(neverstale_sessions::Error::Timeout));
         match kept {
-            Err(error @ session::Error::Gone) => Err(error.into()),
+            Err(error @ neverstale_sessions::Error::Gone) => Err(error.into()),
             Err(error) => {
                 self.visit.give_up();
                 tracing::warn!("a visitor is not told what was done: {}", Error::from(error));
@@ -229,7 +233,10 @@ impl Visitor {
         }
     }
 
-    async fn get<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, session::Error> {
+    async fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, neverstale_sessions::Error> {
         self.visit.note_read();
         let value = self.session.get_value(key).await.map_err(|error| self.visit.explain(error))?;
         // What another release has stored is no reason to fail for two weeks.
@@ -238,21 +245,21 @@ impl Visitor {
         Ok(value.and_then(|value| serde_json::from_value(value).inspect_err(is_none).ok()))
     }
 
-    async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), session::Error> {
+    async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), neverstale_sessions::Error> {
         self.session.insert(key, value).await.map_err(|error| self.visit.explain(error))
     }
 
-    async fn remove(&self, key: &str) -> Result<(), session::Error> {
+    async fn remove(&self, key: &str) -> Result<(), neverstale_sessions::Error> {
         self.session.remove_value(key).await.map(drop).map_err(|error| self.visit.explain(error))
     }
 
-    async fn load_again(&self) -> Result<(), session::Error> {
+    async fn load_again(&self) -> Result<(), neverstale_sessions::Error> {
         self.session.load().await.map_err(|error| self.visit.explain(error))?;
         // Which the session would take for one that has not begun.
-        if self.visit.is_missing() { Err(session::Error::Gone) } else { Ok(()) }
+        if self.visit.is_missing() { Err(neverstale_sessions::Error::Gone) } else { Ok(()) }
     }
 
-    async fn save(&self) -> Result<(), session::Error> {
+    async fn save(&self) -> Result<(), neverstale_sessions::Error> {
         self.session.save().await.map_err(|error| self.visit.explain(error))
     }
 }

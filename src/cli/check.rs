@@ -16,8 +16,8 @@ use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
+use crate::db::sessions::DatabaseStore;
 use crate::db::{self, Database};
-use crate::session::{self, DatabaseStore};
 use crate::tasks;
 
 /// What was tried, and how it went.
@@ -234,9 +234,11 @@ async fn may_migrate(db: &Database) -> Result<bool, db::Error> {
     db.fetch_one(sql, &[]).await.map(|(may_migrate,): (bool,)| may_migrate)
 }
 
-fn unwritable(error: session::Error) -> Problem {
+fn unwritable(error: neverstale_sessions::Error) -> Problem {
     let remedy = match &error {
-        session::Error::Store(error) if matches!(error.downcast_ref(), Some(db::Error::NoRoom(_))) => {
+        neverstale_sessions::Error::Store(error)
+            if matches!(error.downcast_ref(), Some(db::Error::NoRoom(_))) =>
+        {
             "make room on the disk of the database; nothing else is to be done"
         }
         _ => {

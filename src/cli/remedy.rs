@@ -1,10 +1,10 @@
 //! What to do about a cache or a database that could not be asked.
 
-use crate::cache::backend::ErrorKind;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
 use crate::config::database::DatabaseUrl;
 use crate::db;
+use neverstale::backend::ErrorKind;
 
 /// Says that a database cannot be reached, and what to do.
 pub(super) fn unreachable(url: &DatabaseUrl, cause: db::Error) -> anyhow::Error {

@@ -20,8 +20,8 @@ use crate::db::{self, Database};
 use crate::error::Error;
 use crate::router::router;
 use crate::server::{self, Limits};
-use crate::session::Sessions;
 use crate::telemetry::{self, Output};
+use neverstale_sessions::Sessions;
 
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);

@@ -16,8 +16,8 @@ use super::cache::{Verb, prepare};
 use super::remedy::Place;
 use super::{Unwritten, note, say};
 use crate::app::cache_from_config;
-use crate::cache::Cache;
 use crate::config::Config;
+use neverstale::Cache;
 
 /// What can be typed:
 #[derive(Debug, Parser)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 
 use super::env::{self, Variables, missing, parse_flag, wrong_secret};
-use crate::cache::{KeyPrefix, Strategy};
+use neverstale::{KeyPrefix, Strategy};
 use tokio_memcached::{Credentials, Options, ServerAddress};
 
 /// The families of variables that name memcached servers, the first that is set wins.
@@ -37,7 +37,7 @@ pub struct CacheConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheStrategy {
     /// The database draws a new version with every change, keys hold the version, and a reader first asks which is
-    /// current (see [`version`](crate::cache::version)). The writer tells the cache nothing.
+    /// current (see [`version`](neverstale::version)). The writer tells the cache nothing.
     ///
     /// Guaranteed, whatever the cache does: once a write has returned, every later read shows it. The price is a round
     /// trip to the database, which all who ask at the same time share, and that without the database there is no page.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::env::{self, Variables};
-use crate::cache::view::target::normal_host;
+use neverstale_axum::target::normal_host;
 
 /// Address, host names, and how much visitors are told.
 #[derive(Clone, Debug)]

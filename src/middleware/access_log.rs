@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::field::display;
 use tracing::{Instrument, Level, Span, debug, enabled, error_span, info};
 
-use crate::cache::view::Outcome;
 use crate::monitor::{Decision, Monitor, cut};
+use neverstale_axum::Outcome;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

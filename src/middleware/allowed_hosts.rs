@@ -5,9 +5,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::cache::view::target::split_port;
 use crate::config::server::AllowedHosts;
 use crate::error::Error;
+use neverstale_axum::target::split_port;
 
 pub(super) async fn check(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
     match host(&request) {

@@ -36,8 +36,8 @@ use self::finished::Finished;
 use super::access_log::{AccessLog, Line};
 use super::admission::Admission;
 use crate::app::AppState;
-use crate::cache::view::Privacy;
-use crate::cache::view::target::without_needless_escapes;
+use neverstale_axum::Privacy;
+use neverstale_axum::target::without_needless_escapes;
 
 /// The whole site. Cheap to clone.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 
-use crate::cache::view::target::normal_authority;
+use neverstale_axum::target::normal_authority;
 
 /// Writes `Origin` with the host as the request has it, if they are equivalent: the CSRF check compares bytes.
 pub(super) fn align(mut request: Request) -> Request {

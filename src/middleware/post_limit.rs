@@ -17,10 +17,10 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use super::client_address::{self, Doubt};
-use crate::cache::{Cache, Key};
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::monitor::{Monitor, Refusal};
+use neverstale::{Cache, Key};
 
 /// How long a count lasts.
 const MINUTE: Duration = Duration::from_secs(60);

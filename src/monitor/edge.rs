@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cache::stats::Counter;
+use neverstale::stats::Counter;
 
 /// Connections, since the start of the process.
 #[derive(Debug, Default)]

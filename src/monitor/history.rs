@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cache::LayerStats;
+use neverstale::LayerStats;
 
 /// How long a point of the history is.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::edge::{ConnectionStats, RefusalStats};
 use super::requests::RequestStats;
 use super::{Monitor, Report, Server};
-use crate::cache::{Latency, LayerStats};
 use crate::telemetry::lost_lines;
+use neverstale::{Latency, LayerStats};
 
 impl Monitor {
     /// Returns all numbers as OpenMetrics text. Asks each server for its numbers, for as long as any operation may

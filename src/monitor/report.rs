@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Decision, Monitor, Point, lock};
-use crate::cache::backend::{ErrorKind, Link, ServerStats};
-use crate::cache::version::GateStats;
-use crate::cache::{Latency, LayerStats};
+use neverstale::backend::{ErrorKind, Link, ServerStats};
+use neverstale::version::GateStats;
+use neverstale::{Latency, LayerStats};
 
 /// What is to be seen of the cache of this process.
 #[derive(Clone, Debug, Serialize)]

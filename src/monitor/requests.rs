@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cache::Latency;
-use crate::cache::stats::{Counter, Histogram};
-use crate::cache::view::Outcome;
+use neverstale::Latency;
+use neverstale::stats::{Counter, Histogram};
+use neverstale_axum::Outcome;
 
 /// The classes of status codes, by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

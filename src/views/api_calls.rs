@@ -6,12 +6,12 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout_at;
 
-use crate::cache::view::Arrival;
-use crate::cache::{Cache, Key, Ttl};
 use crate::error::Error;
 use crate::no_store::NoStore;
 use crate::templates::ApiCallsPage;
 use crate::upstream::{self, Upstream};
+use neverstale::{Cache, Key, Ttl};
+use neverstale_axum::Arrival;
 
 /// How long the page is cached for: the tutorial's five minutes.
 pub(crate) const FRESH: Ttl = Ttl::After(Duration::from_secs(300));

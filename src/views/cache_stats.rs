@@ -6,11 +6,11 @@ use axum::http::header;
 use axum::response::{IntoResponse, Redirect};
 
 use crate::admin::Admin;
-use crate::cache::Cache;
 use crate::listing::Listing;
 use crate::monitor::{Monitor, Report};
 use crate::no_store::NoStore;
 use crate::templates::CacheStatsPage;
+use neverstale::Cache;
 
 /// All that is to be seen, for people.
 pub async fn show(_: Admin, State(monitor): State<Monitor>) -> NoStore<CacheStatsPage> {

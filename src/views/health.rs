@@ -9,9 +9,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Cache;
 use crate::config::ServerConfig;
 use crate::db::Database;
+use neverstale::Cache;
 
 /// Answers as long as the process does.
 pub async fn healthz() -> &'static str {

@@ -11,7 +11,6 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::form::Form;
-use crate::cache::view::{Arrival, Asked, Label};
 use crate::db::Database;
 use crate::error::Error;
 use crate::listing::{Listing, label};
@@ -19,6 +18,7 @@ use crate::mistake::Mistake;
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
 use crate::visitor::{Messages, Visitor, Waiting};
+use neverstale_axum::{Arrival, Asked, Label};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]

@@ -24,8 +24,8 @@ mod values;
 
 use std::time::Duration;
 
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::Backend;
+use neverstale::Ttl;
+use neverstale::backend::Backend;
 
 use crate::support::backends::both_clients;
 use testkit::eventually;

@@ -1,15 +1,14 @@
 //! What many miss at once is built once, in one process and over several.
 
-mod interleavings;
-
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::backend::{memcache_crate, memcached};
-use tasklist::cache::{Cache, CacheOptions, Key, Ttl};
+use neverstale::backend::locmem::Locmem;
+use neverstale::backend::memcached;
+use neverstale::{Cache, CacheOptions, Key, Ttl};
+use tasklist::memcache_crate;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tokio_memcached::Options;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::database::DatabaseCache;
-use tasklist::cache::backend::{Backend, Error, ErrorKind};
+use neverstale::Ttl;
+use neverstale::backend::{Backend, Error, ErrorKind};
 use tasklist::db::Arg;
+use tasklist::db::cache::DatabaseCache;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::sleep;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::file::Files;
-use tasklist::cache::backend::{Backend, Error};
+use neverstale::Ttl;
+use neverstale::backend::file::Files;
+use neverstale::backend::{Backend, Error};
 use tempfile::{TempDir, tempdir};
 
 use testkit::eventually;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::backend::memcached;
-use tasklist::cache::fragment::Fragments;
-use tasklist::cache::query::CachedQuery;
-use tasklist::cache::version::{Gate, Lost, Versions};
-use tasklist::cache::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
+use neverstale::backend::locmem::Locmem;
+use neverstale::backend::memcached;
+use neverstale::fragment::Fragments;
+use neverstale::query::CachedQuery;
+use neverstale::version::{Gate, Lost, Versions};
+use neverstale::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
 use tokio_memcached::Options;
 
 use testkit::memcached::Memcached;

@@ -26,7 +26,6 @@ mod equivalent;
 mod examples;
 mod fragments;
 mod front;
-mod gate;
 mod handle;
 mod heads;
 mod messages;

@@ -15,9 +15,9 @@ mod visitors;
 
 use std::time::Duration;
 
+use neverstale::Key;
+use neverstale_sessions::{Acceptable, Error, Name, Seen, Sessions, Signer, Store, Visit};
 use serde_json::{Value, json};
-use tasklist::cache::Key;
-use tasklist::session::{Acceptable, Error, Name, Seen, Sessions, Signer, Store, Visit};
 use time::OffsetDateTime;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{self, Id, Record};

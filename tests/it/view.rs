@@ -19,7 +19,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::routing::any;
 use bytes::Bytes;
-use tasklist::cache::view::CachePage;
+use neverstale_axum::CachePage;
 use tower::ServiceExt;
 
 use self::site::View;

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::stats;
-use crate::cache::backend::{self, ErrorKind, ServerStats};
 use crate::cli::remedy::Place;
 use crate::cli::{Unwritten, milliseconds, note, print};
+use neverstale::backend::{self, ErrorKind, ServerStats};
 
 /// What came of an operation.
 pub(in crate::cli) struct Outcome {

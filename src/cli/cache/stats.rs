@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::cache::backend::ServerStats;
 use crate::cli::remedy::Place;
+use neverstale::backend::ServerStats;
 
 /// The most telling numbers, in the order in which they are read.
 const TELLING: [&str; 10] = [

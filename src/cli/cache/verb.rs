@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use tokio::time::Instant;
 
 use super::outcome::{Answer, Outcome, Unmet};
-use crate::cache::{Cache, InvalidKey, Key, Raw, Ttl};
 use crate::cli::remedy::Place;
+use neverstale::{Cache, InvalidKey, Key, Raw, Ttl};
 
 /// An operation on the cache.
 #[derive(Clone, Debug, Subcommand)]

@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{Finding, Problem};
-use crate::cache::backend::{self, ErrorKind, LARGEST_VALUE, ServerCheck};
-use crate::cache::{Cache, Key, Raw, Ttl};
 use crate::cli::remedy::Place;
+use neverstale::backend::{self, ErrorKind, LARGEST_VALUE, ServerCheck};
+use neverstale::{Cache, Key, Raw, Ttl};
 
 /// How many keys are looked at for one that belongs to a server. With a hundred servers, one in a hundred does.
 const TRIES: u32 = 10_000;
@@ -53,7 +53,7 @@ fn key_on(cache: Raw<'_>, server: &str) -> Option<Key> {
 }
 
 fn random_key() -> Key {
-    Key::of_library("tasklist:check:", &format!("{:016x}", fastrand::u64(..)))
+    Key::reserved("tasklist:check:", &format!("{:016x}", fastrand::u64(..)))
 }
 
 /// Tries one server, until something is wrong, and removes the key.

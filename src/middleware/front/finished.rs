@@ -8,14 +8,13 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
 
-use crate::cache::view::conditional::{self, has_conditions};
-use crate::cache::view::headers::{has_directive, list};
-use crate::cache::view::target::X_FORWARDED_PROTO;
-use crate::cache::view::{Again, CACHE_STATUS, Current, Privacy, SERVER_TIMING};
 use crate::error::Error;
 use crate::middleware::SECURITY_HEADERS;
 use crate::middleware::access_log::REQUEST_ID;
-use crate::session;
+use neverstale_axum::conditional::{self, has_conditions};
+use neverstale_axum::headers::{has_directive, list};
+use neverstale_axum::target::X_FORWARDED_PROTO;
+use neverstale_axum::{Again, CACHE_STATUS, Current, Privacy, SERVER_TIMING};
 
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
 const CAPACITY: u64 = 32 * 1024 * 1024;
@@ -68,7 +67,7 @@ pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
             if values[place].replace(value).is_some() {
                 return None;
             }
-        } else if OWN.contains(name) || (name == header::COOKIE && session::may_be_in(value)) {
+        } else if OWN.contains(name) || (name == header::COOKIE && neverstale_sessions::may_be_in(value)) {
             return None;
         }
     }

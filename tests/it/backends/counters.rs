@@ -1,6 +1,6 @@
 //! Numbers.
 
-use tasklist::cache::backend::{Backend, ErrorKind};
+use neverstale::backend::{Backend, ErrorKind};
 
 use super::{MINUTE, read};
 

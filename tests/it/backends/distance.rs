@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tasklist::cache::backend::Backend;
-use tasklist::cache::backend::ErrorKind;
-use tasklist::cache::backend::memcache_crate::MemcacheCrate;
+use neverstale::backend::Backend;
+use neverstale::backend::ErrorKind;
+use tasklist::memcache_crate::MemcacheCrate;
 
 use super::MINUTE;
 use crate::support::app::Settings;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use tasklist::cache::backend::Backend;
+use neverstale::backend::Backend;
 
 use super::{MINUTE, SOON, read, until_gone};
 use crate::support::backends::Store;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::Backend;
+use neverstale::Ttl;
+use neverstale::backend::Backend;
 
 use super::{AT_ONCE, MINUTE, SOON, read, until_gone};
 use testkit::eventually;

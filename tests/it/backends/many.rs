@@ -1,8 +1,8 @@
 //! Several keys at once.
 
 use bytes::Bytes;
-use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
-use tasklist::cache::{Cache, CacheOptions, Key};
+use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::{Cache, CacheOptions, Key};
 
 use super::{AT_ONCE, MINUTE, read};
 use crate::support::backends::Store;

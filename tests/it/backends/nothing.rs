@@ -1,8 +1,8 @@
 //! What holds for the backend that keeps nothing, in place of what it cannot do.
 
 use bytes::Bytes;
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::Ttl;
+use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
 
 use super::MINUTE;
 

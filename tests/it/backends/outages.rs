@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tasklist::cache::backend::{Backend, ErrorKind, memcached};
+use neverstale::backend::{Backend, ErrorKind, memcached};
 use tokio_memcached::Options;
 
 use super::{MINUTE, on_both_clients};

@@ -1,9 +1,9 @@
 //! What a server refuses is as uncertain as what it never answered: its old value must not be read afterwards.
 
 use bytes::Bytes;
-use tasklist::cache::backend::memcache_crate::MemcacheCrate;
-use tasklist::cache::backend::memcached::Memcached;
-use tasklist::cache::backend::{Backend, ErrorKind};
+use neverstale::backend::memcached::Memcached;
+use neverstale::backend::{Backend, ErrorKind};
+use tasklist::memcache_crate::MemcacheCrate;
 use tokio_memcached::{Credentials, Options};
 
 use super::{AT_ONCE, MINUTE};

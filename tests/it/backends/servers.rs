@@ -1,7 +1,7 @@
 //! What only backends on memcached servers have: logins, limits, neighbours.
 
 use bytes::Bytes;
-use tasklist::cache::backend::ErrorKind;
+use neverstale::backend::ErrorKind;
 
 use super::values::what_is_read_after_adding_is_what_was_there_by_then;
 use super::{MINUTE, on_both_clients};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tasklist::cache::backend::Backend;
-use tasklist::cache::{Cache, CacheOptions, Key, Seal};
+use neverstale::backend::Backend;
+use neverstale::{Cache, CacheOptions, Key, Seal};
 
 use super::MINUTE;
 use crate::support::backends::Store;

@@ -1,7 +1,7 @@
 //! One key and its value.
 
 use bytes::Bytes;
-use tasklist::cache::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
 
 use super::{MINUTE, read};
 use testkit::memcached::PASSWORD;

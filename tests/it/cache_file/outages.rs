@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::file::Files;
-use tasklist::cache::backend::{Backend, ErrorKind};
+use neverstale::Ttl;
+use neverstale::backend::file::Files;
+use neverstale::backend::{Backend, ErrorKind};
 use tempfile::{TempDir, tempdir};
 use tokio::runtime::Runtime;
 

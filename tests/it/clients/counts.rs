@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::{Cache, CacheOptions, Key};
+use neverstale::backend::locmem::Locmem;
+use neverstale::{Cache, CacheOptions, Key};
 
 use crate::support::backends::both_clients;
 use testkit::eventually;

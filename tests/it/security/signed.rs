@@ -1,7 +1,7 @@
 //! Several processes over one cache that is signed: who reads what others have stored.
 
+use neverstale::{Cache, CacheOptions, Key, Ttl, backend};
 use serde_json::Value;
-use tasklist::cache::{Cache, CacheOptions, Key, Ttl, backend};
 
 use super::{SECRET, STRATEGIES, settings, unreadable};
 use crate::support::app::Settings;

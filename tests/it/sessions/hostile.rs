@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastrand::Rng;
-use tasklist::cache::Ttl;
-use tasklist::cache::backend::{Backend, Error, ErrorKind, ServerCheck, ServerStats};
+use neverstale::Ttl;
+use neverstale::backend::{Backend, Error, ErrorKind, ServerCheck, ServerStats};
 
 /// Values in memory, and dice that say what becomes of each operation.
 pub struct Hostile(Mutex<State>);

@@ -2,7 +2,7 @@
 //! what it likes. Nobody loses a login or a change that was acknowledged, nobody gets another's session, and no request
 //! fails.
 //!
-//! What is left out are the limits that [`session`](tasklist::session) names: what safe requests see with a cookie of
+//! What is left out are the limits that [`session`](neverstale_sessions) names: what safe requests see with a cookie of
 //! before a logout, where the cache was not told or went back to what it had, and with one that came in the wrong
 //! order. And a visitor who logs in waits for the answer: a request of before may still take the cookie of after away.
 //!
@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 use futures_util::future::join_all;
-use tasklist::cache::backend::Backend;
-use tasklist::cache::{Cache, CacheOptions};
+use neverstale::backend::Backend;
+use neverstale::{Cache, CacheOptions};
+use neverstale_sessions::{Error, Name, Sessions, WriteThrough};
 use tasklist::db::Database;
-use tasklist::session::{DatabaseStore, Error, Name, Sessions, WriteThrough};
+use tasklist::db::sessions::DatabaseStore;
 use tower_sessions::session::Id;
 
 use super::hostile::Hostile;

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use tasklist::cache::backend::memcached;
-use tasklist::cache::{Cache, CacheOptions, Ttl};
-use tasklist::session::{Acceptable, CacheStore, DatabaseStore, Error, Seen, Sessions, Stored, WriteThrough};
+use neverstale::backend::memcached;
+use neverstale::{Cache, CacheOptions, Ttl};
+use neverstale_sessions::{Acceptable, CacheStore, Error, Seen, Sessions, Stored, WriteThrough};
+use tasklist::db::sessions::DatabaseStore;
 use tower_sessions::SessionStore;
 use tower_sessions::session::Record;
 

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 
-use tasklist::cache::{Cache, CacheOptions};
+use neverstale::{Cache, CacheOptions};
+use neverstale_sessions::{CacheStore, Sessions, WriteThrough};
 use tasklist::db::Database;
-use tasklist::session::{CacheStore, DatabaseStore, Sessions, WriteThrough};
+use tasklist::db::sessions::DatabaseStore;
 use tempfile::TempDir;
 
 use super::sessions;
@@ -112,7 +113,7 @@ pub fn patient(address: &str) -> Cache {
     let mut options = options(address, false);
     options.operation_timeout = std::time::Duration::from_secs(10);
     options.connect_timeout = std::time::Duration::from_secs(10);
-    Cache::new(tasklist::cache::backend::memcached::Memcached::new(options), CacheOptions::default())
+    Cache::new(neverstale::backend::memcached::Memcached::new(options), CacheOptions::default())
 }
 
 fn through_memcached(table: Table) -> Place {

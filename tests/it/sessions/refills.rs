@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tasklist::session::{Acceptable, Error};
+use neverstale_sessions::{Acceptable, Error};
 use tokio::task::JoinHandle;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use neverstale::Ttl;
+use neverstale_sessions::{Acceptable, LIFETIME, Stored};
 use serde_json::json;
-use tasklist::cache::Ttl;
-use tasklist::session::{Acceptable, LIFETIME, Stored};
 use time::OffsetDateTime;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};

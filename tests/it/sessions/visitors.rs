@@ -1,10 +1,10 @@
-//! A visitor's browser, and what a process does for one request, as [`carry`](tasklist::session::carry) does it.
+//! A visitor's browser, and what a process does for one request, as [`carry`](neverstale_sessions::carry) does it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use neverstale_sessions::{Acceptable, Error, LIFETIME, Seen, Session, Sessions, Visit};
 use serde_json::Value;
-use tasklist::session::{Acceptable, Error, LIFETIME, Seen, Session, Sessions, Visit};
 use tower_sessions::Expiry;
 use tower_sessions::session::Id;
 

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tasklist::cache::version::{Gate, Lost};
+use neverstale::version::{Gate, Lost};
 use tasklist::db::{self, Database};
 use tasklist::tasks::{self, Page, Stamp, Stamped, TaskList};
 use tokio::task::JoinSet;

@@ -12,7 +12,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("src/tasks", &["axum", "askama"]),
     ("src/db", &["axum", "askama"]),
     ("src/upstream", &["axum", "askama"]),
-    ("src/views", &["CACHE_CONTROL", "cache-control", "sqlx", "crate::cache::backend", ".layer("]),
+    ("src/views", &["CACHE_CONTROL", "cache-control", "sqlx", "neverstale::backend", ".layer("]),
     ("src/templates", &["sqlx"]),
     ("src/monitor", &["axum", "http::", "askama", "sqlx"]),
     ("src/admin", &["askama", "sqlx"]),

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasklist::cache::backend::database::DatabaseCache;
-use tasklist::cache::backend::dummy::Dummy;
-use tasklist::cache::backend::file::Files;
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::backend::memcache_crate::MemcacheCrate;
-use tasklist::cache::backend::{Backend, memcached};
+use neverstale::backend::dummy::Dummy;
+use neverstale::backend::file::Files;
+use neverstale::backend::locmem::Locmem;
+use neverstale::backend::{Backend, memcached};
 use tasklist::config::{Config, Variables, cache::BackendConfig};
+use tasklist::db::cache::DatabaseCache;
+use tasklist::memcache_crate::MemcacheCrate;
 use tokio_memcached::Options;
 
 use super::database::open_database;

@@ -8,9 +8,9 @@ use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::stream;
-use tasklist::cache::view::headers::{cache_control, never_cached};
-use tasklist::cache::view::{Browser, Outcome, cache_page};
-use tasklist::cache::{Cache, CacheOptions, Ttl};
+use neverstale::{Cache, CacheOptions, Ttl};
+use neverstale_axum::headers::{cache_control, never_cached};
+use neverstale_axum::{Browser, Outcome, cache_page};
 use tower::ServiceExt;
 
 use super::site::{MINUTE, Site, View, numbered, with};
@@ -189,7 +189,7 @@ pub async fn headers_of_one_connection_are_not_stored(store: &Store) {
 
 pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let pages = tasklist::cache::view::cache_page(&cache, Ttl::After(Duration::ZERO));
+    let pages = neverstale_axum::cache_page(&cache, Ttl::After(Duration::ZERO));
     let router = around(&numbered(&[]), pages);
     for run in ["run 1", "run 2"] {
         super::ask(&router, Method::GET, "/", &[]).await.is("fwd=miss; detail=\"ttl-zero\"").says(run);
@@ -198,7 +198,7 @@ pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
 
 pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let router = around(&numbered(&[]), tasklist::cache::view::cache_page(&cache, Ttl::Never));
+    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, Ttl::Never));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
     super::ask(&router, Method::GET, "/", &[]).await.is("hit");
     let limited = Site::new(store, numbered(&[]));
@@ -212,7 +212,7 @@ pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
 pub async fn a_page_expires(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
     let soon = Ttl::After(Duration::from_millis(300));
-    let router = around(&numbered(&[]), tasklist::cache::view::cache_page(&cache, soon));
+    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, soon));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
     eventually("the page has expired", async || {
         super::ask(&router, Method::GET, "/", &[]).await.body != "run 1"
@@ -289,7 +289,7 @@ pub async fn a_stored_page_says_its_age_if_it_says_its_end(store: &Store) {
 
 pub async fn the_outcome_is_among_the_extensions(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let router = around(&numbered(&[]), tasklist::cache::view::cache_page(&cache, Ttl::Never));
+    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, Ttl::Never));
     let ask = async || {
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();

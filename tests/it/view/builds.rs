@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
-use tasklist::cache::view::Arrival;
-use tasklist::cache::{Cache, CacheOptions};
+use neverstale::{Cache, CacheOptions};
+use neverstale_axum::Arrival;
 
 use super::site::{Asked, Site, View, echoing, numbered, with};
 use crate::support::backends::Store;

@@ -3,9 +3,9 @@
 use axum::Router;
 use axum::http::{HeaderMap, Method};
 use axum::routing::get;
-use tasklist::cache::view::cache_page;
-use tasklist::cache::view::headers::vary_on_headers;
-use tasklist::cache::{Cache, CacheOptions};
+use neverstale::{Cache, CacheOptions};
+use neverstale_axum::cache_page;
+use neverstale_axum::headers::vary_on_headers;
 
 use super::ask;
 use super::site::{MINUTE, Site, View, echoing, numbered, with};

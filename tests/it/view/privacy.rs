@@ -13,10 +13,10 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use hyper::body::{Frame, SizeHint};
-use tasklist::cache::version::{Gate, Lost};
-use tasklist::cache::view::{CachePage, Label, Privacy, ViewCache};
-use tasklist::cache::{Cache, CacheOptions};
-use tasklist::session::{CacheStore, Session, Sessions, Signer, carry};
+use neverstale::version::{Gate, Lost};
+use neverstale::{Cache, CacheOptions};
+use neverstale_axum::{CachePage, Label, Privacy, ViewCache};
+use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::sync::Semaphore;
 
 use super::site::MINUTE;

@@ -1,7 +1,7 @@
 //! What a purge promises: nobody who asks after it sees what was begun before it.
 
-use tasklist::cache::view::ViewCache;
-use tasklist::cache::{Cache, CacheOptions, Key, Strategy};
+use neverstale::{Cache, CacheOptions, Key, Strategy};
+use neverstale_axum::ViewCache;
 
 use super::site::{Site, View, echoing, numbered, with};
 use crate::support::backends::Store;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::get;
-use tasklist::cache::backend::locmem::Locmem;
-use tasklist::cache::backend::memcached;
-use tasklist::cache::view::headers::vary_on_headers;
-use tasklist::cache::view::{CachePage, cache_page, watch_order};
-use tasklist::cache::{Cache, CacheOptions};
+use neverstale::backend::locmem::Locmem;
+use neverstale::backend::memcached;
+use neverstale::{Cache, CacheOptions};
+use neverstale_axum::headers::vary_on_headers;
+use neverstale_axum::{CachePage, cache_page, watch_order};
 
 use super::ask;
 use super::site::{MINUTE, Site, echoing};

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use axum::response::Response;
-use tasklist::cache::view::{CachePage, ViewCache, cache_page};
-use tasklist::cache::{Cache, CacheOptions, Ttl};
+use neverstale::{Cache, CacheOptions, Ttl};
+use neverstale_axum::{CachePage, ViewCache, cache_page};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tasklist::cache::version::{Gate, Lost};
-use tasklist::cache::view::{Again, Label, ViewCache};
-use tasklist::cache::{Cache, CacheOptions, Ttl};
+use neverstale::version::{Gate, Lost};
+use neverstale::{Cache, CacheOptions, Ttl};
+use neverstale_axum::{Again, Label, ViewCache};
 use tokio::time::Instant;
 use tower::ServiceExt;
 

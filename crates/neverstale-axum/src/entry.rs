@@ -1,0 +1,270 @@
+//! What is stored: a page, where to look for it, which generation a path is at.
+//!
+//! ```text
+//! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, plain │ and in each of its encodings
+//! ```
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::encoding::Encoding;
+use neverstale::Ttl;
+
+/// Hop-by-hop (RFC 9110, section 7.6.1), of one visitor, or of one answer: never stored.
+const UNSTORED: [&str; 12] = [
+    "cache-status",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "server-timing",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// One value under one of our keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Entry {
+    /// The generation a path is at.
+    Generation(String),
+    /// A page.
+    Page(Page),
+    /// The page is under another key, which depends on these request headers.
+    Varies { generation: String, vary_on: Vec<String> },
+    /// The page could not be stored a moment ago: nobody needs to wait for it.
+    Pass { generation: String },
+}
+
+/// A response, and what it was made under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Page {
+    /// Read before the view ran; or the version that the view says it shows.
+    pub(super) generation: String,
+    /// Names of request headers, sorted.
+    pub(super) vary_on: Vec<String>,
+    /// Their values, hashed.
+    pub(super) variant: String,
+    /// Milliseconds since 1970; none is never.
+    expires: Option<u64>,
+    status: u16,
+    /// Values byte by byte as characters, since they need not be UTF-8.
+    headers: Vec<(String, String)>,
+    /// How long the body is in its encodings, which follow it.
+    encoded: Vec<(Encoding, usize)>,
+    #[serde(skip)]
+    bodies: Bytes,
+}
+
+impl Entry {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(self).expect("strings and numbers have an encoding");
+        let bodies = if let Self::Page(page) = self { &page.bodies[..] } else { &[] };
+        let mut entry = BytesMut::with_capacity(4 + head.len() + bodies.len());
+        entry.put_u32(u32::try_from(head.len()).expect("a head is far below 4 GiB"));
+        entry.put_slice(&head);
+        entry.put_slice(bodies);
+        entry.into()
+    }
+
+    /// Returns the entry; none of anything else.
+    pub(super) fn decode(mut entry: Bytes) -> Option<Self> {
+        let length = entry.try_get_u32().ok()? as usize;
+        if length > entry.len() {
+            return None;
+        }
+        let head = entry.split_to(length);
+        let mut decoded: Self = serde_json::from_slice(&head).ok()?;
+        if let Self::Page(page) = &mut decoded {
+            let lengths = page.encoded.iter().try_fold(0_usize, |sum, (_, length)| sum.checked_add(*length));
+            lengths.filter(|lengths| *lengths <= entry.len())?;
+            page.bodies = entry;
+        }
+        Some(decoded)
+    }
+
+    /// Returns whether it was made under this generation and has not expired.
+    pub(super) fn is_current(&self, at: &str) -> bool {
+        match self {
+            Self::Generation(_) => false,
+            Self::Page(page) => page.is_current(at),
+            Self::Varies { generation, .. } | Self::Pass { generation } => generation == at,
+        }
+    }
+}
+
+impl Page {
+    pub(super) fn new(parts: &response::Parts, body: Bytes, ttl: Ttl) -> Self {
+        let expires = match ttl {
+            Ttl::Never => None,
+            Ttl::After(lifetime) => Some(millis(since_1970().saturating_add(lifetime))),
+        };
+        let (generation, variant, vary_on) = Default::default();
+        let headers = stored(&parts.headers);
+        let (status, encoded) = (parts.status.as_u16(), vec![]);
+        Self { generation, vary_on, variant, expires, status, headers, encoded, bodies: body }
+    }
+
+    /// Adds the body in these encodings, which are all that can be chosen from.
+    pub(super) fn add_encoded(&mut self, encoded: &[(Encoding, Bytes)]) {
+        let mut bodies = BytesMut::from(self.bodies.clone());
+        for (encoding, body) in encoded {
+            self.encoded.push((*encoding, body.len()));
+            bodies.put_slice(body);
+        }
+        self.bodies = bodies.freeze();
+    }
+
+    /// Returns the same page with bodies of its own: those of one that was read are part of what was read with them.
+    pub(super) fn compact(&self) -> Self {
+        Self { bodies: Bytes::copy_from_slice(&self.bodies), ..self.clone() }
+    }
+
+    /// Returns the body that a client likes best, and its encoding if it has one.
+    pub(super) fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
+        let chosen = Encoding::choose(asked, self.encoded.iter().map(|(encoding, _)| *encoding));
+        let encoded = chosen.and_then(|encoding| self.encoded(encoding));
+        encoded.map_or_else(|| (None, self.plain()), |body| (chosen, body))
+    }
+
+    /// Returns the body as the view made it.
+    pub(super) fn plain(&self) -> Bytes {
+        let encoded: usize = self.encoded.iter().map(|(_, length)| length).sum();
+        self.bodies.slice(..self.bodies.len() - encoded)
+    }
+
+    /// Returns the body in an encoding, if it is there.
+    pub(super) fn encoded(&self, encoding: Encoding) -> Option<Bytes> {
+        let index = self.encoded.iter().position(|(other, _)| *other == encoding)?;
+        let behind: usize = self.encoded[index + 1..].iter().map(|(_, length)| length).sum();
+        let end = self.bodies.len() - behind;
+        Some(self.bodies.slice(end - self.encoded[index].1..end))
+    }
+
+    /// Returns whether it was made under this generation and has not expired.
+    pub(super) fn is_current(&self, at: &str) -> bool {
+        self.generation == at && self.remaining() != Some(Duration::ZERO)
+    }
+
+    /// Returns how long the page still lives; none is for ever.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.expires.map(|at| Duration::from_millis(at).saturating_sub(since_1970()))
+    }
+
+    /// Returns the bytes it takes, about.
+    pub(super) fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        self.bodies.len() + headers
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or_default()
+    }
+
+    pub(super) fn headers(&self) -> HeaderMap {
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let value: Option<Vec<_>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value?).ok()?))
+        });
+        let mut map = HeaderMap::new();
+        headers.for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
+    }
+}
+
+fn stored(headers: &HeaderMap) -> Vec<(String, String)> {
+    let named: Vec<_> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let stored = headers.iter().filter(|(name, _)| {
+        !UNSTORED.contains(&name.as_str()) && !named.iter().any(|other| *other == name.as_str())
+    });
+    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    stored.map(|(name, value)| (name.to_string(), text(value))).collect()
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+
+    use super::*;
+
+    fn page(ttl: Ttl) -> Page {
+        let response = Response::builder()
+            .header("x-name", HeaderValue::from_bytes(b"caf\xe9").unwrap())
+            .header("x-twice", "1")
+            .header("x-twice", "2")
+            .header("connection", "close, X-Hop")
+            .header("x-hop", "1")
+            .header("set-cookie", "a=b");
+        let (parts, ()) = response.body(()).unwrap().into_parts();
+        Page::new(&parts, Bytes::from_static(b"\0\xffbody"), ttl)
+    }
+
+    #[test]
+    fn a_page_comes_back_without_what_is_of_one_answer() {
+        let entry = Entry::Page(page(Ttl::Never));
+        assert_eq!(Entry::decode(entry.encode().into()), Some(entry.clone()));
+        let Entry::Page(page) = entry else { unreachable!() };
+        let headers = page.headers();
+        assert_eq!(headers["x-name"].as_bytes(), b"caf\xe9");
+        assert_eq!(headers.get_all("x-twice").iter().count(), 2);
+        assert_eq!(headers.len(), 3, "{headers:?}");
+    }
+
+    #[test]
+    fn a_body_comes_back_in_each_of_its_encodings() {
+        let mut page = page(Ttl::Never);
+        page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br")), (Encoding::Gzip, "gzipped".into())]);
+        let Some(Entry::Page(page)) = Entry::decode(Entry::Page(page).encode().into()) else {
+            unreachable!()
+        };
+        for (accepted, expected) in [("br", &b"br"[..]), ("gzip", b"gzipped"), ("zstd", b"\0\xffbody")] {
+            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
+            assert_eq!(page.body(&asked).1, expected);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_nothing() {
+        let entry = Entry::Pass { generation: "1".into() }.encode();
+        for length in 0..entry.len() {
+            assert_eq!(Entry::decode(entry[..length].to_vec().into()), None);
+        }
+        assert_eq!(Entry::decode(Bytes::from_static(b"\xff\xff\xff\xff{}")), None);
+        let mut page = page(Ttl::Never);
+        page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br"))]);
+        let entry = Entry::Page(page).encode();
+        assert_eq!(Entry::decode(entry[..entry.len() - 8].to_vec().into()), None);
+    }
+
+    #[test]
+    fn a_page_is_current_in_its_generation_until_it_expires() {
+        let current = |ttl| Entry::Page(Page { generation: "1".into(), ..page(ttl) });
+        assert!(current(Ttl::Never).is_current("1"));
+        assert!(!current(Ttl::Never).is_current("2"));
+        assert!(current(Ttl::After(Duration::from_secs(9))).is_current("1"));
+        assert!(!current(Ttl::After(Duration::ZERO)).is_current("1"));
+        assert!(!Entry::Generation("1".into()).is_current("1"));
+    }
+}

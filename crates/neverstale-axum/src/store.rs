@@ -1,0 +1,209 @@
+//! Looking pages up and storing them: which keys, in which round trip, and when an entry counts.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use moka::sync::Cache as Memory;
+
+use super::entry::{Entry, Page};
+use super::key::{self, PageKey, State, learn_cache_key};
+use super::local::Local;
+use super::outcome::Fwd;
+use neverstale::{Cache, Envelope, Key, Ttl};
+
+/// How long nobody waits for a page that could not be stored.
+const PASS: Ttl = Ttl::After(Duration::from_secs(2));
+
+/// The cache, and what this process has learned of its pages: on which headers each varies. That is a guess which keys
+/// to ask for, and nothing else rests on it.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) cache: Cache,
+    pub(super) learned: Memory<Key, Vec<String>>,
+    pub(super) local: Option<Local>,
+}
+
+/// What a look-up finds.
+pub(super) enum Found {
+    Page(Page),
+    /// Build it.
+    Nothing(Slot),
+    /// Build it alone: what others built a moment ago could not be shared.
+    Pass(Slot),
+    /// The cache fails.
+    Unavailable,
+}
+
+/// Where a page is missing.
+pub(super) struct Slot {
+    pub(super) key: Key,
+    /// The generation or the version.
+    pub(super) generation: String,
+    pub(super) fwd: Fwd,
+}
+
+impl Store {
+    /// Looks for a page: in one round trip, if this process knows what it varies on.
+    pub(super) async fn find(&self, asked: &PageKey, headers: &HeaderMap) -> Found {
+        let page = &asked.page;
+        let mut keys = match &asked.state {
+            State::Generation(key) => vec![key.clone()],
+            State::Version(_) => vec![],
+        };
+        let known = self.learned.get(page);
+        keys.push(page.clone());
+        keys.extend(known.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
+        let mut entries = self.read(&keys).await.into_iter();
+        let generation = match &asked.state {
+            State::Version(version) => version.to_string(),
+            State::Generation(key) => match entries.next().flatten() {
+                Some(Entry::Generation(generation)) => generation,
+                _ => match self.begin(key).await {
+                    Some(generation) => generation,
+                    None => return Found::Unavailable,
+                },
+            },
+        };
+        let first = entries.next().flatten();
+        let guess = known.map(|vary_on| (vary_on, entries.next().flatten()));
+        self.follow(page, &generation, headers, first, guess).await
+    }
+
+    /// Follows the entry at a page's key to the page. `guess` is what was found where the page would be if it varied on
+    /// what it did the last time.
+    async fn follow(
+        &self,
+        page: &Key,
+        generation: &str,
+        headers: &HeaderMap,
+        first: Option<Entry>,
+        guess: Option<(Vec<String>, Option<Entry>)>,
+    ) -> Found {
+        let current = |entry: Option<Entry>| entry.filter(|entry| entry.is_current(generation));
+        let slot = |key, fwd| Slot { key, generation: generation.to_owned(), fwd };
+        let here = slot(page.clone(), Fwd::UriMiss);
+        let vary_on = match current(first) {
+            Some(Entry::Varies { vary_on, .. }) => vary_on,
+            other => return found(other, here),
+        };
+        let key = learn_cache_key(page, &vary_on, headers);
+        let entry = match guess {
+            Some((known, entry)) if known == vary_on => entry,
+            _ => {
+                self.learned.insert(page.clone(), vary_on);
+                self.read(std::slice::from_ref(&key)).await.pop().flatten()
+            }
+        };
+        found(current(entry), slot(key, Fwd::VaryMiss))
+    }
+
+    /// Returns the generation of a path that has none: whoever is first chooses it. None if the cache fails, which
+    /// shows in that there is none afterwards.
+    async fn begin(&self, key: &Key) -> Option<String> {
+        let token = random_token();
+        if self.cache.add_sealed(&self.seal(key, &Entry::Generation(token.clone())), Ttl::Never).await {
+            return Some(token);
+        }
+        if let Some(token) = self.generation(key).await {
+            return Some(token);
+        }
+        // What is there may be unreadable, left by a build with another format, and would be so for ever.
+        self.renew(key, token).await;
+        self.generation(key).await
+    }
+
+    async fn generation(&self, key: &Key) -> Option<String> {
+        match self.read(std::slice::from_ref(key)).await.pop().flatten() {
+            Some(Entry::Generation(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Gives a path another generation.
+    pub(super) async fn renew(&self, key: &Key, token: String) {
+        self.cache.set_sealed(&[self.seal(key, &Entry::Generation(token))], Ttl::Never).await;
+    }
+
+    /// Stores a page at `page`, or where its variants are if it varies; returns it in its envelope, and whether it was
+    /// stored.
+    pub(super) async fn keep(
+        &self,
+        page: &Key,
+        content: Page,
+        headers: &HeaderMap,
+        ttl: Ttl,
+    ) -> (Envelope, bool) {
+        let (generation, vary_on) = (content.generation.clone(), content.vary_on.clone());
+        let key = learn_cache_key(page, &vary_on, headers);
+        let built = self.seal(&key, &Entry::Page(content));
+        let mut envelopes = vec![built.clone()];
+        if !vary_on.is_empty() {
+            self.learned.insert(page.clone(), vary_on.clone());
+            envelopes.push(self.seal(page, &Entry::Varies { generation, vary_on }));
+        }
+        (built, self.cache.set_sealed(&envelopes, ttl).await)
+    }
+
+    /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
+    /// else is, if that will last.
+    pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Envelope {
+        let envelope = self.seal(&slot.key, &Entry::Pass { generation: slot.generation.clone() });
+        if is_lasting {
+            self.cache.add_sealed(&envelope, PASS).await;
+        }
+        envelope
+    }
+
+    async fn read(&self, keys: &[Key]) -> Vec<Option<Entry>> {
+        self.cache.get_many_with(keys, Entry::decode).await
+    }
+
+    fn seal(&self, key: &Key, entry: &Entry) -> Envelope {
+        self.cache.seal(key, &entry.encode())
+    }
+}
+
+impl Slot {
+    /// Returns the name that all who build this page share, and nobody of another generation.
+    pub(super) fn build(&self) -> Key {
+        key::build(&self.key, &self.generation)
+    }
+
+    /// Returns the entry that a build has come to. A page kept by version may be of a newer one: its view ran after all
+    /// who wait for it had been told theirs.
+    pub(super) fn decode(&self, is_versioned: bool, value: Bytes) -> Option<Entry> {
+        Entry::decode(value).filter(|entry| is_versioned || entry.is_current(&self.generation))
+    }
+}
+
+/// Returns a token that was never used and never will be.
+pub(super) fn random_token() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+fn found(entry: Option<Entry>, slot: Slot) -> Found {
+    match entry {
+        Some(Entry::Page(page)) => Found::Page(page),
+        Some(Entry::Pass { .. }) => Found::Pass(slot),
+        _ => Found::Nothing(slot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Response;
+
+    use super::*;
+
+    #[test]
+    fn a_build_may_come_to_a_newer_version_but_to_no_other_generation() {
+        let (parts, ()) = Response::new(()).into_parts();
+        let mut page = Page::new(&parts, Bytes::new(), Ttl::Never);
+        page.generation = "2".into();
+        let value = Bytes::from(Entry::Page(page).encode());
+        let slot = Slot { key: Key::new("page").unwrap(), generation: "1".into(), fwd: Fwd::UriMiss };
+        assert!(slot.decode(true, value.clone()).is_some());
+        assert!(slot.decode(false, value).is_none());
+    }
+}

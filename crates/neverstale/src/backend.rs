@@ -1,0 +1,310 @@
+//! What a store of bytes must do to serve as a cache.
+
+pub mod breaker;
+pub mod dummy;
+pub mod file;
+pub mod locmem;
+#[cfg(feature = "memcached")]
+pub mod memcached;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join;
+
+use super::{Latency, Ttl};
+
+/// A store of bytes by name.
+///
+/// What holds for every backend:
+///
+/// - A key is what [`KeyPrefix::apply`](super::KeyPrefix::apply) returns: clean, and at most 250 bytes long.
+/// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked,
+///   or would not do it.
+/// - An empty value is a value.
+/// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`]. `set` then leaves nothing,
+///   `add` and `replace` leave what was there.
+/// - A lifetime is exact to a second. One that is over ends a value at once.
+/// - [`add`](Self::add), [`replace`](Self::replace), [`incr`](Self::incr) and [`decr`](Self::decr) are atomic among all
+///   who share the store.
+/// - The results of a multi-key operation stand where their keys stood, and it costs the same few round trips however
+///   many keys there are. No keys are no round trip. Its keys are distinct.
+/// - A write that fails, or that the store refuses, leaves no older value behind for good: the backend deletes the key
+///   as soon as it can, and does not read it before it has. An `add` overwrites nothing and so leaves nothing behind; a
+///   `clear` that fails, or a count, is the caller's to repeat.
+/// - It neither blocks a thread of the runtime nor waits longer than its own, short, operation timeout.
+/// - A future that is dropped leaves the store usable; whether its write happened is open.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// Returns the value of a key.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
+
+    /// Returns the values of keys.
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>>;
+
+    /// Stores a value, whatever was there. A lifetime that is over leaves nothing.
+    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error>;
+
+    /// Stores values, whatever was there.
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>>;
+
+    /// Stores a value where there is none, and returns whether there was none.
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
+
+    /// Stores a value under one key where there is none, and then reads another: returns whether there was none, and
+    /// what was read, which counts only then. In one round trip where the store [keeps the order](Self::keeps_order).
+    async fn add_then_get(
+        &self,
+        added: &str,
+        value: Bytes,
+        ttl: Ttl,
+        read: &str,
+    ) -> Result<(bool, Option<Bytes>), Error> {
+        let add = self.add(added, value, ttl);
+        let (is_added, found) = if self.keeps_order(added, read) {
+            let (is_added, found) = join(add, self.get(read)).await;
+            (is_added?, Some(found))
+        } else {
+            let is_added = add.await?;
+            (is_added, if is_added { Some(self.get(read).await) } else { None })
+        };
+        Ok((is_added, found.and_then(Result::ok).flatten()))
+    }
+
+    /// Returns whether of two operations on these keys, begun one after the other, the first is done first although
+    /// its answer is not waited for.
+    fn keeps_order(&self, _first: &str, _second: &str) -> bool {
+        false
+    }
+
+    /// Returns whether every value is dropped as soon as it is stored.
+    fn keeps_nothing(&self) -> bool {
+        false
+    }
+
+    /// Stores a value where there is one, and returns whether there was one.
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
+
+    /// Removes a key, and returns whether it was there.
+    async fn delete(&self, key: &str) -> Result<bool, Error>;
+
+    /// Removes keys, and returns for each whether it was there.
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>>;
+
+    /// Gives a value a new lifetime, and returns whether there is one.
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error>;
+
+    /// Adds to a number and returns the sum, or `None` if there is no such key. The lifetime stays.
+    ///
+    /// A number is an unsigned one of 64 bits in decimal digits, perhaps with blanks behind it, which memcached leaves
+    /// where a number became shorter. The sum wraps. Anything else is [`ErrorKind::NotANumber`].
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error>;
+
+    /// Subtracts from a number, down to 0, and returns the rest; otherwise as [`incr`](Self::incr).
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error>;
+
+    /// Removes everything, whoever stored it.
+    async fn clear(&self) -> Result<(), Error>;
+
+    /// Returns what each server, or the store itself, says of itself.
+    async fn stats(&self) -> Vec<ServerStats>;
+
+    /// Tries every server once, through the same connections that are used otherwise. Without servers, nothing.
+    async fn check(&self) -> Vec<ServerCheck>;
+
+    /// Names the server that has a key, or the store itself where there are none.
+    fn server_of(&self, key: &str) -> String;
+
+    /// Says in a few words what and where the store is; never a password.
+    fn describe(&self) -> String;
+}
+
+/// A value this long still fits into a memcached item of its default 1 MiB, with key and header. No backend takes
+/// longer ones, so that what works in development works on the servers.
+pub const LARGEST_VALUE: usize = 1_000_000;
+
+/// What one try of one server found.
+#[derive(Debug)]
+pub struct ServerCheck {
+    /// `host:port`, or the name of the store.
+    pub server: String,
+    /// What answered (software, version, protocol, user), or why nothing did.
+    pub outcome: Result<String, Error>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What one server says of itself.
+#[derive(Debug)]
+pub struct ServerStats {
+    /// `host:port`, or the name of the store.
+    pub server: String,
+    /// Its numbers, as it names them.
+    pub stats: Result<BTreeMap<String, String>, Error>,
+    /// How this process gets on with it, where that is known.
+    pub link: Option<Link>,
+}
+
+/// How a process gets on with a server, since its start.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Whether the server is left out after a failure.
+    pub is_left_out: bool,
+    /// Which failure that was.
+    pub outage: Option<ErrorKind>,
+    /// The last failure, of the server or of a single operation, and how long ago it was.
+    pub last_error: Option<(ErrorKind, Duration)>,
+    /// Operations asked for; each key of several counts.
+    pub operations: u64,
+    /// Those of them that failed.
+    pub errors: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// How long answers took.
+    pub latency: Latency,
+}
+
+/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a
+/// miss of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{server}: {kind}")]
+pub struct Error {
+    /// `host:port`, or the name of the store.
+    pub server: String,
+    /// What happened.
+    pub kind: ErrorKind,
+}
+
+/// What happened to an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No connection, or one that broke.
+    Unreachable(String),
+    /// Accepted, and not answered in time.
+    Timeout(Duration),
+    /// Too many operations under way.
+    Busy,
+    /// Left out for a while, since it failed a moment ago.
+    LeftOut,
+    /// The user name or the password is wrong, or missing.
+    Unauthenticated,
+    /// An answer that makes no sense.
+    Protocol(String),
+    /// More bytes than the store takes.
+    TooLarge(usize),
+    /// The value to count with is no number.
+    NotANumber,
+    /// The server is well and did not store the value: too large for its settings, or no memory left.
+    Refused(String),
+    /// The server does not carry out this command, whatever its value.
+    Unsupported(String),
+    /// The server has too much to do, or has failed in itself.
+    Overloaded(String),
+    /// The server is marked down since this happened, and is tried again.
+    Down(Box<ErrorKind>),
+    /// An older value has to be deleted before the key is read, and this happened to the delete.
+    PendingDelete(Box<ErrorKind>),
+}
+
+impl ErrorKind {
+    /// Returns whether the next operation can be expected to fail as well.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        !matches!(self, Self::TooLarge(_) | Self::NotANumber | Self::Refused(_))
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(cause) => write!(f, "not reachable ({cause})"),
+            Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
+            Self::Busy => f.write_str("too many operations under way"),
+            Self::LeftOut => f.write_str("left out after a failure, and tried again by itself"),
+            Self::Unauthenticated => f.write_str("authentication failed: user name or password refused"),
+            Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
+            Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),
+            Self::NotANumber => f.write_str("the value is no number"),
+            Self::Refused(cause) => write!(f, "did not store the value ({cause})"),
+            Self::Unsupported(cause) => write!(f, "does not carry out this command ({cause})"),
+            Self::Overloaded(cause) => write!(f, "cannot do it now ({cause})"),
+            Self::Down(cause) => write!(f, "{cause}; {}", Self::LeftOut),
+            Self::PendingDelete(cause) => write!(f, "an older value could not be deleted yet ({cause})"),
+        }
+    }
+}
+
+/// How long an operation may take where no server's options say it: as on memcached, waiting for its turn included.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
+
+/// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
+pub const MOST_OWED: usize = 10_000;
+
+/// Returns a value that is not too long, or the error that says so.
+pub fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
+    if value.len() <= LARGEST_VALUE {
+        return Ok(value);
+    }
+    Err(Error { server: server.into(), kind: ErrorKind::TooLarge(value.len()) })
+}
+
+/// Reads a number as memcached does: digits, perhaps with blanks behind them.
+pub fn parse_number(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii_end();
+    let is_number = digits.first().is_some_and(u8::is_ascii_digit);
+    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
+}
+
+/// Returns what a memcached server that answers is described by. What it says of itself is shown on a terminal, which
+/// must not take it for instructions.
+pub fn describe_server(version: &str, user: Option<&str>) -> String {
+    let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
+    format!("memcached {}, binary protocol, {login}", version.replace(char::is_control, "?"))
+}
+
+/// Returns how much a store holds, in memcached's words.
+pub fn size_stats(items: impl fmt::Display, bytes: impl fmt::Display) -> BTreeMap<String, String> {
+    [("curr_items".into(), items.to_string()), ("bytes".into(), bytes.to_string())].into()
+}
+
+/// Returns when a lifetime that begins now is over, in milliseconds since 1970; `None` if never.
+pub fn end_of(ttl: Ttl) -> Option<u64> {
+    match ttl {
+        Ttl::Never => None,
+        Ttl::After(lifetime) => {
+            let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+            Some(unix_millis().saturating_add(lifetime))
+        }
+    }
+}
+
+/// Returns the time in milliseconds since 1970: the one clock that processes share.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digits_and_perhaps_blanks_behind_them() {
+        for (text, number) in [("0", 0), ("007", 7), ("12  ", 12), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(parse_number(text.as_bytes()), Some(number), "{text:?}");
+        }
+        for text in ["", " ", " 1", "+1", "-1", "1 2", "1.5", "x", "18446744073709551616"] {
+            assert_eq!(parse_number(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_steer_the_terminal() {
+        let description = describe_server("1.6\u{1b}[2J\nok      another", None);
+        assert_eq!(description, "memcached 1.6?[2J?ok      another, binary protocol, no login");
+    }
+}

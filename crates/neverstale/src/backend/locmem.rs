@@ -1,0 +1,225 @@
+//! A cache in this process, for development and tests: as fast as it gets, and seen by nobody else.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use moka::Expiry;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
+use crate::Ttl;
+
+/// How many bytes of keys and values are kept before the least useful are evicted.
+const CAPACITY: u32 = 64 * 1024 * 1024;
+
+const NAME: &str = "this process";
+
+/// The in-process backend.
+pub struct Locmem {
+    entries: Cache<String, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    value: Bytes,
+    lifetime: Lifetime,
+}
+
+/// What a write says of an entry's lifetime.
+#[derive(Clone, Copy)]
+enum Lifetime {
+    New(Ttl),
+    /// As it is.
+    Kept,
+}
+
+impl Locmem {
+    /// Makes an empty cache of at most 64 MiB.
+    #[must_use]
+    pub fn new() -> Self {
+        let weigh = |key: &String, entry: &Entry| {
+            u32::try_from(key.len() + entry.value.len() + size_of::<Entry>()).unwrap_or(u32::MAX)
+        };
+        let entries =
+            Cache::builder().max_capacity(CAPACITY.into()).weigher(weigh).expire_after(PerEntry).build();
+        Self { entries }
+    }
+
+    /// Runs every write of a key, so that no two of the same key come between each other: the cache's own `insert` and
+    /// `remove` would, and `remove` would find what has expired.
+    fn write(&self, key: &str, change: impl FnOnce(Option<Entry>) -> Op<Entry>) {
+        let entry = self.entries.entry_by_ref(key);
+        entry.and_compute_with(|entry| change(entry.map(moka::Entry::into_value)));
+    }
+
+    fn store(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
+        // A value that is too long leaves no older one behind.
+        let fitting = fitting(value, NAME);
+        self.write(key, |_| match &fitting {
+            Ok(value) if !ttl.is_over() => Op::Put(Entry::new(value.clone(), ttl)),
+            _ => Op::Remove,
+        });
+        fitting.map(drop)
+    }
+
+    /// Stores an entry if there is one, or if there is none, and returns whether that was so.
+    fn store_if(&self, key: &str, value: Bytes, ttl: Ttl, present: bool) -> Result<bool, Error> {
+        let value = fitting(value, NAME)?;
+        let mut is_met = false;
+        self.write(key, |entry| {
+            is_met = entry.is_some() == present;
+            match is_met {
+                true if ttl.is_over() => Op::Remove,
+                true => Op::Put(Entry::new(value, ttl)),
+                false => Op::Nop,
+            }
+        });
+        Ok(is_met)
+    }
+
+    fn remove(&self, key: &str) -> bool {
+        let mut was_there = false;
+        self.write(key, |entry| {
+            was_there = entry.is_some();
+            Op::Remove
+        });
+        was_there
+    }
+
+    fn count(&self, key: &str, change: impl FnOnce(u64) -> u64) -> Result<Option<u64>, Error> {
+        let mut counted = Ok(None);
+        self.write(key, |entry| {
+            let Some(entry) = entry else { return Op::Nop };
+            let Some(number) = parse_number(&entry.value).map(change) else {
+                counted = Err(Error { server: NAME.into(), kind: ErrorKind::NotANumber });
+                return Op::Nop;
+            };
+            counted = Ok(Some(number));
+            Op::Put(Entry { value: number.to_string().into(), lifetime: Lifetime::Kept })
+        });
+        counted
+    }
+}
+
+impl Default for Locmem {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Entry {
+    fn new(value: Bytes, ttl: Ttl) -> Self {
+        Self { value, lifetime: Lifetime::New(ttl) }
+    }
+}
+
+#[async_trait]
+impl Backend for Locmem {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        Ok(self.entries.get(key).map(|entry| entry.value))
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
+        keys.iter().map(|key| Ok(self.entries.get(key).map(|entry| entry.value))).collect()
+    }
+
+    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
+        self.store(key, value, ttl)
+    }
+
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
+        values.iter().map(|(key, value)| self.store(key, value.clone(), ttl)).collect()
+    }
+
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        self.store_if(key, value, ttl, false)
+    }
+
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        self.store_if(key, value, ttl, true)
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.remove(key))
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
+        keys.iter().map(|key| Ok(self.remove(key))).collect()
+    }
+
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        let mut was_there = false;
+        self.write(key, |entry| {
+            was_there = entry.is_some();
+            match entry {
+                None => Op::Nop,
+                Some(_) if ttl.is_over() => Op::Remove,
+                Some(Entry { value, .. }) => Op::Put(Entry::new(value, ttl)),
+            }
+        });
+        Ok(was_there)
+    }
+
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(key, |number| number.wrapping_add(delta))
+    }
+
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(key, |number| number.saturating_sub(delta))
+    }
+
+    async fn clear(&self) -> Result<(), Error> {
+        self.entries.invalidate_all();
+        Ok(())
+    }
+
+    async fn stats(&self) -> Vec<ServerStats> {
+        self.entries.run_pending_tasks();
+        let stats = size_stats(self.entries.entry_count(), self.entries.weighted_size());
+        vec![ServerStats { server: NAME.into(), stats: Ok(stats), link: None }]
+    }
+
+    async fn check(&self) -> Vec<ServerCheck> {
+        vec![]
+    }
+
+    fn server_of(&self, _: &str) -> String {
+        NAME.into()
+    }
+
+    fn describe(&self) -> String {
+        format!("in {NAME}, up to {} MB", CAPACITY / 1024 / 1024)
+    }
+}
+
+/// Lets every entry live for as long as it was stored for, whether new or stored over another.
+struct PerEntry;
+
+impl Expiry<String, Entry> for PerEntry {
+    fn expire_after_create(&self, _: &String, entry: &Entry, _: Instant) -> Option<Duration> {
+        entry.lifetime.after(None)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        entry: &Entry,
+        _: Instant,
+        left: Option<Duration>,
+    ) -> Option<Duration> {
+        entry.lifetime.after(left)
+    }
+}
+
+impl Lifetime {
+    /// Returns how long an entry lives from now, of which `left` was left.
+    fn after(self, left: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::New(Ttl::Never) => None,
+            Self::New(Ttl::After(lifetime)) => Some(lifetime),
+            Self::Kept => left,
+        }
+    }
+}

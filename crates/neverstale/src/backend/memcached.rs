@@ -1,0 +1,294 @@
+//! memcached through our own client, which see ([`tokio_memcached`]).
+//!
+//! The client reports a write that may not have happened. What is done about it is decided here, in
+//! `src/cache/backend/memcached/pending.rs`.
+
+mod pending;
+mod shared;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join;
+use tokio::time::Instant;
+
+use self::pending::Number;
+use self::shared::Shared;
+use self::write::Write;
+use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server, fitting};
+use crate::{Latency, Ttl};
+use tokio_memcached::protocol::Status;
+use tokio_memcached::{Client, Expiration, Options};
+
+/// The backend over our own client.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use neverstale::{Cache, CacheOptions, Key, Ttl, backend::memcached::Memcached};
+/// use tokio_memcached::Options;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // No server answers there: pages are slower, and nothing else.
+/// let servers = Options::new(vec!["127.0.0.1:9".parse()?]);
+/// let (cache, key) = (Cache::new(Memcached::new(servers), CacheOptions::default()), Key::new("tasks.all")?);
+/// cache.set(&key, "old", Ttl::Never).await;
+/// assert_eq!(cache.get::<String>(&key).await, None);
+/// let build = async || Ok::<_, Infallible>(String::from("from the database"));
+/// assert_eq!(cache.get_or_set(&key, Ttl::Never, build).await?, "from the database");
+/// assert!(cache.stats()[0].errors > 0);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Memcached {
+    shared: Arc<Shared>,
+    user: Option<String>,
+}
+
+impl Memcached {
+    /// Prepares the servers; connects to none yet. Without servers every operation fails.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let user = options.credentials.as_ref().map(|credentials| credentials.username.clone());
+        Self { shared: Shared::new(options), user }
+    }
+
+    fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// Runs a write of one key to its end, and does what its outcome asks for.
+    async fn write<T: Send + Sync + 'static, F: Future<Output = Result<T, Error>> + Send + 'static>(
+        &self,
+        key: &str,
+        write: impl FnOnce(Client, String) -> F,
+    ) -> Result<T, Error> {
+        let key = key.to_owned();
+        let outcome = write(self.client().clone(), key.clone());
+        self.write_many(vec![key], async { vec![outcome.await] }).await.remove(0)
+    }
+
+    /// As [`write`](Self::write), of several keys.
+    async fn write_many<T: Send + Sync + 'static>(
+        &self,
+        keys: Vec<String>,
+        write: impl Future<Output = Vec<Result<T, Error>>> + Send + 'static,
+    ) -> Vec<Result<T, Error>> {
+        let (shared, written) = (Arc::clone(&self.shared), keys.clone());
+        let whole = async move {
+            let numbers = shared.numbers_of(&written);
+            let outcomes = write.await;
+            shared.settle(&written, &numbers, &outcomes).await;
+            outcomes
+        };
+        Write::new(&self.shared, keys, whole).await
+    }
+}
+
+#[async_trait]
+impl Backend for Memcached {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        if self.shared.clean_one(key).await? {
+            return Ok(None);
+        }
+        Ok(self.client().get(key).await?.map(|value| value.data))
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
+        let numbers = self.shared.numbers_of(keys);
+        let (pending, clean): (Vec<_>, Vec<_>) =
+            keys.iter().zip(numbers.iter()).partition(|(_, number)| number.is_some());
+        let pending: Vec<_> =
+            pending.into_iter().filter_map(|(key, number)| Some((key.clone(), (*number)?))).collect();
+        let clean: Vec<_> = clean.into_iter().map(|(key, _)| key).collect();
+        let (cleaned, values) = join(self.shared.clean(&pending), self.client().get_many(&clean)).await;
+        let (mut cleaned, mut values) = (cleaned.into_iter(), values.into_iter());
+        let value = |number: Option<Number>| match number {
+            Some(_) => cleaned.next().expect("each has a result").map(|()| None),
+            None => Ok(values.next().expect("each has a result")?.map(|value| value.data)),
+        };
+        numbers.into_iter().map(value).collect()
+    }
+
+    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
+        let value = fitting(value, &self.server_of(key));
+        self.write(key, async move |client, key| Ok(client.set(key, value?, ttl.into()).await?)).await
+    }
+
+    async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
+        let keys: Vec<_> = values.iter().map(|(key, _)| key.clone()).collect();
+        let too_long = |(key, value): &(String, Bytes)| fitting(value.clone(), &self.server_of(key)).err();
+        let too_long: Vec<_> = values.iter().map(too_long).collect();
+        let fit = values.iter().zip(&too_long).filter(|(_, error)| error.is_none());
+        let fit: Vec<_> = fit.map(|(value, _)| value.clone()).collect();
+        let client = self.client().clone();
+        let write = async move {
+            let mut stored = client.set_many(&fit, ttl.into()).await.into_iter();
+            let outcome = |error: Option<Error>| match error {
+                Some(error) => Err(error),
+                None => Ok(stored.next().expect("each has a result")?),
+            };
+            too_long.into_iter().map(outcome).collect()
+        };
+        self.write_many(keys, write).await
+    }
+
+    /// An `add` that may have been executed overwrites nothing, so that nothing older is left behind by it.
+    async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        let value = fitting(value, &self.server_of(key))?;
+        self.shared.clean_one(key).await?;
+        Ok(self.client().add(key, value, ttl.into()).await?)
+    }
+
+    /// On the one connection to a server. A key that must be deleted first takes longer.
+    fn keeps_order(&self, first: &str, second: &str) -> bool {
+        let has_pending = [first, second].map(|key| self.shared.number_of(key).is_some());
+        has_pending == [false; 2] && self.server_of(first) == self.server_of(second)
+    }
+
+    async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
+        let value = fitting(value, &self.server_of(key))?;
+        self.shared.clean_one(key).await?;
+        self.write(key, async move |client, key| Ok(client.replace(key, value, ttl.into()).await?)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Error> {
+        self.write(key, async move |client, key| Ok(client.delete(key).await?)).await
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
+        let (client, deleted) = (self.client().clone(), keys.to_vec());
+        let write = async move {
+            let outcomes = client.delete_many(&deleted).await.into_iter();
+            outcomes.map(|deleted| Ok(deleted?)).collect()
+        };
+        self.write_many(keys.to_vec(), write).await
+    }
+
+    /// With a lifetime that is over this is a delete.
+    async fn touch(&self, key: &str, ttl: Ttl) -> Result<bool, Error> {
+        self.shared.clean_one(key).await?;
+        if ttl == Ttl::After(Duration::ZERO) {
+            return self.write(key, async move |client, key| Ok(client.touch(key, ttl.into()).await?)).await;
+        }
+        Ok(self.client().touch(key, ttl.into()).await?)
+    }
+
+    async fn incr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.shared.clean_one(key).await?;
+        Ok(self.client().incr(key, delta).await?)
+    }
+
+    async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error> {
+        self.shared.clean_one(key).await?;
+        Ok(self.client().decr(key, delta).await?)
+    }
+
+    /// What is flushed needs no delete any more.
+    async fn clear(&self) -> Result<(), Error> {
+        let pending = self.shared.all_pending();
+        self.client().flush().await?;
+        pending.iter().for_each(|(key, number)| self.shared.confirm(key, Some(*number)));
+        Ok(())
+    }
+
+    async fn stats(&self) -> Vec<ServerStats> {
+        let stats = self.client().stats().await.into_iter().zip(self.client().servers());
+        stats
+            .map(|((server, stats), ours)| ServerStats {
+                server: server.to_string(),
+                stats: stats.map_err(Error::from),
+                link: Some(ours.into()),
+            })
+            .collect()
+    }
+
+    async fn check(&self) -> Vec<ServerCheck> {
+        let started = Instant::now();
+        let versions = self.client().version().await.into_iter();
+        let took = started.elapsed();
+        let checks = versions.zip(self.client().servers()).map(|((server, version), stats)| {
+            let user = self.user.as_deref().filter(|_| stats.logged_in);
+            let last = stats.last_error.as_ref().map(|(kind, ago)| {
+                format!("; last error, {} s ago: {}", ago.as_secs(), ErrorKind::from(kind))
+            });
+            let describe = |version: String| describe_server(&version, user) + &last.unwrap_or_default();
+            let outcome = version.map(describe).map_err(Error::from);
+            ServerCheck { server: server.to_string(), outcome, took }
+        });
+        checks.collect()
+    }
+
+    fn server_of(&self, key: &str) -> String {
+        self.shared.server_of(key).into()
+    }
+
+    fn describe(&self) -> String {
+        format!("memcached at {}", self.shared.names().join(", "))
+    }
+}
+
+impl From<tokio_memcached::ServerStats> for Link {
+    fn from(stats: tokio_memcached::ServerStats) -> Self {
+        Self {
+            is_left_out: stats.left_out,
+            outage: stats.outage.as_ref().map(ErrorKind::from),
+            last_error: stats.last_error.as_ref().map(|(kind, ago)| (kind.into(), *ago)),
+            operations: stats.operations,
+            errors: stats.errors,
+            connections: stats.connections,
+            latency: Latency { buckets: stats.latency, micros: stats.latency_micros },
+        }
+    }
+}
+
+impl From<Ttl> for Expiration {
+    fn from(ttl: Ttl) -> Self {
+        match ttl {
+            Ttl::Never => Self::Never,
+            Ttl::After(lifetime) => Self::After(lifetime),
+        }
+    }
+}
+
+impl From<tokio_memcached::Error> for Error {
+    fn from(error: tokio_memcached::Error) -> Self {
+        let kind = match error.outage() {
+            Some(outage) => ErrorKind::Down(Box::new(outage.into())),
+            None => error.kind().into(),
+        };
+        Self { server: error.server().unwrap_or("memcached").into(), kind }
+    }
+}
+
+impl From<&tokio_memcached::ErrorKind> for ErrorKind {
+    fn from(kind: &tokio_memcached::ErrorKind) -> Self {
+        use tokio_memcached::ErrorKind as Kind;
+        match kind {
+            Kind::Connect(cause) | Kind::Closed(cause) => Self::Unreachable(cause.to_string()),
+            Kind::Timeout(limit) => Self::Timeout(*limit),
+            Kind::LeftOut => Self::LeftOut,
+            Kind::Authentication => Self::Unauthenticated,
+            Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
+            Kind::TooLarge(bytes) => Self::TooLarge(*bytes),
+            Kind::NoServers => Self::Unreachable(kind.to_string()),
+            Kind::Refused(Status::NOT_A_NUMBER) => Self::NotANumber,
+            Kind::Refused(status @ (Status::TOO_LARGE | Status::OUT_OF_MEMORY)) => {
+                Self::Refused(status.to_string())
+            }
+            Kind::Refused(status @ (Status::UNKNOWN_COMMAND | Status::NOT_SUPPORTED)) => {
+                Self::Unsupported(status.to_string())
+            }
+            Kind::Refused(status) => Self::Overloaded(status.to_string()),
+            // An invalid key, and what a later version of the client adds.
+            _ => Self::Refused(kind.to_string()),
+        }
+    }
+}

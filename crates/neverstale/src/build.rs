@@ -1,0 +1,200 @@
+//! One builds, the others wait: in this process by a single flight, in the others by a lock in the backend.
+//!
+//! [`Cache::get_or_set`] is made of it. Layers that keep values in a form of their own [`join`](Cache::join) a flight
+//! themselves.
+
+use std::any::Any;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::build_lock::{self, Lock};
+use super::envelope::Envelope;
+use super::single_flight::{Builder, Member, Outcome};
+use super::{Cache, Key};
+
+pub use super::single_flight::Failure;
+
+/// How long one waits at least for those before it in this process, who are known to be alive.
+const QUEUE: Duration = Duration::from_secs(10);
+
+/// A caller among all that miss the same value at once. Dropping it leaves them.
+pub struct Flight<'a> {
+    cache: &'a Cache,
+    key: Key,
+    member: Member<'a>,
+}
+
+impl Cache {
+    /// Joins all callers, in this and other processes, that build the value of a key at present. Keep it until the
+    /// caller has its value: whoever joins meanwhile is told what came of the build.
+    #[must_use]
+    pub fn join(&self, key: &Key) -> Flight<'_> {
+        Flight { cache: self, key: key.clone(), member: self.flights().join(self.name(key)) }
+    }
+}
+
+impl Flight<'_> {
+    /// Returns whether the value has been built or its key was written to. What is built now must not be stored.
+    pub(super) fn is_closed(&self) -> bool {
+        self.member.flight().is_closed()
+    }
+
+    /// Waits until the value of `key` is built, or until this caller is to build it. Another process is waited for
+    /// until `max_wait` has passed since the call, this one for ten seconds at least. `decode` reads what was
+    /// [sealed](Cache::seal); a value that it cannot read counts as missing.
+    ///
+    /// [`Look::First`] saves a round trip if the value is missing, and costs three operations in the background if not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, it lets the next caller build.
+    pub async fn turn<T>(
+        &self,
+        key: &Key,
+        look: Look,
+        max_wait: Duration,
+        decode: impl Fn(Bytes) -> Option<T>,
+    ) -> Turn<'_, T> {
+        let (cache, counters) = (self.cache, self.cache.counters());
+        let read = |name: &str, envelope: &Bytes| {
+            let value = cache.options().decode_bytes(name, envelope).and_then(&decode);
+            if value.is_none() && look == Look::First {
+                counters.unreadable.add_one();
+            }
+            value
+        };
+        let turn = self.take_turn(key, max_wait, read).await;
+        let hit = matches!(turn, Turn::Theirs { was_there: true, .. });
+        if look == Look::First {
+            if hit { &counters.hits } else { &counters.misses }.add_one();
+            tracing::debug!(cache.key = %key, hit, "cache get");
+            return turn;
+        }
+        match turn {
+            Turn::Theirs { value, was_there: true } => {
+                counters.shared.add_one();
+                Turn::Theirs { value, was_there: false }
+            }
+            turn => turn,
+        }
+    }
+
+    async fn take_turn<T>(
+        &self,
+        key: &Key,
+        max_wait: Duration,
+        read: impl Fn(&str, &Bytes) -> Option<T>,
+    ) -> Turn<'_, T> {
+        let cache = self.cache;
+        // None if it is too far away to be a time.
+        let deadline = Instant::now().checked_add(max_wait);
+        let Ok(builder) = timeout(QUEUE.max(max_wait), self.member.wait()).await else {
+            return Turn::Alone;
+        };
+        match builder.outcome() {
+            Some(Outcome::Built(built)) => {
+                if let Some(value) = read(&built.name, &built.bytes) {
+                    cache.counters().shared.add_one();
+                    return Turn::Theirs { value, was_there: false };
+                }
+            }
+            Some(Outcome::Failed(failure)) => return Turn::Failed(failure.clone()),
+            None => {}
+        }
+        let (name, lock) = (cache.name(key), cache.name(&self.key.lock()));
+        match build_lock::take(cache.backend(), &name, &lock, deadline, read).await {
+            build_lock::Turn::Theirs { value, envelope, has_waited } => {
+                builder.end(Outcome::Built(Envelope { key: key.clone(), name, bytes: envelope }));
+                if has_waited {
+                    cache.counters().shared.add_one();
+                }
+                Turn::Theirs { value, was_there: !has_waited }
+            }
+            build_lock::Turn::Ours { lock, has_waited } => {
+                Turn::Ours(Permit { builder, lock: Some(lock), has_waited })
+            }
+            build_lock::Turn::Unknown => Turn::Ours(Permit { builder, lock: None, has_waited: false }),
+        }
+    }
+}
+
+/// Whether whoever waits for a value has looked for it before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It has not: it asks for value and lock at once.
+    First,
+    /// It has, and the value was missing.
+    Again,
+}
+
+/// What to do after a miss, or at the first look.
+pub enum Turn<'a, T> {
+    /// Nothing: another has built this.
+    Theirs {
+        /// The value.
+        value: T,
+        /// And nobody was waited for: it was found at the first look.
+        was_there: bool,
+    },
+    /// Nothing: the build that this caller waited for has failed.
+    Failed(Failure),
+    /// Build. Others wait for it, in this process at least.
+    Ours(Permit<'a>),
+    /// Build for oneself: another takes too long.
+    Alone,
+}
+
+/// The right to build. Dropped before its [`end`](Self::end), it passes to the next caller.
+pub struct Permit<'a> {
+    builder: Builder<'a>,
+    lock: Option<Lock>,
+    /// Whether another process had it before, which has left nothing where it was looked for.
+    pub has_waited: bool,
+}
+
+impl Permit<'_> {
+    /// Runs a build to its end, while others wait. Its error is given to them as well.
+    pub(super) async fn build<T, E>(self, build: impl Future<Output = Result<T, E>>) -> Result<(Self, T), E>
+    where
+        E: Any + Clone + Send + Sync,
+    {
+        match self.during(build).await {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                self.builder.end(Outcome::Failed(Failure::new(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a build to its end, while others wait.
+    pub async fn during<T>(&self, build: impl Future<Output = T>) -> T {
+        match &self.lock {
+            Some(lock) => lock.during(build).await,
+            None => build.await,
+        }
+    }
+
+    /// Hands what was built to those who wait, and keeps the lock until it is stored, which nobody waits for: who looks
+    /// for it in another process waits for the lock.
+    pub(super) fn end_after(mut self, built: Envelope, stored: impl Future<Output = ()> + Send + 'static) {
+        let lock = self.lock.take();
+        self.builder.end(Outcome::Built(built));
+        tokio::spawn(async move {
+            stored.await;
+            drop(lock);
+        });
+    }
+
+    /// Hands what was built to those who wait; without it, the next of them builds.
+    pub async fn end(self, built: Option<Envelope>) {
+        match (built, self.lock) {
+            // The lock is released in the background: the value is there, so no caller waits for the lock.
+            (Some(built), _) => self.builder.end(Outcome::Built(built)),
+            (None, Some(lock)) => lock.release().await,
+            (None, None) => {}
+        }
+    }
+}

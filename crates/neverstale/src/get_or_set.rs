@@ -1,0 +1,242 @@
+//! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::build::{Flight, Look, Turn};
+use super::codec::from_json;
+use super::envelope::Envelope;
+use super::mistake::Mistake;
+use super::version::Versions;
+use super::{Cache, Key, Ttl};
+
+impl Cache {
+    /// Returns the value of a key, or else what `build` makes, which is stored.
+    ///
+    /// Of all who miss the key at once, in all processes, one builds; [the steps](crate#the-steps-of-get_or_set)
+    /// say who waits how long. Those in its own process get what it made also if it could not be stored.
+    ///
+    /// A key that is written to while it is built is not overwritten with what may be older: see
+    /// [`invalidate`](Self::invalidate).
+    ///
+    /// # Errors
+    ///
+    /// The error of `build`, and nothing is stored. All callers that waited for that build in this process return the
+    /// same error, so that an outage costs one timeout however many callers there are. An error that is not `Clone`,
+    /// such as that of a database driver, is put into an `Arc`: `query().await.map_err(Arc::new)`. The cache itself
+    /// causes no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, or when its `build` panics, it lets the next caller build.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use neverstale::{Cache, CacheOptions, Key, Ttl, backend::locmem::Locmem};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, key) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("tasks.all")?);
+    /// let queries = AtomicU32::new(0);
+    /// let query = async || {
+    ///     tokio::task::yield_now().await;
+    ///     // The first time the database fails.
+    ///     if queries.fetch_add(1, Ordering::Relaxed) == 0 { Err("no database") } else { Ok(vec!["milk".to_owned()]) }
+    /// };
+    /// let get = || cache.get_or_set(&key, Ttl::Never, query);
+    /// // Two callers miss at once: one queries, and both return its error.
+    /// assert_eq!(tokio::join!(get(), get()), (Err("no database"), Err("no database")));
+    /// // The next callers query again: once.
+    /// let (one, other) = tokio::join!(get(), get());
+    /// assert_eq!(one?, other?);
+    /// assert_eq!(queries.into_inner(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_or_set<T, E>(
+        &self,
+        key: &Key,
+        ttl: Ttl,
+        build: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Clone + Send + Sync + 'static,
+    {
+        if let Some(value) = self.get(key).await {
+            return Ok(value);
+        }
+        let build = || {
+            self.counters().builds.add_one();
+            build()
+        };
+        let flight = self.join(key);
+        match flight.turn(key, Look::Again, self.patience(), |value| from_json(&value)).await {
+            Turn::Theirs { value, .. } => Ok(value),
+            Turn::Failed(failure) => match failure.error() {
+                Some(error) => Err(error),
+                None => build().await,
+            },
+            Turn::Alone => build().await,
+            Turn::Ours(permit) => {
+                let (permit, value) = permit.build(build()).await?;
+                let built = self.keep(key, &value, ttl, &flight).await;
+                permit.end(built).await;
+                Ok(value)
+            }
+        }
+    }
+
+    /// As [`get_or_set`](Self::get_or_set), of one version of the value, whose key is never written twice. `build` may
+    /// read a version that is newer than the one asked for: `label` says which, and under that its value is stored.
+    ///
+    /// `versions` is asked first, unless the caller has been `told`, and once more after another process has been
+    /// waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `versions`, and those of `build`, which are shared as in [`get_or_set`](Self::get_or_set).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, or when its `build` panics, it lets the next caller build.
+    pub async fn get_or_set_version<T, E>(
+        &self,
+        key: &Key,
+        ttl: Ttl,
+        versions: &Versions<E>,
+        mut told: Option<Arc<str>>,
+        label: impl Fn(&T) -> String,
+        build: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Clone + Send + Sync + 'static,
+    {
+        let build = || {
+            self.counters().builds.add_one();
+            build()
+        };
+        let mut has_waited = false;
+        loop {
+            // Who has been told comes for something that is missing in this version, and then this most likely is, too.
+            let look = if told.is_some() { Look::First } else { Look::Again };
+            let version = match told.take() {
+                Some(version) => version,
+                None => versions.current().await?,
+            };
+            let versioned = key.at(&version);
+            if look == Look::Again
+                && let Some(value) = self.get(&versioned).await
+            {
+                return Ok(value);
+            }
+            let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
+            let flight = self.join(if is_mistaken { key } else { &versioned });
+            match flight.turn(&versioned, look, self.patience(), |value| from_json(&value)).await {
+                Turn::Theirs { value, .. } => return Ok(value),
+                Turn::Failed(failure) => match failure.error() {
+                    Some(error) => return Err(error),
+                    None => return build().await,
+                },
+                // Whoever was waited for may have stored a newer version than the one asked for.
+                Turn::Ours(permit) if permit.has_waited && !has_waited => {
+                    has_waited = true;
+                    permit.end(None).await;
+                }
+                Turn::Ours(permit) => {
+                    let (permit, value) = permit.build(build()).await?;
+                    let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
+                    let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
+                    match self.encode(&key, &value) {
+                        Some(bytes) => {
+                            let (cache, stored) = (self.clone(), bytes.clone());
+                            let built = Envelope { name: self.name(&key), key: key.clone(), bytes };
+                            permit.end_after(built, async move { cache.store(&key, stored, ttl).await });
+                        }
+                        None => permit.end(None).await,
+                    }
+                    return Ok(value);
+                }
+                Turn::Alone => return build().await,
+            }
+        }
+    }
+
+    /// Stores what was built, unless the key has been written to meanwhile or is while it is stored, and returns it in
+    /// its envelope.
+    async fn keep<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        ttl: Ttl,
+        flight: &Flight<'_>,
+    ) -> Option<Envelope> {
+        let bytes = self.encode(key, value)?;
+        if !flight.is_closed() {
+            self.store(key, bytes.clone(), ttl).await;
+            if flight.is_closed() {
+                // The delete may have overtaken the value. Those who build by now have nothing to do with it.
+                self.remove(key).await;
+            }
+        }
+        Some(Envelope { key: key.clone(), name: self.name(key), bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::panic::resume_unwind;
+
+    use futures_util::future::{FutureExt, join_all};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::CacheOptions;
+    use crate::backend::dummy::Dummy;
+
+    async fn fails() -> Result<u8, &'static str> {
+        yield_now().await;
+        Err("failed")
+    }
+
+    fn cache() -> Cache {
+        Cache::new(Dummy, CacheOptions::default())
+    }
+
+    #[tokio::test]
+    async fn no_flight_is_left_when_its_callers_are_gone() {
+        let (cache, key) = (cache(), Key::new("k").unwrap());
+        let hangs = async || pending::<Result<u8, ()>>().await;
+        assert!(cache.get_or_set(&key, Ttl::Never, hangs).now_or_never().is_none());
+        let failed =
+            join_all((0..9).map(|_| cache.get_or_set(&key, Ttl::Never, async || fails().await))).await;
+        assert_eq!(failed, vec![Err("failed"); 9]);
+        let panicking = cache.clone();
+        let panics = async || -> Result<u8, Infallible> { resume_unwind(Box::new("as it should")) };
+        let task =
+            tokio::spawn(
+                async move { panicking.get_or_set(&Key::new("k").unwrap(), Ttl::Never, panics).await },
+            );
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(cache.get_or_set(&key, Ttl::Never, async || Ok::<_, Infallible>(1)).await, Ok(1));
+        assert_eq!(cache.flights().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_another_type_is_not_given_to_a_caller() {
+        let (cache, key) = (cache(), Key::new("k").unwrap());
+        let other = async || Err::<u8, _>(String::from("another"));
+        let (one, other) = tokio::join!(
+            cache.get_or_set(&key, Ttl::Never, async || fails().await),
+            cache.get_or_set(&key, Ttl::Never, other)
+        );
+        assert_eq!((one, other), (Err("failed"), Err("another".into())));
+    }
+}

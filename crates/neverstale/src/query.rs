@@ -1,0 +1,205 @@
+//! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use neverstale::{Cache, CacheOptions, Key, Strategy, backend::locmem::Locmem, query::CachedQuery};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::new(Locmem::new(), CacheOptions::default());
+//! let tasks = CachedQuery::<Vec<String>, Infallible>::new(&cache, Key::new("tasks.all")?, Strategy::Delete);
+//! assert!(tasks.get_or_set(async || Ok(vec![])).await?.is_empty());
+//! // A task is added, and only then the cache is told.
+//! let query = async || Ok(vec!["milk".to_owned()]);
+//! tasks.changed(query).await;
+//! assert_eq!(tasks.get_or_set(query).await?, ["milk"]);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::key::random_token;
+use super::strategy::VERSIONED;
+use super::version::Versions;
+use super::{Cache, Key, Strategy, Ttl};
+
+/// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
+///
+/// The answer may be empty or null: what counts is that it is there. `E` is why there is no answer.
+pub struct CachedQuery<T, E> {
+    cache: Cache,
+    key: Key,
+    freshness: Freshness<T, E>,
+}
+
+enum Freshness<T, E> {
+    /// Writers tell the cache.
+    Told(Strategy),
+    /// The database tells readers. An answer says of which version it is.
+    Versioned { versions: Versions<E>, told: Option<Arc<str>>, label: fn(&T) -> String },
+}
+
+impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQuery<T, E> {
+    /// Names a query whose writers tell the cache of changes, in the way of a strategy.
+    ///
+    /// Writers must call [`changed`](Self::changed). A query that is kept by version is made by
+    /// [`versioned`](Self::versioned) instead, and is no strategy of this constructor:
+    ///
+    /// ```compile_fail
+    /// # use std::convert::Infallible;
+    /// # use neverstale::{Cache, CacheOptions, Key, Strategy, backend::dummy::Dummy, query::CachedQuery};
+    /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
+    /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Strategy::Versioned);
+    /// ```
+    ///
+    /// Nor is there a strategy by default:
+    ///
+    /// ```compile_fail
+    /// # use std::convert::Infallible;
+    /// # use neverstale::{Cache, CacheOptions, Key, Strategy, backend::dummy::Dummy, query::CachedQuery};
+    /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
+    /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Default::default());
+    /// ```
+    #[must_use]
+    pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
+        Self { cache: cache.counted_as("query"), key, freshness: Freshness::Told(strategy) }
+    }
+
+    /// Names a query whose answers are kept by version: `label` returns that of an answer, which must have been read
+    /// together with it.
+    #[must_use]
+    pub fn versioned(cache: &Cache, key: Key, versions: Versions<E>, label: fn(&T) -> String) -> Self {
+        Self {
+            cache: cache.counted_as("query"),
+            key,
+            freshness: Freshness::Versioned { versions, told: None, label },
+        }
+    }
+
+    /// Returns the same query for somebody who waits for another process's run of it no longer than this.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { cache: self.cache.with_patience(patience), ..self.clone() }
+    }
+
+    /// Returns the same query for somebody who has been told the current version since they began, if they have, and
+    /// need not ask for it again.
+    #[must_use]
+    pub fn at(&self, version: Option<Arc<str>>) -> Self {
+        let mut query = self.clone();
+        if let Freshness::Versioned { told, .. } = &mut query.freshness {
+            *told = version;
+        }
+        query
+    }
+
+    /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
+    /// [`Cache::get_or_set`]).
+    ///
+    /// # Errors
+    ///
+    /// Those of `query`, and of asking for the version; nothing is kept then. The cache has none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point it leaves the cache without the answer or with it.
+    pub async fn get_or_set(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
+        match &self.freshness {
+            Freshness::Told(strategy) => {
+                let ttl = strategy.ttl(self.cache.default_ttl());
+                match self.current_key(*strategy).await {
+                    Some(key) => self.cache.get_or_set(&key, ttl, query).await,
+                    None => query().await,
+                }
+            }
+            Freshness::Versioned { versions, told, label } => {
+                self.cache
+                    .get_or_set_version(&self.key, VERSIONED, versions, told.clone(), label, query)
+                    .await
+            }
+        }
+    }
+
+    /// Makes a write visible. To be called after the commit, with the same `query` as [`get_or_set`](Self::get_or_set).
+    /// Does nothing where readers ask for the version.
+    ///
+    /// It cannot fail: the write is done. Where the new answer cannot be had, the old one is deleted.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: dropped half-way it may leave the old answer. Run it in a task of its own where the caller may vanish.
+    pub async fn changed(&self, query: impl AsyncFnOnce() -> Result<T, E>)
+    where
+        E: fmt::Display,
+    {
+        if !matches!(self.freshness, Freshness::Told(Strategy::Update)) {
+            return self.forget().await;
+        }
+        match query().await {
+            Ok(answer) => self.cache.set(&self.key, &answer, self.cache.default_ttl()).await,
+            Err(error) => {
+                tracing::warn!(cache.key = %self.key, "deleted, since the new answer could not be had: {error}");
+                self.forget().await;
+            }
+        }
+    }
+
+    /// Lets nobody read the answer any more (but does nothing where answers are left to expire, or are kept by
+    /// version): for a write of which it is not known whether it happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`changed`](Self::changed).
+    pub async fn forget(&self) {
+        let Freshness::Told(strategy) = self.freshness else { return };
+        match strategy {
+            Strategy::Expire => {}
+            Strategy::Delete | Strategy::Update => self.cache.invalidate(&self.key).await,
+            Strategy::Rotate => self.cache.set(&self.key.token(), &random_token(), Ttl::Never).await,
+        }
+    }
+
+    /// Returns the key of the answer; none if it cannot be told, since the cache fails.
+    async fn current_key(&self, strategy: Strategy) -> Option<Key> {
+        if strategy != Strategy::Rotate {
+            return Some(self.key.clone());
+        }
+        let name = self.key.token();
+        let mut token: Option<String> = self.cache.get(&name).await;
+        if token.is_none() {
+            let new = random_token();
+            token = if self.cache.add(&name, &new, Ttl::Never).await {
+                Some(new)
+            } else {
+                match self.cache.try_get(&name).await {
+                    // What is there was left by a build with another format, and would be unreadable for ever.
+                    Some(None) => {
+                        self.cache.set(&name, &new, Ttl::Never).await;
+                        self.cache.get(&name).await
+                    }
+                    // Whoever was first has it right.
+                    found => found.flatten(),
+                }
+            };
+        }
+        token.map(|token| self.key.derive("@", &token))
+    }
+}
+
+impl<T, E> Clone for CachedQuery<T, E> {
+    fn clone(&self) -> Self {
+        let freshness = match &self.freshness {
+            Freshness::Told(strategy) => Freshness::Told(*strategy),
+            Freshness::Versioned { versions, told, label } => {
+                Freshness::Versioned { versions: versions.clone(), told: told.clone(), label: *label }
+            }
+        };
+        Self { cache: self.cache.clone(), key: self.key.clone(), freshness }
+    }
+}

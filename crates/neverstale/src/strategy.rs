@@ -1,0 +1,91 @@
+//! How a write becomes visible to readers of the cache, where writers tell the cache.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Ttl;
+
+/// The lifetime of answers and pages that are left to expire.
+const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
+
+/// The lifetime of what is kept under a version: no reader asks for it once there is another version.
+pub const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
+
+/// What a writer does with a cached query, and with the pages that show it, when its data changes: one of the
+/// tutorial's four ways, done for several processes that share a cache. Fragments need none: what they show is in their
+/// key.
+///
+/// Data that is kept under its [`version`](super::version) needs no strategy, and its types take none: the database
+/// tells readers, and writers tell the cache nothing.
+///
+/// # What all four have in common
+///
+/// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
+/// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
+/// answers, and so has the weaknesses of that.
+///
+/// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an
+/// outage it tells it before it reads from there again; but other processes may read the old answer in between, and a
+/// writer that ends first never tells. And all who miss at once wait for one build (see
+/// [`Cache::get_or_set`](super::Cache::get_or_set)), which may be another process's that read before the write. Old
+/// answers expire after five minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The writer does nothing; answers live for five seconds.
+    ///
+    /// *Not guaranteed*: everybody, the writer's own visitor too, may see the old list for five seconds, as long as the
+    /// query takes, and another five seconds on a page that was made of it at the end. Nothing else can go wrong.
+    Expire,
+    /// The writer deletes the cached value after its commit; the next reader fills it again.
+    ///
+    /// *Not guaranteed*: a reader that queried before the commit may store what it read after the delete. Such an old
+    /// list stays until the next write, or until it expires.
+    Delete,
+    /// The key ends with a token that is itself in the cache; the writer replaces the token after its commit, and the
+    /// old list is never asked for again.
+    ///
+    /// A late reader stores under the old token, where it harms nobody. Every hit costs a second round trip, and what
+    /// was left behind waits to be evicted. *Not guaranteed*: anything while the token's server is away, as above.
+    Rotate,
+    /// The writer stores the new value after its commit, so that no reader waits for the query.
+    ///
+    /// *Not guaranteed*: of two writers the one that queried first may store last, and a slow reader may store over
+    /// both. The writer pays for the query.
+    Update,
+}
+
+const NAMES: [(Strategy, &str); 4] = [
+    (Strategy::Expire, "expire"),
+    (Strategy::Delete, "delete"),
+    (Strategy::Rotate, "rotate"),
+    (Strategy::Update, "update"),
+];
+
+impl Strategy {
+    /// The names, for error messages.
+    pub const ACCEPTED: &str = "expire, delete, rotate or update";
+
+    /// Returns the lifetime of a value that would have the lifetime `told` if its writers told the cache of changes.
+    #[must_use]
+    pub fn ttl(self, told: Ttl) -> Ttl {
+        match self {
+            Self::Expire => SHORT,
+            Self::Delete | Self::Rotate | Self::Update => told,
+        }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        NAMES.into_iter().find(|(_, known)| *known == name).map(|(strategy, _)| strategy).ok_or(())
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        NAMES.into_iter().filter(|(strategy, _)| strategy == self).try_for_each(|(_, name)| f.write_str(name))
+    }
+}

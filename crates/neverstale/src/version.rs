@@ -1,0 +1,183 @@
+//! What a copy must be labelled with to be shown again: the version of the data it was made of. The protocol by which
+//! no reader is ever shown what is older than an acknowledged write.
+//!
+//! A version is whatever the origin says names one state of its data: a counter with a random token, a revision, a
+//! digest. Where all that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for.
+//! What is left to know is which version is the current one, and only the origin can say. It is asked by a [`Gate`].
+//!
+//! # What the gate promises
+//!
+//! *The answer to a call comes from a query that was sent after the call began.* So it is no older than any change that
+//! was acknowledged before the call, to whomever, and since queries are sent one after the other it is no older than
+//! any answer the gate gave before. There is no last known version to fall back to: if the query fails, so do its
+//! callers.
+//!
+//! Why that holds, and is cheap:
+//!
+//! ```text
+//!   calls        a b          c d e                f
+//!   query 1          [ a b             ]
+//!   query 2                             [ c d e         ]
+//!   query 3                                              [ f ...
+//! ```
+//!
+//! Who calls takes a seat in the round that gathers. Whoever runs the queries first closes that round, under the same
+//! lock, and then sends the query for it; so nobody takes a seat in a round whose query may have been sent. While it is
+//! under way the next round gathers, however many that are. The origin sees one query a round trip, not one a request.
+//!
+//! Some origins can be looked at without waiting, and show whether anything has changed since the last query. With such
+//! a [mark](Gate::with_marks) a call needs no query while nothing changes: *what it is told was the current version at
+//! a look that was made after the call began*, which is the same promise. `mark.rs` says what that takes.
+//!
+//! # The protocol
+//!
+//! ```text
+//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged          nothing is sent to the cache
+//!   read     gate: S ──→ copy of S? ──→ cache has S? ──→ build: data and label L, one statement ──→ store under L
+//! ```
+//!
+//! 1. The origin draws a version that was never used, in the transaction of every change, whoever makes it.
+//! 2. A read passes the gate, which tells S. It takes what this process, or else the cache, has under S.
+//! 3. Otherwise it builds, or waits for a build *begun by somebody who was told S as well*. A build reads the data and
+//!    the version it is of, its label L, in one statement and outside any transaction; its result is stored under L.
+//!
+//! # Why no read is old
+//!
+//! Write "S covers w" where the state that S names has the change w in it or came after it.
+//!
+//! - *What is stored under a version is of that version.* It is stored only under the label that was read with it, and
+//!   no version is drawn twice. A store that comes late, twice or out of order stores what would be there anyway; a
+//!   value that is lost, evicted, or forgotten in a restart is a miss; one that comes back is still right.
+//! - *S covers every write that was acknowledged before the read began.* The query that told S was sent after that, the
+//!   acknowledgement came after the commit, and the statement sees what is committed.
+//! - *L covers what S covers.* The build's statement was sent after S was told, to its own reader or to one with whom
+//!   it shares S.
+//! - So *no read is older than a write acknowledged before it began*; and *no read is older than one that ended before
+//!   it began*, since what that one showed was committed before it ended, and the later gate's query came after.
+//!
+//! No clock, no lifetime, no compare-and-swap and no delete is in the argument. A lifetime only frees memory, and the
+//! lock that lets one process build for all may be lost: then two build the same.
+//!
+//! # What it costs
+//!
+//! | | origin | cache |
+//! |---|---|---|
+//! | read, copy in the process | a share of one point read; with marks, a look | nothing |
+//! | read, page in the cache | a share of one point read | one `get` |
+//! | read, nothing there | that, and for one reader the query | look, lock, look again, store, unlock; for each layer |
+//! | write | one more row in its transaction | nothing |
+//!
+//! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked
+//! for. Who writes often and keeps much needs a cache with room for that.
+//!
+//! # What failures do
+//!
+//! | what fails | what comes of it |
+//! |---|---|
+//! | the cache, in any way | reads build, once in each process; never an old page, never an error |
+//! | a builder's process | its lock expires after three seconds, and the next one builds |
+//! | the process after the commit, before it could answer | a write of unknown fate, which readers see |
+//! | the origin | no page; the gate has no last known version |
+//!
+//! # What it assumes
+//!
+//! That the origin is one that sees its own commits: the primary, not a replica that lags. That every change draws a
+//! version: no trigger is switched off. That the version's random part does not come again. And that no process goes on
+//! through a restored backup: a build that was begun before it may be shared after it.
+//!
+//! # How to use it
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use neverstale::version::{Gate, Lost};
+//!
+//! /// Errors are shared by all who wait for the same query.
+//! #[derive(Clone, Debug)]
+//! struct NoAnswer;
+//!
+//! impl From<Lost> for NoAnswer {
+//!     fn from(_: Lost) -> Self {
+//!         Self
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), NoAnswer> {
+//! // Prices change; a row of the table of versions, a file's time, a header of a service would do as well.
+//! let revision = Arc::new(AtomicU64::new(7));
+//! let origin = Arc::clone(&revision);
+//! let gate = Gate::new(move || {
+//!     let origin = Arc::clone(&origin);
+//!     async move { Ok::<_, NoAnswer>(origin.load(Ordering::SeqCst)) }
+//! });
+//! assert_eq!(gate.current().await?, 7);
+//! revision.store(8, Ordering::SeqCst);
+//! assert_eq!(gate.current().await?, 8);
+//! # Ok(())
+//! # }
+//! ```
+
+mod gate;
+mod mark;
+mod round;
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::sync;
+
+pub use self::gate::{Gate, GateStats, Lost};
+
+/// A [`Gate`] for those who only need the version's name, such as keys. `E` is what they say if there is none. Cheap to
+/// clone.
+pub struct Versions<E>(Arc<Current<E>>);
+
+type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
+
+impl<E> Versions<E> {
+    /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it
+    /// must hold no blanks and no control characters.
+    pub fn of<S, F>(gate: &Gate<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
+    where
+        S: Display + Clone + PartialEq + Send + Sync + 'static,
+        F: From<Lost> + Clone + Send + Sync + 'static,
+        E: 'static,
+    {
+        let gate = gate.clone();
+        Self(Arc::new(move || {
+            let (gate, fail) = (gate.clone(), fail.clone());
+            async move { gate.name().await.map_err(fail) }.boxed()
+        }))
+    }
+
+    /// As [`Gate::current`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn current(&self) -> Result<Arc<str>, E> {
+        (self.0)().await
+    }
+
+    /// Returns whether both ask the same gate in the same way, one being a clone of the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<E> Clone for Versions<E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<E> fmt::Debug for Versions<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Versions")
+    }
+}

@@ -1,0 +1,345 @@
+//! The gate in thousands of orders in which its callers, its queries and those who change the data can take turns. The
+//! same check must refuse gates that are wrong in ways that are easily missed.
+
+#[path = "../../../src/version/gate.rs"]
+mod gate;
+#[path = "../../../src/version/mark.rs"]
+mod mark;
+#[path = "../../../src/version/round.rs"]
+mod round;
+
+/// What the gate is synchronized with here: each use is a place where another may take its turn.
+mod sync {
+    use shuttle::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) use shuttle::future::yield_now;
+    pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
+
+    /// As that of the standard library, of which shuttle has none.
+    pub(super) struct OnceLock<T> {
+        value: std::sync::OnceLock<T>,
+        /// Only for others to take their turn.
+        turns: AtomicBool,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(super) fn new() -> Self {
+            Self { value: std::sync::OnceLock::new(), turns: AtomicBool::new(false) }
+        }
+
+        pub(super) fn get(&self) -> Option<&T> {
+            self.turns.load(Ordering::SeqCst);
+            self.value.get()
+        }
+
+        pub(super) fn set(&self, value: T) -> Result<(), T> {
+            self.turns.store(true, Ordering::SeqCst);
+            self.value.set(value)
+        }
+    }
+
+    pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+        drop(shuttle::future::spawn(future));
+    }
+}
+
+mod wrong;
+
+use std::panic::{catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+use futures_util::future::BoxFuture;
+use futures_util::poll;
+use shuttle::future::{block_on, spawn, yield_now};
+
+use self::gate::{Gate, GateStats, Lost};
+use self::sync::{Arc, Mutex};
+use super::{Answer, Failed};
+
+/// Orders that are tried in each test, of each kind.
+const ORDERS: usize = 2_000;
+
+impl From<Lost> for Failed {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+/// What is asked, and what changes meanwhile.
+#[derive(Clone)]
+struct Origin {
+    version: Arc<Mutex<u32>>,
+    /// How the query of this number, from 0, ends.
+    end: fn(u32) -> End,
+    queries: Arc<Mutex<u32>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Well,
+    Badly,
+    InPanic,
+}
+
+impl Origin {
+    fn new(end: fn(u32) -> End) -> Self {
+        Self { version: Arc::new(Mutex::new(0)), end, queries: Arc::new(Mutex::new(0)) }
+    }
+
+    /// On its way, at the origin, and on its way back.
+    async fn query(self) -> Answer {
+        let number = {
+            let mut queries = self.queries.lock().unwrap();
+            *queries += 1;
+            *queries - 1
+        };
+        yield_now().await;
+        let version = *self.version.lock().unwrap();
+        yield_now().await;
+        match (self.end)(number) {
+            End::Well => Ok(version),
+            End::Badly => Err(Failed::Told),
+            // Without a word in the output, which has thousands of them.
+            End::InPanic => resume_unwind(Box::new("as it should")),
+        }
+    }
+
+    /// Changes the data and returns the version that the writer knows of then.
+    fn change(&self) -> u32 {
+        let mut version = self.version.lock().unwrap();
+        *version += 1;
+        *version
+    }
+}
+
+/// A gate of whatever making.
+type Call = Arc<dyn Fn() -> BoxFuture<'static, Answer> + Send + Sync>;
+
+fn real(origin: Origin) -> Call {
+    call(Gate::new(move || origin.clone().query()))
+}
+
+/// With marks that are what they should be.
+fn marked(origin: Origin) -> Call {
+    let version = Arc::clone(&origin.version);
+    call(Gate::with_marks(move || origin.clone().query(), move || Some(*version.lock().unwrap())))
+}
+
+/// With marks that say nothing every other time.
+fn marked_now_and_then(origin: Origin) -> Call {
+    let (version, looks) = (Arc::clone(&origin.version), Mutex::new(0));
+    let look = move || {
+        let mut looks = looks.lock().unwrap();
+        *looks += 1;
+        (*looks % 2 == 0).then(|| *version.lock().unwrap())
+    };
+    call(Gate::with_marks(move || origin.clone().query(), look))
+}
+
+/// With a mark that never changes.
+fn marked_in_vain(origin: Origin) -> Call {
+    call(Gate::with_marks(move || origin.clone().query(), || Some(())))
+}
+
+fn call(gate: Gate<u32, Failed>) -> Call {
+    Arc::new(move || {
+        let gate = gate.clone();
+        // By name, as pages ask.
+        Box::pin(async move { gate.name().await.map(|name| name.parse().expect("a number")) })
+    })
+}
+
+/// Tries orders in which callers, each after a change that was acknowledged, are told something.
+fn check(make: fn(Origin) -> Call, visit: fn(Origin, Call) -> BoxFuture<'static, ()>, end: fn(u32) -> End) {
+    let visits = move || {
+        let origin = Origin::new(end);
+        let call = make(origin.clone());
+        let visitors: Vec<_> = (0..3).map(|_| spawn(visit(origin.clone(), call.clone()))).collect();
+        for visitor in visitors {
+            block_on(visitor).unwrap();
+        }
+    };
+    shuttle::check_random(visits, ORDERS);
+    shuttle::check_pct(visits, ORDERS, 3);
+}
+
+/// Two visits of one person: nothing older than what was acknowledged, and not older the second time.
+fn changes_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut last = 0;
+        for _ in 0..2 {
+            let acknowledged = origin.change();
+            match call().await {
+                Ok(told) => {
+                    assert!(told >= acknowledged, "{told} is older than {acknowledged}");
+                    assert!(told >= last, "{told} after {last}");
+                    last = told;
+                }
+                Err(failed) => assert!((0..9).any(|number| failure((origin.end)(number)) == Some(failed))),
+            }
+        }
+    })
+}
+
+fn failure(end: End) -> Option<Failed> {
+    match end {
+        End::Well => None,
+        End::Badly => Some(Failed::Told),
+        End::InPanic => Some(Failed::Lost),
+    }
+}
+
+/// Leaves at some point of the first call, and is told the truth in the second.
+fn leaves_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        {
+            let mut left = pin!(call());
+            for _ in 0..shuttle::rand::Rng::gen_range(&mut shuttle::rand::thread_rng(), 0..3) {
+                if poll!(&mut left).is_ready() {
+                    break;
+                }
+                yield_now().await;
+            }
+        }
+        changes_and_looks(origin, call).await;
+    })
+}
+
+/// Begins the call in one task and waits for its answer in another, as a future may that is moved.
+fn moves_and_looks(origin: Origin, call: Call) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let acknowledged = origin.change();
+        let mut moved = call();
+        let answer = match poll!(&mut moved) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => spawn(moved).await.unwrap(),
+        };
+        assert!(answer.unwrap() >= acknowledged);
+        changes_and_looks(origin, call).await;
+    })
+}
+
+fn well(_: u32) -> End {
+    End::Well
+}
+
+fn second_badly(number: u32) -> End {
+    if number == 1 { End::Badly } else { End::Well }
+}
+
+fn first_in_panic(number: u32) -> End {
+    if number == 0 { End::InPanic } else { End::Well }
+}
+
+#[test]
+fn nobody_is_told_what_is_older_than_their_call() {
+    check(real, changes_and_looks, well);
+}
+
+#[test]
+fn nobody_waits_for_ever_nor_is_told_old_news_when_queries_fail() {
+    check(real, changes_and_looks, second_badly);
+}
+
+#[test]
+fn nobody_waits_for_ever_when_a_query_panics() {
+    check(real, changes_and_looks, first_in_panic);
+}
+
+#[test]
+fn nobody_is_told_what_is_older_than_their_call_where_there_are_marks() {
+    check(marked, changes_and_looks, well);
+}
+
+#[test]
+fn nor_where_there_is_a_mark_now_and_then() {
+    check(marked_now_and_then, changes_and_looks, second_badly);
+}
+
+#[test]
+fn nor_where_the_mark_never_changes() {
+    check(marked_in_vain, changes_and_looks, well);
+}
+
+#[test]
+fn marks_spare_queries() {
+    let calls = || {
+        let origin = Origin::new(well);
+        let (asked, seen) = (origin.clone(), origin.clone());
+        let gate =
+            Gate::with_marks(move || asked.clone().query(), move || Some(*seen.version.lock().unwrap()));
+        for _ in 0..2 {
+            origin.change();
+            for _ in 0..3 {
+                assert_eq!(block_on(gate.current()), Ok(*origin.version.lock().unwrap()));
+            }
+        }
+        // The first is believed once there was another: three queries, one, and none.
+        assert_eq!(gate.stats(), GateStats { calls: 6, queries: 4, failures: 0, versions: 2 });
+    };
+    shuttle::check_random(calls, 1);
+}
+
+#[test]
+fn who_leaves_takes_nobody_along() {
+    check(real, leaves_and_looks, well);
+}
+
+#[test]
+fn who_goes_on_waiting_in_another_task_is_told_there() {
+    check(real, moves_and_looks, well);
+}
+
+#[test]
+fn no_more_queries_are_sent_than_there_are_calls() {
+    let calls = || {
+        let origin = Origin::new(well);
+        let asked = origin.clone();
+        let gate = Gate::new(move || asked.clone().query());
+        let calls = (0..4).map(|_| gate.clone()).map(|gate| spawn(async move { gate.current().await }));
+        for call in calls.collect::<Vec<_>>() {
+            block_on(call).unwrap().unwrap();
+        }
+        let (stats, queries) = (gate.stats(), *origin.queries.lock().unwrap());
+        assert_eq!(stats, GateStats { calls: 4, queries: queries.into(), failures: 0, versions: 1 });
+        assert!((1..=4).contains(&queries), "{queries}");
+    };
+    shuttle::check_random(calls, ORDERS);
+}
+
+/// Whether the check finds what is wrong with a gate.
+#[track_caller]
+fn refuse(wrong: fn(Origin) -> Call, end: fn(u32) -> End, because: &str) {
+    // A small mistake is not found in every set of orders. Ten sets in vain would be found in the check.
+    let set = |_| catch_unwind(|| check(wrong, changes_and_looks, end)).err();
+    let refused = (0..10).find_map(set).expect("the check finds it");
+    let reason = refused.downcast_ref::<String>().cloned();
+    let reason = reason.or_else(|| refused.downcast_ref().map(|text: &&str| (*text).to_owned())).unwrap();
+    assert!(reason.contains(because), "{reason}");
+}
+
+#[test]
+fn a_gate_that_lets_callers_join_the_query_under_way_is_refused() {
+    refuse(wrong::joins_the_query_under_way, well, "is older than");
+}
+
+#[test]
+fn a_gate_that_sends_before_it_closes_the_round_is_refused() {
+    refuse(wrong::sends_before_it_closes_the_round, well, "is older than");
+}
+
+#[test]
+fn a_gate_that_falls_back_to_what_it_knew_is_refused() {
+    refuse(wrong::falls_back_to_what_it_knew, second_badly, "is older than");
+}
+
+#[test]
+fn a_gate_that_looks_for_a_mark_only_after_the_query_is_refused() {
+    refuse(wrong::looks_only_after_the_query, well, "is older than");
+}
+
+#[test]
+fn a_gate_whose_runner_leaves_without_looking_back_is_refused() {
+    refuse(wrong::leaves_without_looking_back, well, "deadlock");
+}

@@ -1,0 +1,7 @@
+//! Version checks and single flight, in the orders in which their callers can take turns.
+
+#![expect(unreachable_pub, reason = "nothing of a test binary can be reached from outside")]
+#![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
+
+mod gate;
+mod single_flight;

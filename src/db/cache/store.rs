@@ -1,0 +1,325 @@
+//! The table within its limits: the time of an operation, what happens when one fails, and how many rows there are.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::NAME;
+use super::table::{Size, Table};
+use crate::db;
+use neverstale::backend::breaker::{Breaker, Closed, Opened};
+use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
+
+/// How often a database that is left out is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Pending deletes sent at once to a database that is back.
+const DELETES_AT_ONCE: usize = 1_000;
+
+/// How many rows may be there, besides those written since the last culling: more than a busy site has in use, and few
+/// enough to be counted in some milliseconds.
+const MOST_ENTRIES: i64 = 100_000;
+
+/// How many bytes of keys and values may be there, besides those written since the last culling.
+const MOST_BYTES: i64 = 256 * 1024 * 1024;
+
+/// After how many values stored by this process, or how many bytes, the rows are counted.
+const CULL_EVERY: usize = 1_000;
+const CULL_EVERY_BYTES: usize = 32 * 1024 * 1024;
+
+/// The part of the rows that goes when there are too many: one of so many, as with Django's `CULL_FREQUENCY`.
+const CULLED_PART: i64 = 3;
+
+/// Rows removed by one statement, so that others need not wait long for it.
+const CULLED_AT_ONCE: i64 = 1_000;
+
+pub(super) struct Store {
+    table: Table,
+    breaker: Breaker,
+    /// Held by the write under way. One at a time, so that what was asked for first never comes last, though its
+    /// caller may have left; and in SQLite, which has one writer, the others queue instead of polling.
+    writing: Arc<Mutex<()>>,
+    stored: AtomicUsize,
+    stored_bytes: AtomicUsize,
+    culling: Mutex<()>,
+}
+
+impl Store {
+    pub(super) fn new(table: Table) -> Arc<Self> {
+        Arc::new(Self {
+            table,
+            breaker: Breaker::default(),
+            writing: Arc::default(),
+            stored: AtomicUsize::default(),
+            stored_bytes: AtomicUsize::default(),
+            culling: Mutex::default(),
+        })
+    }
+
+    /// Runs an operation that changes nothing. If it takes too long, it is dropped and costs its connection.
+    pub(super) async fn read<T>(
+        self: &Arc<Self>,
+        operation: impl Future<Output = Result<T, db::Error>>,
+    ) -> Result<T, Error> {
+        if self.breaker.refuses(&[]) {
+            return Err(error(self.breaker.refusal()));
+        }
+        let found = timeout(OPERATION_TIMEOUT, operation).await;
+        found.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))
+    }
+
+    /// Returns an error if the value of a key must not be looked at, since its delete is pending.
+    pub(super) fn check_readable(&self, key: &str) -> Result<(), Error> {
+        if self.breaker.is_pending(key) { Err(error(ErrorKind::Busy)) } else { Ok(()) }
+    }
+
+    /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
+    ///
+    /// It is never dropped, since the database might do it all the same, and later than what comes next. No caller
+    /// waits for it longer than for any other; but pending deletes are sent only after it has ended.
+    pub(super) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        keys: &[String],
+        operation: impl Future<Output = Result<T, db::Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let deadline = started + OPERATION_TIMEOUT;
+        if self.breaker.refuses(keys) {
+            return Err(error(self.breaker.refusal()));
+        }
+        let Ok(turn) = timeout_at(deadline, Arc::clone(&self.writing).lock_owned()).await else {
+            return Err(self.defer(keys, ErrorKind::Busy));
+        };
+        let waited = started.elapsed();
+        if self.breaker.refuses(keys) {
+            return Err(error(self.breaker.refusal()));
+        }
+        let (store, written) = (Arc::clone(self), keys.to_vec());
+        let work = tokio::spawn(async move {
+            let _turn = turn;
+            operation.await.map_err(|cause| store.fail(&written, to_kind(cause)))
+        });
+        match timeout_at(deadline, work).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(end)) => Err(self.fail(keys, ErrorKind::Unreachable(end.to_string()))),
+            // The other writes of this process took the time, and the database had too little of it.
+            Err(_) if waited > OPERATION_TIMEOUT / 2 => {
+                Err(self.defer(keys, ErrorKind::Timeout(OPERATION_TIMEOUT)))
+            }
+            Err(_) => Err(self.fail(keys, ErrorKind::Timeout(OPERATION_TIMEOUT))),
+        }
+    }
+
+    pub(super) fn table(&self) -> Table {
+        self.table.clone()
+    }
+
+    /// Marks the database down, unless the other work of this process has all connections: then nothing was sent.
+    fn fail(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
+        if matches!(cause, ErrorKind::Timeout(_)) && self.table.db().is_congested() {
+            return self.defer(written, ErrorKind::Busy);
+        }
+        if self.breaker.open(written, &cause) == Opened::Now {
+            tracing::warn!("the cache in the database is left out: {cause}");
+        }
+        self.recover(RETRY);
+        error(cause)
+    }
+
+    /// Notes a failure that is not the database's: others are not refused because of it, and `written` are deleted
+    /// before they are read again.
+    pub(super) fn defer(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
+        self.breaker.defer(written);
+        self.recover(Duration::ZERO);
+        error(cause)
+    }
+
+    fn recover(self: &Arc<Self>, pause: Duration) {
+        if self.breaker.begin_recovery() {
+            tokio::spawn(recover(Arc::downgrade(self), pause));
+        }
+    }
+
+    /// Sends pending deletes, and returns whether the database has received all of them.
+    async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
+        let _turn = self.writing.lock().await;
+        let pending = self.breaker.pending(DELETES_AT_ONCE);
+        let keys: Vec<_> = pending.iter().map(|delete| delete.key.clone()).collect();
+        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
+        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
+        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending) else { return Ok(false) };
+        if was_open {
+            tracing::info!(deleted = keys.len(), forgotten, "the cache in the database answers again");
+        }
+        Ok(true)
+    }
+
+    /// Counts values that were stored, and now and then looks whether the table is too large.
+    pub(super) fn note_stored(self: &Arc<Self>, values: usize, bytes: usize) {
+        let is_due = |counter: &AtomicUsize, count: usize, every: usize| {
+            let before = counter.fetch_add(count, Ordering::Relaxed);
+            before / every != before.wrapping_add(count) / every
+        };
+        let is_due_by_bytes = is_due(&self.stored_bytes, bytes, CULL_EVERY_BYTES);
+        if is_due(&self.stored, values, CULL_EVERY) || is_due_by_bytes {
+            let store = Arc::clone(self);
+            tokio::spawn(async move { store.cull().await });
+        }
+    }
+
+    /// Removes expired rows and, if there is still too much, a third of the rest: values without a lifetime first,
+    /// which can be made again, then those that would expire next. So a session, which lives for two weeks, outlives
+    /// the pages. Ends early if the database fails, which has been logged then.
+    async fn cull(self: &Arc<Self>) {
+        let Ok(_alone) = self.culling.try_lock() else { return };
+        loop {
+            let table = self.table();
+            let removed = self.write(&[], async move { table.remove_expired(CULLED_AT_ONCE).await }).await;
+            match removed {
+                Ok(CULLED_AT_ONCE) => {}
+                Ok(_) => break,
+                Err(_) => return,
+            }
+        }
+        let Ok(mut left) = self.read(self.table.total()).await else { return };
+        let kept = kept(left);
+        while let most @ 1.. = surplus(left, kept) {
+            let (table, most) = (self.table(), most.min(CULLED_AT_ONCE));
+            match self.write(&[], async move { table.remove_first(most).await }).await {
+                Ok(removed) if removed.entries > 0 => {
+                    left.entries -= removed.entries;
+                    left.bytes -= removed.bytes;
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Returns how much culling leaves of so much.
+fn kept(total: Size) -> Size {
+    let rest = |count: i64| count - count / CULLED_PART;
+    let Size { entries, bytes } = total;
+    Size {
+        entries: if entries > MOST_ENTRIES { rest(entries) } else { entries },
+        bytes: if bytes > MOST_BYTES { rest(MOST_BYTES) } else { bytes },
+    }
+}
+
+/// Returns how many rows are to be removed, supposing that all are of the same length.
+fn surplus(left: Size, kept: Size) -> i64 {
+    let bytes = (left.bytes - kept.bytes).max(0);
+    let by_bytes = (bytes.saturating_mul(left.entries) + left.bytes - 1) / left.bytes.max(1);
+    (left.entries - kept.entries).max(by_bytes)
+}
+
+/// Tries the database until it has received all pending deletes. Ends with the backend.
+async fn recover(store: Weak<Store>, first_pause: Duration) {
+    let mut pause = first_pause;
+    loop {
+        sleep(pause).await;
+        let Some(store) = store.upgrade() else { return };
+        while let Ok(is_done) = store.try_again().await {
+            if is_done {
+                return;
+            }
+        }
+        pause = RETRY;
+    }
+}
+
+pub(super) fn error(kind: ErrorKind) -> Error {
+    Error { server: NAME.into(), kind }
+}
+
+/// Says what an error means for the cache: whatever it is, the next operation can be expected to meet it as well.
+fn to_kind(cause: db::Error) -> ErrorKind {
+    match cause {
+        db::Error::Timeout => ErrorKind::Timeout(OPERATION_TIMEOUT),
+        cause if cause.is_pool_timeout() => ErrorKind::Timeout(OPERATION_TIMEOUT),
+        db::Error::Unavailable(source)
+        | db::Error::Refused(source)
+        | db::Error::NoRoom(source)
+        | db::Error::ReadOnly(source) => ErrorKind::Unreachable(source.to_string()),
+        db::Error::Migrate(source) => ErrorKind::Unreachable(source.to_string()),
+        cause @ db::Error::Moved(_) => ErrorKind::Unreachable(cause.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::{Config, Variables};
+    use crate::db::Database;
+    use crate::db::cache::DatabaseCache;
+    use neverstale::Ttl;
+    use neverstale::backend::Backend;
+
+    /// Returns a cache in a database of its own, in which `k` and `other` are stored.
+    async fn cache(directory: &tempfile::TempDir) -> DatabaseCache {
+        let url = format!("sqlite://{}/db.sqlite3", directory.path().display());
+        let config = Config::from_variables(&Variables::from([("DATABASE_URL", url.as_str())])).unwrap();
+        let db = Database::new(&config.database);
+        db.migrate().await.unwrap();
+        let cache = DatabaseCache::new(db);
+        for key in ["k", "other"] {
+            cache.set(key, Bytes::from_static(b"old"), Ttl::Never).await.unwrap();
+        }
+        cache
+    }
+
+    #[test]
+    fn culling_leaves_two_thirds_of_what_is_too_much() {
+        let size = |entries, bytes| Size { entries, bytes };
+        let [row, mega] = [1, 1_000_000];
+        for (total, left) in [
+            (size(0, 0), size(0, 0)),
+            (size(MOST_ENTRIES, MOST_BYTES), size(MOST_ENTRIES, MOST_BYTES)),
+            (size(150_000, 150_000 * row), size(100_000, 150_000 * row)),
+            (size(300, 300 * mega), size(300, MOST_BYTES - MOST_BYTES / 3)),
+        ] {
+            assert_eq!(kept(total), left, "{total:?}");
+        }
+        let large = size(300, 300 * mega);
+        assert_eq!(surplus(large, kept(large)), 122, "121 times a megabyte is not enough");
+        assert_eq!(surplus(size(150_000, 150_000), kept(size(150_000, 150_000))), 50_000);
+        assert_eq!(surplus(size(5, 5), kept(size(5, 5))), 0);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_waits_in_vain_for_the_one_before_costs_its_own_key_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = cache(&directory).await;
+        for operation in ["set", "delete", "replace", "ended", "many"] {
+            cache.set("k", Bytes::from_static(b"old"), Ttl::Never).await.unwrap();
+            let other_write = Arc::clone(&cache.store.writing).lock_owned().await;
+            let (keys, new) = (["k".to_owned()], Bytes::from_static(b"new"));
+            // The waiting write meets nothing but its deadline.
+            tokio::time::pause();
+            let failed = match operation {
+                "set" => cache.set("k", new, Ttl::Never).await.unwrap_err(),
+                "delete" => cache.delete("k").await.unwrap_err(),
+                "replace" => cache.replace("k", new, Ttl::Never).await.unwrap_err(),
+                "ended" => cache.touch("k", Ttl::After(Duration::ZERO)).await.unwrap_err(),
+                _ => cache.delete_many(&keys).await.remove(0).unwrap_err(),
+            };
+            tokio::time::resume();
+            assert_eq!(failed.kind, ErrorKind::Busy, "{operation}");
+            assert_eq!(cache.get("other").await.unwrap().as_deref(), Some(&b"old"[..]), "{operation}");
+            let both = cache.get_many(&["k".into(), "other".into()]).await;
+            assert!(both[0].is_err() && both[1].is_ok(), "{operation}: the old value is not read");
+            assert_eq!(cache.get("k").await.unwrap_err().kind, ErrorKind::Busy, "{operation}");
+            assert_eq!(cache.add("k", Bytes::new(), Ttl::Never).await.unwrap_err().kind, ErrorKind::Busy);
+            drop(other_write);
+            while cache.store.breaker.is_pending("k") {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(cache.get("k").await.unwrap(), None, "{operation}");
+        }
+    }
+}

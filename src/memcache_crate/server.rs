@@ -1,0 +1,371 @@
+//! One memcached server: its connections, the time limit of an operation, and what happens when one fails.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use memcache::{Client, MemcacheError};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::connector::Connector;
+use neverstale::backend::breaker::{Breaker, Closed, Opened};
+use neverstale::backend::{Error, ErrorKind};
+
+/// Connections to one server, and so operations under way on it at once.
+pub(super) const CONNECTIONS: usize = 8;
+
+/// How often a server that is left out is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How many pending deletes a recovering server is sent at once.
+const DELETES_AT_ONCE: usize = 50;
+
+/// How many connections the items of one operation are spread over: half of all, so that others get one.
+const SHARES: usize = CONNECTIONS / 2;
+
+/// How many items are worth a connection more.
+const SMALLEST_SHARE: usize = 8;
+
+/// What an operation runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    /// One that is idle, if there is one. Where the server has closed it meanwhile, the operation runs again.
+    Kept,
+    /// One of its own.
+    New,
+}
+
+/// Why an operation failed.
+enum Failure {
+    /// This process was busy: the server did not receive the operation, or had too little time for it.
+    Local(ErrorKind),
+    /// The server refused, or did not respond in time.
+    Server(ErrorKind),
+}
+
+pub(super) struct Server {
+    name: String,
+    connector: Connector,
+    idle: Mutex<Vec<Client>>,
+    permits: Arc<Semaphore>,
+    breaker: Breaker,
+}
+
+impl Server {
+    pub(super) fn new(connector: Connector) -> Arc<Self> {
+        Arc::new(Self {
+            name: connector.address().to_string(),
+            connector,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            breaker: Breaker::default(),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns whether the server asks for a login and got one.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.connector.is_authenticated()
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        Error { server: self.name.clone(), kind }
+    }
+
+    /// Returns an error of the crate as the server's, if it concerns one value only and the server is well.
+    pub(super) fn refusal(&self, error: MemcacheError) -> Result<Error, MemcacheError> {
+        let kind = self.connector.classify(&error);
+        if kind.is_outage() { Err(error) } else { Ok(self.error(kind)) }
+    }
+
+    /// Runs an operation that changes nothing.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(&[], Connection::Kept, move |client, _| operation(client)).await
+    }
+
+    /// Runs an operation that changes `keys`. If it fails, they are deleted before the server is asked again.
+    pub(super) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        keys: &[String],
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(keys, Connection::Kept, move |client, _| operation(client)).await
+    }
+
+    /// Runs an operation that must not happen twice: on a connection that cannot have been closed meanwhile.
+    pub(super) async fn once<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run(&[], Connection::New, move |client, _| operation(client)).await
+    }
+
+    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes. It runs on
+    /// several connections at once, and on each for half of an operation's time. The items that are not reached are not
+    /// written, which is not the server's fault; they are deleted before they are read again.
+    pub(super) async fn write_each<I, T>(
+        self: &Arc<Self>,
+        items: &[I],
+        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Clone + Send + 'static,
+    ) -> Vec<Result<T, Error>>
+    where
+        I: AsRef<str> + Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let share = items.len().div_ceil(SHARES).max(SMALLEST_SHARE);
+        let shares = items.chunks(share).map(|items| self.write_share(items, operation.clone()));
+        join_all(shares).await.into_iter().flatten().collect()
+    }
+
+    async fn write_share<I, T>(
+        self: &Arc<Self>,
+        items: &[I],
+        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Vec<Result<T, Error>>
+    where
+        I: AsRef<str> + Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let keys: Vec<_> = items.iter().map(|item| item.as_ref().to_owned()).collect();
+        let items = items.to_vec();
+        let write = move |client: &Client, until| one_by_one(&items, until, |item| operation(client, item));
+        match self.run(&keys, Connection::Kept, write).await {
+            Ok(written) => {
+                let missing = &keys[written.len()..];
+                if !missing.is_empty() {
+                    self.defer(missing);
+                }
+                let rest = missing.iter().map(|_| Err(self.error(ErrorKind::Busy)));
+                written.into_iter().map(Ok).chain(rest).collect()
+            }
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        written: &[String],
+        connection: Connection,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.breaker.refuses(written) {
+            return Err(self.error(self.breaker.refusal()));
+        }
+        self.attempt(connection, operation).await.map_err(|failure| self.fail(written, failure))
+    }
+
+    async fn attempt<T: Send + 'static>(
+        self: &Arc<Self>,
+        connection: Connection,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let limit = self.connector.operation_timeout();
+        let (started, has_begun) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let deadline = started + limit;
+        // The permit goes along to the thread, so that callers who gave up still count.
+        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| Failure::Local(ErrorKind::Busy))?;
+        let waited = started.elapsed();
+        let (server, begins) = (Arc::clone(self), Arc::clone(&has_begun));
+        let work = spawn_blocking(move || {
+            let _permit = permit;
+            begins.store(true, Ordering::Relaxed);
+            server.blocking(deadline, connection, operation).map_err(Failure::Server)
+        });
+        match timeout_at(deadline, work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => Err(Failure::Server(ErrorKind::Protocol(panic.to_string()))),
+            // The other operations of this process took the time, and the server had too little of it.
+            Err(_) if waited > limit / 2 || !has_begun.load(Ordering::Relaxed) => {
+                Err(Failure::Local(ErrorKind::Timeout(limit)))
+            }
+            Err(_) => Err(Failure::Server(ErrorKind::Timeout(limit))),
+        }
+    }
+
+    /// Runs an operation on a connection that is nobody else's, and keeps the connection only if all went well.
+    fn blocking<T>(
+        &self,
+        deadline: Instant,
+        connection: Connection,
+        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError>,
+    ) -> Result<T, ErrorKind> {
+        if Instant::now() >= deadline {
+            // The caller has left. A write now could undo one that has been done since.
+            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
+        }
+        let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
+        if let Some(client) = idle {
+            match operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))
+            {
+                Ok(value) => return Ok(self.keep(client, value)),
+                // Closed by the server since it was last used: not an outage yet.
+                Err(ErrorKind::Unreachable(_)) => self.idle().clear(),
+                Err(other) => return Err(other),
+            }
+        }
+        let client = self.connector.connect()?;
+        if Instant::now() >= deadline {
+            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
+        }
+        let value =
+            operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))?;
+        Ok(self.keep(client, value))
+    }
+
+    fn keep<T>(&self, client: Client, value: T) -> T {
+        self.idle().push(client);
+        value
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns an error if the value of a key must not be looked at, since its delete is pending.
+    pub(super) fn check_readable(&self, key: &str) -> Result<(), Error> {
+        if self.breaker.is_pending(key) { Err(self.error(ErrorKind::Busy)) } else { Ok(()) }
+    }
+
+    /// Notes that keys were not written, through no fault of the server's: they are deleted before they are read again.
+    pub(super) fn defer(self: &Arc<Self>, written: &[String]) {
+        self.breaker.defer(written);
+        self.recover(Duration::ZERO);
+    }
+
+    fn fail(self: &Arc<Self>, written: &[String], failure: Failure) -> Error {
+        match failure {
+            Failure::Server(kind) if kind.is_outage() => {
+                self.mark_down(written, &kind);
+                self.error(kind)
+            }
+            Failure::Server(kind) | Failure::Local(kind) => {
+                self.defer(written);
+                self.error(kind)
+            }
+        }
+    }
+
+    fn mark_down(self: &Arc<Self>, written: &[String], cause: &ErrorKind) {
+        if self.breaker.open(written, cause) == Opened::Now {
+            tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
+            self.idle().clear();
+        }
+        self.recover(RETRY);
+    }
+
+    fn recover(self: &Arc<Self>, pause: Duration) {
+        if self.breaker.begin_recovery() {
+            tokio::spawn(recover(Arc::downgrade(self), pause));
+        }
+    }
+
+    /// Sends pending deletes, and returns whether the server has received all of them.
+    async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
+        let pending = self.breaker.pending(DELETES_AT_ONCE);
+        let deletes = pending.clone();
+        let sent = self.attempt(Connection::Kept, move |client, until| {
+            greet(client)?;
+            one_by_one(&deletes, until, |delete| client.delete(&delete.key).map(drop))
+        });
+        let received = sent.await.map_err(|failure| self.fail(&[], failure))?.len();
+        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending[..received]) else {
+            return Ok(false);
+        };
+        if was_open {
+            tracing::info!(
+                memcached.server = self.name,
+                deleted = pending.len(),
+                forgotten,
+                "memcached answers again"
+            );
+        }
+        Ok(true)
+    }
+}
+
+/// Returns when half of the time that is left is over.
+fn half_of_time(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
+/// Does the first of items, and the next ones until the time has come. A round trip that is shorter than the time
+/// before it ends in time.
+fn one_by_one<I, T>(
+    items: &[I],
+    until: Instant,
+    operation: impl Fn(&I) -> Result<T, MemcacheError>,
+) -> Result<Vec<T>, MemcacheError> {
+    let mut done = vec![];
+    for item in items {
+        if !done.is_empty() && Instant::now() >= until {
+            break;
+        }
+        done.push(operation(item)?);
+    }
+    Ok(done)
+}
+
+/// Returns the server's version once it has answered a `get`: without a login it answers only the question for that.
+pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
+    client.get::<Vec<u8>>("greeting")?;
+    let versions = client.version()?;
+    Ok(versions.into_iter().map(|(_, version)| version).next().unwrap_or_default())
+}
+
+/// Tries the server until it has received all pending deletes. Ends with the server itself.
+async fn recover(server: Weak<Server>, first_pause: Duration) {
+    let mut pause = first_pause;
+    loop {
+        sleep(pause).await;
+        let Some(server) = server.upgrade() else { return };
+        while let Ok(is_done) = server.try_again().await {
+            if is_done {
+                return;
+            }
+        }
+        pause = RETRY;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_memcached::Options;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operation_that_waits_in_vain_for_a_permit_costs_its_own_key_only() {
+        // Nothing listens there: an operation that was sent would mark the server down.
+        let options = Options::new(vec!["127.0.0.1:9".parse().unwrap()]);
+        let server = Server::new(Connector::new(&options.servers[0], &options).unwrap());
+        let permits = Arc::clone(&server.permits)
+            .acquire_many_owned(u32::try_from(CONNECTIONS).unwrap())
+            .await
+            .unwrap();
+        let key = ["k".to_owned()];
+        for written in [&[][..], &key] {
+            let failed = server.write(written, Client::version).await.unwrap_err();
+            assert_eq!(failed.kind, ErrorKind::Busy);
+            assert!(!server.breaker.refuses(&[]), "the server is up");
+        }
+        assert_eq!(
+            server.check_readable("k").unwrap_err().kind,
+            ErrorKind::Busy,
+            "its old value is not read"
+        );
+        assert!(server.check_readable("other").is_ok());
+        drop(permits);
+        assert_ne!(server.read(Client::version).await.unwrap_err().kind, ErrorKind::Busy);
+        assert!(server.breaker.refuses(&[]), "a failure of the server's marks it down");
+    }
+}
