@@ -112,7 +112,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
     // What another build of this file has rendered is not shown by this one.
     let build = digest(include_str!("bookshop.rs"));
     let rows = Fragments::new(&cache, "book", build.clone(), DAY);
-    let pages = ViewCache::new(&cache);
+    let pages = ViewCache::new(&cache).named("bookshop");
     let front = pages.cache_page(DAY).without_query().digest(build.clone()).versioned(&gate);
     let prices = pages.cache_page(MINUTE).without_query().digest(build);
 

@@ -73,7 +73,7 @@ impl AppState {
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
         let db = Database::new(&config.database);
         let cache = cache_over(config, &db)?;
-        let pages = ViewCache::new(&cache);
+        let pages = ViewCache::new(&cache).named("tasklist");
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);

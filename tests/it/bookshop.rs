@@ -69,7 +69,7 @@ fn titles(page: &Page) -> Vec<String> {
 
 /// What the answer says of what the cache did, without its name and lifetimes.
 fn outcome(page: &Page) -> &str {
-    page.header("cache-status").unwrap().strip_prefix("tasklist; ").unwrap().split("; ttl").next().unwrap()
+    page.header("cache-status").unwrap().strip_prefix("bookshop; ").unwrap().split("; ttl").next().unwrap()
 }
 
 #[tokio::test]

@@ -192,13 +192,13 @@ impl Answer {
 
     #[track_caller]
     pub fn is(&self, status: &str) -> &Self {
-        assert_eq!(self.header("cache-status"), format!("tasklist; {status}"), "{self:?}");
+        assert_eq!(self.header("cache-status"), format!("neverstale-axum; {status}"), "{self:?}");
         self
     }
 
     #[track_caller]
     pub fn is_hit(&self) -> &Self {
-        assert!(self.header("cache-status").starts_with("tasklist; hit"), "{self:?}");
+        assert!(self.header("cache-status").starts_with("neverstale-axum; hit"), "{self:?}");
         self
     }
 

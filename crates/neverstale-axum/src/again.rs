@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::local::{Local, Ready};
 use super::mistake::{self, Mistake};
-use super::outcome::{Arrival, Outcome, Timing};
+use super::outcome::{Arrival, Outcome, Report};
 use neverstale::version::Versions;
 
 /// A page of this process's copies, among the extensions of the answer that it was given out in. A layer further out
@@ -21,6 +21,7 @@ pub struct Again {
     versions: Versions<Response>,
     local: Local,
     ready: Arc<Ready>,
+    cache: &'static str,
 }
 
 /// What a request has been told of the current version, among its extensions: so the view cache need not ask again.
@@ -36,14 +37,20 @@ pub(super) struct Telling {
 
 /// What an answer that is given again says of itself.
 pub struct Current {
+    cache: &'static str,
     outcome: Outcome,
     arrival: Arrival,
     took: Duration,
 }
 
 impl Again {
-    pub(super) fn new(versions: &Versions<Response>, local: &Local, ready: &Arc<Ready>) -> Self {
-        Self { versions: versions.clone(), local: local.clone(), ready: Arc::clone(ready) }
+    pub(super) fn new(
+        cache: &'static str,
+        versions: &Versions<Response>,
+        local: &Local,
+        ready: &Arc<Ready>,
+    ) -> Self {
+        Self { cache, versions: versions.clone(), local: local.clone(), ready: Arc::clone(ready) }
     }
 
     /// Passes the gate for a request that arrived at `arrival`, and returns what the answer says of itself if it is
@@ -64,7 +71,7 @@ impl Again {
         };
         if version.as_ref().is_ok_and(is_mine) {
             self.local.count_hit();
-            return Ok(Current { outcome: Outcome::Local(self.ready.page.remaining()), arrival, took });
+            return Ok(Current { cache: self.cache, outcome: Outcome::Local(self.ready.page.remaining()), arrival, took });
         }
         let telling = Telling { versions: self.versions.clone(), version, arrival, gate: took };
         Err(Told(Arc::new(Mutex::new(Some(telling)))))
@@ -109,8 +116,8 @@ impl Current {
     /// Returns the values of `Cache-Status` and `Server-Timing`.
     #[must_use]
     pub fn say(&self) -> (HeaderValue, HeaderValue) {
-        let timing = Timing { arrival: self.arrival, gate: Some(self.took), view: None };
-        (self.outcome.cache_status(), self.outcome.server_timing(timing, self.took))
+        let report = Report { cache: self.cache, arrival: self.arrival, gate: Some(self.took), view: None };
+        (self.outcome.cache_status(self.cache), self.outcome.server_timing(report, self.took))
     }
 }
 

@@ -55,10 +55,10 @@ pub struct CachePage {
 ///     let response = site.clone().oneshot(request).await?;
 ///     Ok::<_, Box<dyn std::error::Error>>(response.headers()[CACHE_STATUS].to_str()?.to_owned())
 /// };
-/// assert_eq!(ask().await?, "tasklist; fwd=uri-miss; stored");
-/// assert_eq!(ask().await?, "tasklist; hit");
+/// assert_eq!(ask().await?, "neverstale-axum; fwd=uri-miss; stored");
+/// assert_eq!(ask().await?, "neverstale-axum; hit");
 /// pages.purge("/news").await;
-/// assert_eq!(ask().await?, "tasklist; fwd=uri-miss; stored");
+/// assert_eq!(ask().await?, "neverstale-axum; fwd=uri-miss; stored");
 /// # Ok(())
 /// # }
 /// ```
@@ -180,6 +180,8 @@ impl<S> Layer<S> for CachePage {
 pub struct ViewCache {
     pub(super) store: Arc<Store>,
     pub(super) prefix: Arc<str>,
+    /// In `Cache-Status`.
+    pub(super) name: &'static str,
     strategy: Strategy,
 }
 
@@ -189,7 +191,15 @@ impl ViewCache {
     pub fn new(cache: &Cache) -> Self {
         let cache = cache.counted_as("views");
         let store = Store { cache, learned: Memory::new(LEARNED), local: None };
-        Self { store: Arc::new(store), prefix: "".into(), strategy: Strategy::Delete }
+        Self { store: Arc::new(store), prefix: "".into(), name: env!("CARGO_PKG_NAME"), strategy: Strategy::Delete }
+    }
+
+    /// Names this cache in `Cache-Status`, among all caches on the way to a browser; `neverstale-axum` by default.
+    /// `name` is a token, such as the name of your application (RFC 9211, section 2).
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     /// Chooses how a change becomes visible where writers tell of it; by default pages are deleted.

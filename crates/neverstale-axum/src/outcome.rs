@@ -65,9 +65,11 @@ pub struct Asked(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label(pub String);
 
-/// How long a request has taken.
+/// What a response says of its request's way through the cache.
 #[derive(Clone, Copy)]
-pub(super) struct Timing {
+pub(super) struct Report {
+    /// The cache's name.
+    pub(super) cache: &'static str,
     pub(super) arrival: Arrival,
     /// Of that, asking for the version.
     pub(super) gate: Option<Duration>,
@@ -80,10 +82,10 @@ impl Outcome {
     pub const WORDS: [&str; 6] = ["hit", "local", "shared", "stored", "miss", "bypass"];
 
     /// Adds to the answer's `Cache-Status`, behind what caches further in have said, and to its `Server-Timing`.
-    pub(super) fn say(self, timing: Timing, response: &mut Response) {
+    pub(super) fn say(self, report: Report, response: &mut Response) {
         let headers = response.headers_mut();
-        headers.append(CACHE_STATUS, self.cache_status());
-        headers.append(SERVER_TIMING, self.server_timing(timing, timing.arrival.0.elapsed()));
+        headers.append(CACHE_STATUS, self.cache_status(report.cache));
+        headers.append(SERVER_TIMING, self.server_timing(report, report.arrival.0.elapsed()));
         if self.is_as_stored() {
             let left = Left::of(response.headers());
             response.extensions_mut().insert(left);
@@ -91,20 +93,20 @@ impl Outcome {
         response.extensions_mut().insert(self);
     }
 
-    pub(super) fn cache_status(&self) -> HeaderValue {
-        value(|text| write!(text, "{self}"))
+    pub(super) fn cache_status(&self, cache: &str) -> HeaderValue {
+        value(|text| write!(text, "{cache}; {}", self.summary()))
     }
 
     /// `took` is how long the answer took altogether.
-    pub(super) fn server_timing(&self, timing: Timing, took: Duration) -> HeaderValue {
-        let elsewhere = timing.view.unwrap_or_default() + timing.gate.unwrap_or_default();
+    pub(super) fn server_timing(&self, report: Report, took: Duration) -> HeaderValue {
+        let elsewhere = report.view.unwrap_or_default() + report.gate.unwrap_or_default();
         let cache = took.saturating_sub(elsewhere);
         value(|text| {
             for piece in ["cache;desc=\"", self.word(), "\";dur="] {
                 text.write_all(piece.as_bytes())?;
             }
             write_milliseconds(text, cache)?;
-            for (name, took) in [(", gate;dur=", timing.gate), (", view;dur=", timing.view)] {
+            for (name, took) in [(", gate;dur=", report.gate), (", view;dur=", report.view)] {
                 if let Some(took) = took {
                     text.write_all(name.as_bytes())?;
                     write_milliseconds(text, took)?;
@@ -155,13 +157,6 @@ fn write_milliseconds(text: &mut impl io::Write, took: Duration) -> io::Result<(
     let digit = |place| b'0' + u8::try_from(hundredths / place % 10).expect("a digit");
     text.write_all(itoa::Buffer::new().format(hundredths / 100).as_bytes())?;
     text.write_all(&[b'.', digit(10), digit(1)])
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(concat!(env!("CARGO_PKG_NAME"), "; "))?;
-        self.summary().fmt(f)
-    }
 }
 
 /// An outcome without the name of the cache.

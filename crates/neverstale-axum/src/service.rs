@@ -24,7 +24,7 @@ use super::headers;
 use super::key::{self, PageKey, State};
 use super::layer::CachePage;
 use super::mistake::Mistake;
-use super::outcome::{Arrival, Asked, Fwd, Label, Outcome, Timing};
+use super::outcome::{Arrival, Asked, Fwd, Label, Outcome, Report};
 use super::personal::keep_nowhere;
 use super::privacy::Privacy;
 use super::store::{Found, Slot, Store};
@@ -76,7 +76,7 @@ struct Visit<S> {
     keys: PageKey,
     parts: request::Parts,
     body: Body,
-    timing: Timing,
+    report: Report,
     privacy: Privacy,
     /// Whether the visitor may have a page of their own, which is known before a build has begun, most likely.
     may_be_own: bool,
@@ -108,29 +108,29 @@ where
     // Whoever has asked for the version already has waited since then.
     let told = request.extensions().get::<Told>().and_then(Told::arrival);
     let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
-    let timing = Timing { arrival, gate: None, view: None };
+    let report = Report { cache: layer.pages.name, arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);
     if *request.method() != Method::GET {
-        return pass_by(view, request, Outcome::Method, timing).await;
+        return pass_by(view, request, Outcome::Method, report).await;
     }
     let privacy = Privacy::of(request.extensions_mut());
     // What was found out further out may be among the request's extensions.
     if privacy.is_marked() {
-        return pass_by(view, request, Outcome::Bypass(PRIVATE), timing).await;
+        return pass_by(view, request, Outcome::Bypass(PRIVATE), report).await;
     }
     let (parts, body) = request.into_parts();
     let Some(keys) = PageKey::of(&parts, &layer) else {
         let request = Request::from_parts(parts, body);
-        return pass_by(view, request, Outcome::Bypass("host"), timing).await;
+        return pass_by(view, request, Outcome::Bypass("host"), report).await;
     };
     let is_seen = parts.extensions.get::<WasHead>().is_none();
     let own = layer.personal.as_ref().filter(|_| is_seen);
     let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
-        return Visit { layer, view, keys, parts, body, timing, privacy, may_be_own: false }.answer().await;
+        return Visit { layer, view, keys, parts, body, report, privacy, may_be_own: false }.answer().await;
     };
     let (own_view, own_parts) = (view.clone(), parts.clone());
     // The session is asked for first, so that both go the same way together.
-    let shared = Visit { layer, view, keys, parts, body, timing, privacy, may_be_own: true }.answer();
+    let shared = Visit { layer, view, keys, parts, body, report, privacy, may_be_own: true }.answer();
     let own = match select(own, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
         // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
@@ -143,17 +143,17 @@ where
         },
     };
     let outcome = Outcome::Bypass("personal");
-    let mut response = pass_by(own_view, own.request(own_parts), outcome, timing).await?;
+    let mut response = pass_by(own_view, own.request(own_parts), outcome, report).await?;
     keep_nowhere(&mut response);
     Ok(response)
 }
 
-async fn pass_by<S>(view: S, request: Request, outcome: Outcome, timing: Timing) -> Result<Response, S::Error>
+async fn pass_by<S>(view: S, request: Request, outcome: Outcome, report: Report) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response>,
 {
     let (mut response, view) = run(view, request).await?;
-    outcome.say(Timing { view: Some(view), ..timing }, &mut response);
+    outcome.say(Report { view: Some(view), ..report }, &mut response);
     Ok(response)
 }
 
@@ -257,7 +257,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 (again::current(versions).await, start.elapsed())
             }
         };
-        self.timing.gate = Some(self.timing.gate.unwrap_or_default() + gate);
+        self.report.gate = Some(self.report.gate.unwrap_or_default() + gate);
         // A view that asks for itself begins later, which is as well where its build may be given up.
         if let Ok(version) = &version
             && !self.may_be_own
@@ -265,7 +265,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             self.parts.extensions.insert(Asked(Arc::clone(version)));
         }
         version.map(Some).map_err(|mut response| {
-            Outcome::Bypass("version-unknown").say(self.timing, &mut response);
+            Outcome::Bypass("version-unknown").say(self.report, &mut response);
             response
         })
     }
@@ -277,7 +277,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let asked = self.parts.clone();
         let (response, view) = run(self.view, Request::from_parts(self.parts, self.body)).await?;
         store.cache.record(Event::Build);
-        let timing = Timing { view: Some(view), ..self.timing };
+        let report = Report { view: Some(view), ..self.report };
         let (mut parts, body) = response.into_parts();
         let base = &keys.page;
         let place = match &layer.versions {
@@ -313,12 +313,12 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     true => Outcome::Stored(slot.fwd),
                     false => Outcome::Miss("cache-refused".into()),
                 };
-                outcome.say(timing, &mut response);
+                outcome.say(report, &mut response);
                 Ok((response, built))
             }
             Err((body, reason)) => {
                 let mut response = Response::from_parts(parts, body);
-                Outcome::Miss(reason).say(timing, &mut response);
+                Outcome::Miss(reason).say(report, &mut response);
                 // What fails may work at once, and is not worth a note for those who come later.
                 let is_lasting = !response.status().is_server_error();
                 Ok((response, store.pass(slot, is_lasting).await))
@@ -328,7 +328,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     async fn pass_by(self, outcome: Outcome) -> Result<Response, S::Error> {
         let request = Request::from_parts(self.parts, self.body);
-        pass_by(self.view, request, outcome, self.timing).await
+        pass_by(self.view, request, outcome, self.report).await
     }
 
     /// Answers with this process's copy, if it has that of the version. By `&mut`, since the body is not `Sync`.
@@ -338,7 +338,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let body = ready.body(&self.parts.headers).await;
         let outcome = Outcome::Local(ready.page.remaining());
         let mut response = self.respond(ready.page.status(), ready.headers.clone(), body, outcome);
-        response.extensions_mut().insert(Again::new(versions, local, &ready));
+        response.extensions_mut().insert(Again::new(self.report.cache, versions, local, &ready));
         Some(response)
     }
 
@@ -365,13 +365,13 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             parts.headers.insert(header::AGE, age.into());
         }
         let mut response = answer::respond(parts, body);
-        outcome.say(self.timing, &mut response);
+        outcome.say(self.report, &mut response);
         response
     }
 
     /// Returns how long it may still wait for another process: asking for the version may have taken its part.
     fn patience(&self) -> Duration {
-        self.layer.patience.saturating_sub(self.timing.arrival.0.elapsed())
+        self.layer.patience.saturating_sub(self.report.arrival.0.elapsed())
     }
 
     /// Returns the name that all who build this page share.

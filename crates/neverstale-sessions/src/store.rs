@@ -175,6 +175,7 @@ impl fmt::Debug for Stored {
 }
 
 /// Returns the time in Unix milliseconds.
+#[must_use]
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

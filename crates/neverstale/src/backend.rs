@@ -244,7 +244,11 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 /// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
 pub const MOST_OWED: usize = 10_000;
 
-/// Returns a value that is not too long, or the error that says so.
+/// Returns a value that is not too long.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooLarge`] if it is longer than [`LARGEST_VALUE`].
 pub fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
     if value.len() <= LARGEST_VALUE {
         return Ok(value);
@@ -272,6 +276,7 @@ pub fn size_stats(items: impl fmt::Display, bytes: impl fmt::Display) -> BTreeMa
 }
 
 /// Returns when a lifetime that begins now is over, in milliseconds since 1970; `None` if never.
+#[must_use]
 pub fn end_of(ttl: Ttl) -> Option<u64> {
     match ttl {
         Ttl::Never => None,
@@ -283,6 +288,7 @@ pub fn end_of(ttl: Ttl) -> Option<u64> {
 }
 
 /// Returns the time in milliseconds since 1970: the one clock that processes share.
+#[must_use]
 pub fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

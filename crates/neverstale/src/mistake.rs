@@ -7,6 +7,7 @@
 
 /// What one could easily have got wrong.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::enum_variant_names, reason = "each is about a version")]
 pub(super) enum Mistake {
     /// A read waits for the build of its list that is under way, whichever version that was begun for.
     ListFlightWithoutVersion,

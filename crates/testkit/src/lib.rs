@@ -3,7 +3,7 @@
 //! Not published: the crates of this workspace use it in their tests.
 
 #![expect(missing_docs, reason = "only the tests of this workspace use it")]
-#![expect(clippy::missing_errors_doc, clippy::must_use_candidate, reason = "as above")]
+#![expect(clippy::must_use_candidate, reason = "as above")]
 #![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
 #![expect(clippy::disallowed_methods, reason = "tests look around and wait for processes in real time")]
 

@@ -205,7 +205,7 @@ pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
     limited.get("/limited").await;
     let hit = limited.get("/limited").await;
     let left =
-        hit.header("cache-status").strip_prefix("tasklist; hit; ttl=").unwrap().parse::<u64>().unwrap();
+        hit.header("cache-status").strip_prefix("neverstale-axum; hit; ttl=").unwrap().parse::<u64>().unwrap();
     assert!((50..=60).contains(&left), "{left}");
 }
 

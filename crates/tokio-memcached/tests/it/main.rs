@@ -1,7 +1,6 @@
 //! The memcached client, against real servers and against one that does what no server should.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
-#![expect(clippy::disallowed_methods, reason = "tests wait for processes in real time")]
 
 mod callers;
 mod limits;
