@@ -11,10 +11,12 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool};
 use scheduled_thread_pool::ScheduledThreadPool;
 use secrecy::ExposeSecret;
 
-use super::server::CONNECTIONS;
 use neverstale::backend::ErrorKind;
 use tokio_memcached::protocol::Status;
 use tokio_memcached::{Credentials, Options, ServerAddress};
+
+/// Connections to one server, and so operations under way on it at once.
+pub(super) const CONNECTIONS: usize = 8;
 
 /// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;

@@ -10,12 +10,9 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connector::Connector;
+use super::connector::{CONNECTIONS, Connector};
 use neverstale::backend::breaker::{Breaker, Closed, Opened};
 use neverstale::backend::{Error, ErrorKind};
-
-/// Connections to one server, and so operations under way on it at once.
-pub(super) const CONNECTIONS: usize = 8;
 
 /// How often a server that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -71,7 +71,12 @@ impl Again {
         };
         if version.as_ref().is_ok_and(is_mine) {
             self.local.count_hit();
-            return Ok(Current { cache: self.cache, outcome: Outcome::Local(self.ready.page.remaining()), arrival, took });
+            return Ok(Current {
+                cache: self.cache,
+                outcome: Outcome::Local(self.ready.page.remaining()),
+                arrival,
+                took,
+            });
         }
         let telling = Telling { versions: self.versions.clone(), version, arrival, gate: took };
         Err(Told(Arc::new(Mutex::new(Some(telling)))))

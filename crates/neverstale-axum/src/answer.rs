@@ -1,20 +1,19 @@
 //! From a view's answer to a page, and from a page to an answer.
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header, response};
+use axum::http::{HeaderMap, StatusCode, header, response};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream;
 use http_body_util::BodyExt;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 
-use super::conditional;
+use super::encodable::is_encodable;
 use super::encoding::Encoding;
 use super::entry::Page;
-use super::headers::{self, has_directive, patch_vary};
+use super::headers::{self, patch_vary};
 use super::key;
-use super::layer::CachePage;
+use super::policy::Policy;
 use super::privacy::Privacy;
 use super::verdict::{self, PRIVATE, Reason};
 use neverstale::backend::LARGEST_VALUE;
@@ -22,7 +21,8 @@ use neverstale::backend::LARGEST_VALUE;
 /// Makes a page of an answer that may be stored, after giving it the headers that such an answer has; returns any other
 /// answer's body, and why.
 pub(super) async fn keep(
-    layer: &CachePage,
+    policy: &Policy,
+    has_copies: bool,
     privacy: &Privacy,
     asked: &HeaderMap,
     parts: &mut response::Parts,
@@ -31,7 +31,7 @@ pub(super) async fn keep(
     if let Some(reason) = verdict::left_alone(parts, body.size_hint().exact(), privacy) {
         return Err((body, reason));
     }
-    verdict::tell(layer.browser, parts);
+    verdict::tell(policy.browser, parts);
     verdict::keep_apart(parts, asked.get_all(header::AUTHORIZATION).iter().any(|value| !value.is_empty()));
     let mut vary_on = match verdict::vary_on(parts) {
         Ok(vary_on) => vary_on,
@@ -40,7 +40,7 @@ pub(super) async fn keep(
     if parts.status != StatusCode::OK {
         return Err((body, "status-304".into()));
     }
-    if layer.ttl.is_over() {
+    if policy.ttl.is_over() {
         return Err((body, "ttl-zero".into()));
     }
     let body = match body.collect().await {
@@ -56,7 +56,7 @@ pub(super) async fn keep(
         // From here on it is the encoding that is chosen, and not how a client asks for it, that makes a difference.
         vary_on.retain(|name| **name != header::ACCEPT_ENCODING);
         patch_vary(&mut parts.headers, &["accept-encoding"]);
-        if layer.copies().is_some() && vary_on.is_empty() {
+        if has_copies && vary_on.is_empty() {
             // A copy gets its other encodings once somebody asks for them.
             encode(&body, Encoding::choose(asked, Encoding::ALL)).await
         } else {
@@ -69,7 +69,7 @@ pub(super) async fn keep(
     if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
         parts.headers.insert(header::ETAG, headers::etag(&body));
     }
-    let mut page = Page::new(parts, body.clone(), layer.ttl);
+    let mut page = Page::new(parts, body.clone(), policy.ttl);
     let encoded_size: usize = encoded.iter().map(|(_, body)| body.len()).sum();
     if page.size() + encoded_size <= LARGEST_VALUE {
         page.add_encoded(&encoded);
@@ -88,21 +88,6 @@ async fn encode(body: &Bytes, encodings: impl IntoIterator<Item = Encoding>) -> 
     join_all(encodings.into_iter().map(encode)).await.into_iter().flatten().collect()
 }
 
-/// Returns whether a body may be sent in an encoding, and a layer further out that compresses would do so.
-pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
-    let kept = [header::CONTENT_ENCODING, header::CONTENT_RANGE];
-    if has_directive(headers, "no-transform") || kept.iter().any(|name| headers.contains_key(name)) {
-        return false;
-    }
-    let mut response = Response::new(Body::from(body.clone()));
-    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
-    // The predicate compares media types letter by letter.
-    if let Some(Ok(content_type)) = content_type.map(|value| HeaderValue::from_bytes(&value)) {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    }
-    DefaultPredicate::new().should_compress(&response)
-}
-
 /// Returns a body that ends with an error: the client is cut off, as it would be without this layer.
 pub(super) fn broken(error: axum::Error) -> Body {
     Body::from_stream(stream::iter([Err::<Bytes, _>(error)]))
@@ -112,7 +97,7 @@ pub(super) fn broken(error: axum::Error) -> Body {
 pub(super) fn respond(mut parts: response::Parts, (encoding, body): (Option<Encoding>, Bytes)) -> Response {
     if let Some(encoding) = encoding {
         parts.headers.insert(header::CONTENT_ENCODING, encoding.header());
-        conditional::name_encoding(&mut parts.headers);
+        headers::name_encoding(&mut parts.headers);
     }
     Response::from_parts(parts, body.into())
 }

@@ -23,7 +23,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 
 use super::answer;
-use super::headers::{etag, has_directive};
+use super::headers::{WEAK, etag, has_directive, name_encoding};
 use super::order::Left;
 use super::outcome::{CACHE_STATUS, Outcome, SERVER_TIMING};
 
@@ -41,9 +41,6 @@ const KEPT: [HeaderName; 10] = [
     header::SET_COOKIE,
     header::VARY,
 ];
-
-/// What a weak tag begins with. The letter is case-sensitive.
-const WEAK: &[u8] = b"W/";
 
 /// The headers that hold a request's conditions.
 static CONDITIONS: [HeaderName; 4] =
@@ -132,16 +129,6 @@ pub fn has_conditions(asked: &HeaderMap) -> bool {
 pub fn not_modified(headers: &HeaderMap, added: &[HeaderName]) -> HeaderMap {
     let kept = |(name, _): &(&HeaderName, &HeaderValue)| KEPT.contains(name) || added.contains(name);
     headers.iter().filter(kept).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// Puts the encoding at the end of a strong tag: the same page in another encoding is not the same bytes.
-pub(super) fn name_encoding(headers: &mut HeaderMap) {
-    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return };
-    let tag = headers.get(header::ETAG).map(HeaderValue::as_bytes).filter(|tag| !tag.starts_with(WEAK));
-    let Some(tag) = tag.and_then(|tag| tag.strip_suffix(b"\"")) else { return };
-    if let Ok(tag) = HeaderValue::from_bytes(&[tag, b"-", encoding.as_bytes(), b"\""].concat()) {
-        headers.insert(header::ETAG, tag);
-    }
 }
 
 /// Returns the status that conditions put in the place of a response, by the order of precedence of RFC 9110, section

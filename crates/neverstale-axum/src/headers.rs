@@ -218,6 +218,19 @@ fn replace(headers: &mut HeaderMap, name: HeaderName, text: String) {
     }
 }
 
+/// What a weak tag begins with. The letter is case-sensitive.
+pub(super) const WEAK: &[u8] = b"W/";
+
+/// Puts the encoding at the end of a strong tag: the same page in another encoding is not the same bytes.
+pub(super) fn name_encoding(headers: &mut HeaderMap) {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return };
+    let tag = headers.get(header::ETAG).map(HeaderValue::as_bytes).filter(|tag| !tag.starts_with(WEAK));
+    let Some(tag) = tag.and_then(|tag| tag.strip_suffix(b"\"")) else { return };
+    if let Ok(tag) = HeaderValue::from_bytes(&[tag, b"-", encoding.as_bytes(), b"\""].concat()) {
+        headers.insert(header::ETAG, tag);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,7 @@ use base16ct::lower::encode_string;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
-use super::layer::CachePage;
+use super::policy::{Policy, QueryNames};
 use super::target::{is_https, normal_authority};
 use neverstale::Key;
 
@@ -30,22 +30,19 @@ pub(super) enum State {
     Version(Arc<str>),
 }
 
-/// Which part of a query a page depends on: all of it, or some parameters.
-pub(super) type QueryNames = Option<Vec<String>>;
-
 impl PageKey {
     /// Returns the keys of what is asked for; none if the request does not name one host that could be part of a URL.
-    pub(super) fn of(request: &Parts, layer: &CachePage) -> Option<Self> {
-        let prefix = &layer.pages.prefix;
+    pub(super) fn of(request: &Parts, policy: &Policy) -> Option<Self> {
+        let prefix = &policy.prefix;
         // Inside a nested router the request's own URI has lost its first part.
         let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
         let is_https = is_https(uri, &request.headers);
         let host = host(uri, &request.headers, is_https)?;
         let scheme = if is_https { "https" } else { "http" };
-        let query = query(uri.query(), &layer.parameters);
+        let query = query(uri.query(), &policy.parameters);
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
-        let digest = digest_part(&layer.digest);
+        let digest = digest_part(&policy.digest);
         // A client chooses how long a URL is, and this process keeps the keys of many.
         let page = format!("{}:GET:{url}#{digest}", prefix_part(prefix));
         let page = Key::reserved("view.page", &page).shortened();
@@ -178,7 +175,7 @@ mod tests {
         let layer =
             if parameters.is_empty() { layer } else { layer.vary_on_query(parameters.iter().copied()) };
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        PageKey::of(&parts, &layer).map(|keys| keys.page.to_string())
+        PageKey::of(&parts, &layer.policy).map(|keys| keys.page.to_string())
     }
 
     #[track_caller]

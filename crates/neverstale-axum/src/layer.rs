@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::request;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use moka::sync::Cache as Memory;
 use tower::Layer;
 
-use super::key::{self, QueryNames};
+use super::key;
 use super::local::Local;
 use super::personal::Personal;
-use super::service::CachePageService;
+use super::policy::Policy;
+use super::service::{CachePageService, Pages};
 use super::store::{Store, random_token};
 use super::verdict::Browser;
 use neverstale::version::{Gate, Lost, Versions};
@@ -25,15 +26,8 @@ const LEARNED: u64 = 10_000;
 /// Keeps the answers of views in the cache: see [the module](super).
 #[derive(Clone)]
 pub struct CachePage {
-    pub(super) ttl: Ttl,
-    pub(super) browser: Browser,
-    pub(super) parameters: QueryNames,
-    pub(super) digest: Cow<'static, str>,
-    pub(super) patience: Duration,
-    /// Where the version is asked for of what the pages show; without it they have generations.
-    pub(super) versions: Option<Versions<Response>>,
-    pub(super) personal: Option<Personal>,
-    pub(super) pages: ViewCache,
+    pub(super) policy: Policy,
+    pages: ViewCache,
 }
 
 /// Keeps the answers of views for `ttl`: Django's `cache_page`.
@@ -78,7 +72,7 @@ impl CachePage {
     /// query is in it as it stands, its order included.
     #[must_use]
     pub fn vary_on_query(mut self, parameters: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.parameters = Some(parameters.into_iter().map(Into::into).collect());
+        self.policy.parameters = Some(parameters.into_iter().map(Into::into).collect());
         self
     }
 
@@ -92,7 +86,7 @@ impl CachePage {
     /// another build made differently are not found. A purge is of both.
     #[must_use]
     pub fn digest(mut self, digest: impl Into<Cow<'static, str>>) -> Self {
-        self.digest = digest.into();
+        self.policy.digest = digest.into();
         self
     }
 
@@ -108,7 +102,7 @@ impl CachePage {
         S: Display + Clone + PartialEq + Send + Sync + 'static,
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
     {
-        self.versions = Some(Versions::of(gate, E::into_response));
+        self.policy.versions = Some(Versions::of(gate, E::into_response));
         self
     }
 
@@ -127,7 +121,7 @@ impl CachePage {
         T: Clone + Send + Sync + 'static,
         F: Future<Output = Option<T>> + Send + 'static,
     {
-        self.personal = Some(Personal::new(header, ask));
+        self.policy.personal = Some(Personal::new(header, ask));
         self
     }
 
@@ -135,7 +129,7 @@ impl CachePage {
     /// [`CacheOptions::patience`](neverstale::CacheOptions::patience).
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.policy.patience = patience;
         self
     }
 
@@ -149,7 +143,7 @@ impl CachePage {
     /// Chooses what the browser is told; by default to ask each time.
     #[must_use]
     pub fn browser(mut self, browser: Browser) -> Self {
-        self.browser = browser;
+        self.policy.browser = browser;
         self
     }
 
@@ -160,28 +154,22 @@ impl CachePage {
     }
 }
 
-impl CachePage {
-    /// Returns this process's copies, where there are any of these pages.
-    pub(super) fn copies(&self) -> Option<&Local> {
-        self.pages.store.local.as_ref().filter(|_| self.versions.is_some())
-    }
-}
-
 impl<S> Layer<S> for CachePage {
     type Service = CachePageService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CachePageService { inner, layer: Arc::new(self.clone()) }
+        let pages = Pages { policy: self.policy.clone(), store: Arc::clone(&self.pages.store) };
+        CachePageService { inner, pages: Arc::new(pages) }
     }
 }
 
 /// All cached pages of one prefix. Cheap to clone.
 #[derive(Clone)]
 pub struct ViewCache {
-    pub(super) store: Arc<Store>,
-    pub(super) prefix: Arc<str>,
+    store: Arc<Store>,
+    prefix: Arc<str>,
     /// In `Cache-Status`.
-    pub(super) name: &'static str,
+    name: &'static str,
     strategy: Strategy,
 }
 
@@ -191,7 +179,12 @@ impl ViewCache {
     pub fn new(cache: &Cache) -> Self {
         let cache = cache.counted_as("views");
         let store = Store { cache, learned: Memory::new(LEARNED), local: None };
-        Self { store: Arc::new(store), prefix: "".into(), name: env!("CARGO_PKG_NAME"), strategy: Strategy::Delete }
+        Self {
+            store: Arc::new(store),
+            prefix: "".into(),
+            name: env!("CARGO_PKG_NAME"),
+            strategy: Strategy::Delete,
+        }
     }
 
     /// Names this cache in `Cache-Status`, among all caches on the way to a browser; `neverstale-axum` by default.
@@ -243,7 +236,9 @@ impl ViewCache {
     pub fn cache_page(&self, ttl: Ttl) -> CachePage {
         let patience = self.store.cache.patience();
         let (browser, parameters, digest, versions, personal) = Default::default();
-        CachePage { ttl, browser, parameters, digest, patience, versions, personal, pages: self.clone() }
+        let (prefix, name) = (Arc::clone(&self.prefix), self.name);
+        let policy = Policy { ttl, browser, parameters, digest, patience, versions, personal, prefix, name };
+        CachePage { policy, pages: self.clone() }
     }
 
     /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed)
@@ -286,10 +281,7 @@ impl ViewCache {
 
 impl std::fmt::Debug for CachePage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachePage")
-            .field("ttl", &self.ttl)
-            .field("browser", &self.browser)
-            .finish_non_exhaustive()
+        f.debug_struct("CachePage").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 

@@ -128,6 +128,7 @@ pub mod target;
 
 mod again;
 mod answer;
+mod encodable;
 mod encoding;
 mod entry;
 mod key;
@@ -137,6 +138,7 @@ mod mistake;
 mod order;
 mod outcome;
 mod personal;
+mod policy;
 mod privacy;
 mod service;
 mod store;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use moka::sync::Cache as Memory;
 use tokio::sync::OnceCell;
 
-use super::answer::is_encodable;
+use super::encodable::is_encodable;
 use super::encoding::Encoding;
 use super::entry::Page;
 use super::mistake::Mistake;

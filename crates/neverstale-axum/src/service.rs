@@ -1,9 +1,9 @@
 //! The service around a view: look up, or else run it once and store.
 
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, mem};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -22,10 +22,11 @@ use super::entry::{Entry, Page};
 use super::head::{WasHead, turn_into_get, without_body};
 use super::headers;
 use super::key::{self, PageKey, State};
-use super::layer::CachePage;
+use super::local::Local;
 use super::mistake::Mistake;
 use super::outcome::{Arrival, Asked, Fwd, Label, Outcome, Report};
 use super::personal::keep_nowhere;
+use super::policy::Policy;
 use super::privacy::Privacy;
 use super::store::{Found, Slot, Store};
 use super::verdict::{self, PRIVATE};
@@ -40,10 +41,32 @@ const LOOKS: usize = 3;
 const GATE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A view whose answers are kept. Made by [`CachePage`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CachePageService<S> {
     pub(super) inner: S,
-    pub(super) layer: Arc<CachePage>,
+    pub(super) pages: Arc<Pages>,
+}
+
+/// What a layer does, and where it keeps pages.
+pub(super) struct Pages {
+    pub(super) policy: Policy,
+    pub(super) store: Arc<Store>,
+}
+
+impl<S: fmt::Debug> fmt::Debug for CachePageService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachePageService")
+            .field("inner", &self.inner)
+            .field("policy", &self.pages.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pages {
+    /// Returns this process's copies, where there are any of these pages.
+    fn copies(&self) -> Option<&Local> {
+        self.store.local.as_ref().filter(|_| self.policy.versions.is_some())
+    }
 }
 
 impl<S> Service<Request> for CachePageService<S>
@@ -64,14 +87,14 @@ where
         // The one that is ready goes, the clone stays.
         let clone = self.inner.clone();
         let view = mem::replace(&mut self.inner, clone);
-        let layer = Arc::clone(&self.layer);
-        visit(layer, view, request).boxed()
+        let pages = Arc::clone(&self.pages);
+        visit(pages, view, request).boxed()
     }
 }
 
 /// One request on its way.
 struct Visit<S> {
-    layer: Arc<CachePage>,
+    pages: Arc<Pages>,
     view: S,
     keys: PageKey,
     parts: request::Parts,
@@ -82,14 +105,14 @@ struct Visit<S> {
     may_be_own: bool,
 }
 
-async fn visit<S>(layer: Arc<CachePage>, view: S, mut request: Request) -> Result<Response, S::Error>
+async fn visit<S>(pages: Arc<Pages>, view: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
     let is_head = turn_into_get(&mut request);
     let conditions = Conditions::of(request.headers()).filter(|_| *request.method() == Method::GET);
-    let personal = layer.personal.clone();
-    let mut response = shared_or_own(layer, view, request).await?;
+    let personal = pages.policy.personal.clone();
+    let mut response = shared_or_own(pages, view, request).await?;
     if let Some(personal) = personal {
         response = personal.say(response);
     }
@@ -101,14 +124,14 @@ where
 }
 
 /// Answers with the page that is everybody's, or with the visitor's own.
-async fn shared_or_own<S>(layer: Arc<CachePage>, view: S, mut request: Request) -> Result<Response, S::Error>
+async fn shared_or_own<S>(pages: Arc<Pages>, view: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
     // Whoever has asked for the version already has waited since then.
     let told = request.extensions().get::<Told>().and_then(Told::arrival);
     let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
-    let report = Report { cache: layer.pages.name, arrival, gate: None, view: None };
+    let report = Report { cache: pages.policy.name, arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);
     if *request.method() != Method::GET {
         return pass_by(view, request, Outcome::Method, report).await;
@@ -119,18 +142,18 @@ where
         return pass_by(view, request, Outcome::Bypass(PRIVATE), report).await;
     }
     let (parts, body) = request.into_parts();
-    let Some(keys) = PageKey::of(&parts, &layer) else {
+    let Some(keys) = PageKey::of(&parts, &pages.policy) else {
         let request = Request::from_parts(parts, body);
         return pass_by(view, request, Outcome::Bypass("host"), report).await;
     };
     let is_seen = parts.extensions.get::<WasHead>().is_none();
-    let own = layer.personal.as_ref().filter(|_| is_seen);
+    let own = pages.policy.personal.as_ref().filter(|_| is_seen);
     let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
-        return Visit { layer, view, keys, parts, body, report, privacy, may_be_own: false }.answer().await;
+        return Visit { pages, view, keys, parts, body, report, privacy, may_be_own: false }.answer().await;
     };
     let (own_view, own_parts) = (view.clone(), parts.clone());
     // The session is asked for first, so that both go the same way together.
-    let shared = Visit { layer, view, keys, parts, body, report, privacy, may_be_own: true }.answer();
+    let shared = Visit { pages, view, keys, parts, body, report, privacy, may_be_own: true }.answer();
     let own = match select(own, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
         // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
@@ -159,9 +182,9 @@ where
 
 /// Looks for the page; but not where that may be done together with the right to build it, since the page is most
 /// likely missing: there are copies, and none of this version.
-async fn look_up(layer: &CachePage, parts: &request::Parts, keys: &PageKey, may_wait: bool) -> (Look, Found) {
-    let store = &layer.pages.store;
-    let is_likely_missing = may_wait && layer.copies().is_some() && !store.learned.contains_key(&keys.page);
+async fn look_up(pages: &Pages, parts: &request::Parts, keys: &PageKey, may_wait: bool) -> (Look, Found) {
+    let store = &pages.store;
+    let is_likely_missing = may_wait && pages.copies().is_some() && !store.learned.contains_key(&keys.page);
     match &keys.state {
         State::Version(version) if is_likely_missing => {
             let (key, generation) = (keys.page.clone(), version.to_string());
@@ -200,7 +223,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
             }
             let versioned = version.map(|version| self.keys.at(version));
             let keys = versioned.as_ref().unwrap_or(&self.keys);
-            let (look, found) = look_up(&self.layer, &self.parts, keys, look == 0 && !self.may_be_own).await;
+            let (look, found) = look_up(&self.pages, &self.parts, keys, look == 0 && !self.may_be_own).await;
             match found {
                 Found::Page(page) => {
                     let outcome = Outcome::Hit(page.remaining());
@@ -248,7 +271,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Asks for the current version, where pages are kept by version; if that fails, the answer is that of the failure.
     async fn pass_gate(&mut self) -> Result<Option<Arc<str>>, Response> {
-        let Some(versions) = &self.layer.versions else { return Ok(None) };
+        let Some(versions) = &self.pages.policy.versions else { return Ok(None) };
         let told = self.parts.extensions.remove::<Told>().and_then(|told| told.take(versions));
         let (version, gate) = match told {
             Some(told) => (told.version, told.gate),
@@ -272,15 +295,15 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Runs the view, stores its answer if it may be, and returns it with what those who wait are told.
     async fn build(self, slot: &Slot) -> Result<(Response, Envelope), S::Error> {
-        let (layer, keys) = (self.layer, self.keys);
-        let store = &layer.pages.store;
+        let (pages, keys) = (self.pages, self.keys);
+        let store = &pages.store;
         let asked = self.parts.clone();
         let (response, view) = run(self.view, Request::from_parts(self.parts, self.body)).await?;
         store.cache.record(Event::Build);
         let report = Report { view: Some(view), ..self.report };
         let (mut parts, body) = response.into_parts();
         let base = &keys.page;
-        let place = match &layer.versions {
+        let place = match &pages.policy.versions {
             None => Ok((base.clone(), slot.generation.clone())),
             Some(_) if Mistake::PageUnderAskedVersion.is_made() => {
                 Ok((slot.key.clone(), slot.generation.clone()))
@@ -295,7 +318,15 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         };
         let prepared = match place {
             Ok(place) => {
-                let page = answer::keep(&layer, &self.privacy, &asked.headers, &mut parts, body).await;
+                let page = answer::keep(
+                    &pages.policy,
+                    pages.copies().is_some(),
+                    &self.privacy,
+                    &asked.headers,
+                    &mut parts,
+                    body,
+                )
+                .await;
                 page.map(|page| (page, place))
             }
             Err(reason) => Err((body, reason)),
@@ -303,11 +334,11 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         match prepared {
             Ok((mut page, (key, generation))) => {
                 page.generation = generation;
-                if let Some(local) = layer.copies() {
+                if let Some(local) = pages.copies() {
                     local.keep(base, &page);
                 }
                 let mut response = answer::respond(parts, page.body(&asked.headers));
-                let (built, is_stored) = store.keep(&key, page, &asked.headers, layer.ttl).await;
+                let (built, is_stored) = store.keep(&key, page, &asked.headers, pages.policy.ttl).await;
                 let outcome = match is_stored {
                     true if store.cache.keeps_nothing() => Outcome::Miss("cache-keeps-nothing".into()),
                     true => Outcome::Stored(slot.fwd),
@@ -333,7 +364,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Answers with this process's copy, if it has that of the version. By `&mut`, since the body is not `Sync`.
     async fn show_copy(&mut self, version: &str) -> Option<Response> {
-        let (versions, local) = (self.layer.versions.as_ref()?, self.layer.copies()?);
+        let (versions, local) = (self.pages.policy.versions.as_ref()?, self.pages.copies()?);
         let ready = local.get(&self.keys.page, version)?;
         let body = ready.body(&self.parts.headers).await;
         let outcome = Outcome::Local(ready.page.remaining());
@@ -344,7 +375,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Answers with a page, and keeps a copy of it where there are copies. By `&mut` as well.
     async fn show(&mut self, page: &Page, outcome: Outcome) -> Response {
-        let local = self.layer.copies();
+        let local = self.pages.copies();
         let body = match local.and_then(|local| local.copy(&self.keys.page, page)) {
             Some(ready) => ready.body(&self.parts.headers).await,
             None => page.body(&self.parts.headers),
@@ -371,7 +402,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
 
     /// Returns how long it may still wait for another process: asking for the version may have taken its part.
     fn patience(&self) -> Duration {
-        self.layer.patience.saturating_sub(self.report.arrival.0.elapsed())
+        self.pages.policy.patience.saturating_sub(self.report.arrival.0.elapsed())
     }
 
     /// Returns the name that all who build this page share.
@@ -385,6 +416,6 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     fn store(&self) -> &Store {
-        &self.layer.pages.store
+        &self.pages.store
     }
 }

@@ -10,7 +10,7 @@
 //! - No caller is given the outcome of a build that had ended before the caller joined.
 //! - No caller that joins after [`Flights::outdate`] is given the outcome of a build that began before it.
 //!
-//! `tests/it/builds/interleavings.rs` explores the orders.
+//! `crates/neverstale/tests/it/single_flight.rs` explores the orders.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! The test of pages, tested: each mistake here is made on purpose, in a story in which it shows, and the checker must
 //! say of what visitors saw exactly what is wrong. Without the mistake the same story must end well.
 //!
-//! Mistakes in our code are those of `src/mistake.rs` and `src/cache/mistake.rs`; others are made where they would be,
-//! in the database's triggers or the configuration. Mistakes inside the gate are in `tests/it/gate/interleavings.rs`,
+//! Mistakes in our code are those of `src/mistake.rs` and `crates/neverstale/src/mistake.rs`; others are made where they would be,
+//! in the database's triggers or the configuration. Mistakes inside the gate are in `crates/neverstale/tests/it/gate/interleavings.rs`,
 //! as orders in which its callers take turns.
 
 mod world;
@@ -24,7 +24,7 @@ use testkit::line::Weather;
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]
 pub enum Making {
-    /// One of `src/mistake.rs` or `src/cache/mistake.rs`.
+    /// One of `src/mistake.rs` or `crates/neverstale/src/mistake.rs`.
     Code(&'static str),
     /// By another trigger on `tasks`, which fires then.
     Trigger(&'static str),
@@ -310,7 +310,7 @@ async fn one_key_that_writers_delete_is_caught_when_a_set_comes_late() {
 #[test]
 fn every_mistake_of_the_program_has_a_story() {
     let stories = structure::read("tests/it/consistency/mistakes.rs");
-    for program in ["src/mistake.rs", "src/cache/mistake.rs"].map(structure::read) {
+    for program in ["src/mistake.rs", "crates/neverstale/src/mistake.rs"].map(structure::read) {
         let body = program.split_once("enum Mistake {").unwrap().1.split_once('}').unwrap().0;
         let mistakes: Vec<_> = body.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
         assert!(mistakes.len() > 1, "{mistakes:?}");

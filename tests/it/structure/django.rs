@@ -168,7 +168,7 @@ fn what_is_not_there_is_not_found() {
     let there = [
         "CACHE_URL=db://",
         "tasklist cache get",
-        "src/cache.rs",
+        "crates/neverstale/src/lib.rs",
         "/metrics",
         "cache::Cache::get_or_set",
         "cache::CacheOptions::default_ttl",

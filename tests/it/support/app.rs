@@ -73,7 +73,7 @@ impl Settings {
         self.with_memcached(server).with("MEMCACHIER_USERNAME", USER).with("MEMCACHIER_PASSWORD", PASSWORD)
     }
 
-    /// Lets the program make a mistake, of those in `src/mistake.rs` and `src/cache/mistake.rs`.
+    /// Lets the program make a mistake, of those in `src/mistake.rs` and `crates/neverstale/src/mistake.rs`.
     pub fn with_mistake(self, mistake: &str) -> Self {
         Self { program: mistaken::program(), ..self }.with("TASKLIST_MISTAKE", mistake)
     }

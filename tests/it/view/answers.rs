@@ -204,8 +204,12 @@ pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
     let limited = Site::new(store, numbered(&[]));
     limited.get("/limited").await;
     let hit = limited.get("/limited").await;
-    let left =
-        hit.header("cache-status").strip_prefix("neverstale-axum; hit; ttl=").unwrap().parse::<u64>().unwrap();
+    let left = hit
+        .header("cache-status")
+        .strip_prefix("neverstale-axum; hit; ttl=")
+        .unwrap()
+        .parse::<u64>()
+        .unwrap();
     assert!((50..=60).contains(&left), "{left}");
 }
 

@@ -22,9 +22,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::directory::{LOCKS, Name};
+use self::directory::Name;
 use self::entry::Entry;
 use self::store::{Change, Failed, Store};
+use self::threads::LOCKS;
 use self::threads::{Threads, Turn};
 use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
 use crate::Ttl;

@@ -1,7 +1,7 @@
 //! memcached through our own client, which see ([`tokio_memcached`]).
 //!
 //! The client reports a write that may not have happened. What is done about it is decided here, in
-//! `src/cache/backend/memcached/pending.rs`.
+//! `crates/neverstale/src/backend/memcached/pending.rs`.
 
 mod pending;
 mod shared;

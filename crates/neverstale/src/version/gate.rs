@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use super::mark::{Looks, Marks};
+use super::mark::{Looks, Marks, Told};
 use super::round::{Round, Seat};
 use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
 
@@ -41,13 +41,6 @@ struct Shared<S, E> {
     marks: Option<Box<dyn Marks<S>>>,
     calls: AtomicU64,
     state: Mutex<State<S, E>>,
-}
-
-/// A version as it was told, the same for as long as it is told again; and its name, once somebody has needed it.
-pub(super) struct Told<S> {
-    version: S,
-    /// Of the standard library, since nobody waits for it.
-    name: std::sync::OnceLock<Name>,
 }
 
 type Name = std::sync::Arc<str>;

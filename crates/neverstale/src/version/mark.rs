@@ -21,7 +21,6 @@ use std::sync::PoisonError;
 
 use arc_swap::ArcSwapOption;
 
-use super::gate::Told;
 use super::sync::{Arc, Mutex};
 
 /// The marks of an origin whose versions are `S`.
@@ -34,6 +33,13 @@ pub(super) trait Marks<S>: Send + Sync {
 
     /// Must be called with what it has told: the same again as long as the version is the same.
     fn after_query(&self, told: &Arc<Told<S>>);
+}
+
+/// A version as it was told, the same for as long as it is told again; and its name, once somebody has needed it.
+pub(super) struct Told<S> {
+    pub(super) version: S,
+    /// Of the standard library, since nobody waits for it.
+    pub(super) name: std::sync::OnceLock<Arc<str>>,
 }
 
 /// Marks that a look returns, if there is something to see.

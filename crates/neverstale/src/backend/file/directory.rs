@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::entry::{Entry, LONGEST_FILE};
-use super::threads::Turn;
+use super::threads::{LOCKS, Turn};
 
 /// Values may be anybody's: only the user the app runs as sees them.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -24,9 +24,6 @@ const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 /// The bit of a directory like `/tmp`, which is everybody's and must not be made ours.
 const STICKY: u32 = 0o1000;
-
-/// How many locks there are: keys that share one wait for each other.
-pub(super) const LOCKS: usize = 16;
 
 /// The lock that who culls holds, beyond those of the keys.
 pub(super) const CULL_LOCK: usize = LOCKS;

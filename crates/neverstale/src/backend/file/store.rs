@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::directory::{CULL_LOCK, Directory, LOCKS, Name};
+use super::directory::{CULL_LOCK, Directory, Name};
 use super::entry::Entry;
 use super::sweep::{self, Size};
+use super::threads::LOCKS;
 use super::threads::Turn;
 use crate::Ttl;
 use crate::backend::MOST_OWED;

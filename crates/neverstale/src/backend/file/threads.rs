@@ -10,12 +10,14 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::directory::LOCKS;
 use crate::backend::{ErrorKind, OPERATION_TIMEOUT};
 
 /// How much of an operation's time is left when a thread stops waiting for a lock, so that it is back before its caller
 /// has gone.
 const LOCK_MARGIN: Duration = Duration::from_millis(50);
+
+/// How many locks there are: keys that share one wait for each other.
+pub(super) const LOCKS: usize = 16;
 
 /// Threads at work at once.
 const THREADS: usize = 8;
