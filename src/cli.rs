@@ -11,13 +11,12 @@ mod shell;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use self::cache::CacheCommand;
-use self::output::{Unwritten, note, print, say};
+use self::output::{Unwritten, say};
 use crate::config::{Config, LogConfig, Variables};
 use crate::telemetry::{self, Output};
 
@@ -128,9 +127,4 @@ impl Command {
         };
         telemetry::init(&config.log, default, io::stderr, io::stderr().is_terminal());
     }
-}
-
-/// Returns a duration as JSON has it: milliseconds, exact to a microsecond.
-fn milliseconds(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

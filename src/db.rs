@@ -10,15 +10,14 @@ mod place;
 mod pool;
 mod postgres;
 pub mod sessions;
+mod statement;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use sqlx::query::QueryAs;
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow};
-use sqlx::{Connection, Encode, FromRow, Pool, SqliteConnection, Type};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{Connection, Pool, SqliteConnection};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -30,6 +29,8 @@ use self::mark::Marks;
 use self::place::Place;
 use self::pool::Connections;
 use self::postgres::Connector;
+pub use self::statement::{Arg, Row};
+use self::statement::{only_reads, with_args};
 use crate::config::database::{DatabaseConfig, DatabaseUrl};
 
 /// How long an operation may take, waiting for a connection included: with the cache's timeout before it, a lost
@@ -44,6 +45,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long Postgres works on a statement; below [`TIMEOUT`], so that a statement we gave up on does not happen after.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(3500);
+
+/// How long to open the files of SQLite may take.
+const MARKS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Connections of one process, beside the one for what goes ahead. The smallest hosted Postgres has 20 for all.
 const CONNECTIONS: u32 = 8;
@@ -65,23 +69,6 @@ enum AnyPool {
     Sqlite(Pool<Sqlite>),
     Postgres(Connections),
 }
-
-/// An argument of a statement.
-#[derive(Clone, Copy, Debug)]
-pub enum Arg<'a> {
-    /// A number.
-    Int(i64),
-    /// A number or null.
-    OptionalInt(Option<i64>),
-    /// A text.
-    Text(&'a str),
-    /// Bytes.
-    Bytes(&'a [u8]),
-}
-
-/// What both databases can read a row into.
-pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
-impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 
 impl Database {
     /// Prepares a pool; connects when it is first used.
@@ -256,6 +243,32 @@ impl Database {
         self.place.note();
         rows.into_iter().next().ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
+
+    /// Begins to look at the files of a database that can be used, so that there are [`mark`](Self::mark)s from now on.
+    /// Only SQLite has such. Done once; where they cannot be looked at then, there never are any.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves the next one to do it.
+    pub async fn watch(&self) {
+        let AnyPool::Sqlite(pool) = &self.pool else { return };
+        let open = async {
+            let opened = timeout(MARKS_TIMEOUT, Marks::open(&pool.connect_options())).await;
+            let marks = opened.ok().flatten().filter(|_| self.place.check().is_ok());
+            if marks.is_none() {
+                tracing::debug!("the database's files cannot be looked at: each read is a query");
+            }
+            marks
+        };
+        self.marks.get_or_init(|| open).await;
+    }
+
+    /// Returns what is to be seen of the database's state: another mark for each commit, whoever makes it, from before
+    /// that is acknowledged. None where there is nothing to be seen. Waits for nothing.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.marks.get()?.as_ref()?.look()
+    }
 }
 
 fn sqlite_options(options: &SqliteConnectOptions) -> SqliteConnectOptions {
@@ -272,31 +285,4 @@ async fn fetch_all<T: Row>(
     let rows = with_args::<Sqlite, T>(sql, args).fetch_all(lease.connection()).await?;
     lease.give_back();
     Ok(rows)
-}
-
-fn with_args<DB, T>(sql: &'static str, args: &[Arg<'_>]) -> QueryAs<'static, DB, T, DB::Arguments>
-where
-    DB: sqlx::Database,
-    T: for<'r> FromRow<'r, DB::Row>,
-    i64: Encode<'static, DB> + Type<DB>,
-    Option<i64>: Encode<'static, DB> + Type<DB>,
-    String: Encode<'static, DB> + Type<DB>,
-    Vec<u8>: Encode<'static, DB> + Type<DB>,
-{
-    let mut query = sqlx::query_as(sql);
-    for arg in args {
-        query = match *arg {
-            Arg::Int(number) => query.bind(number),
-            Arg::OptionalInt(number) => query.bind(number),
-            Arg::Text(text) => query.bind(text.to_owned()),
-            Arg::Bytes(bytes) => query.bind(bytes.to_vec()),
-        };
-    }
-    query
-}
-
-/// Returns whether a statement changes nothing, so that it may run twice.
-fn only_reads(sql: &str) -> bool {
-    let changes = ["insert ", "update ", "delete ", "for update"];
-    (sql.starts_with("select ") || sql.starts_with("with ")) && !changes.iter().any(|word| sql.contains(word))
 }

@@ -2,6 +2,7 @@
 
 mod adder;
 mod stamp;
+mod task;
 mod text;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::mistake::Mistake;
 
 pub use self::adder::Adder;
 pub use self::stamp::{Stamp, Stamped, stamp};
+pub use self::task::{InvalidName, Task, TaskName};
 
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
@@ -25,16 +27,6 @@ const LARGEST_LIST: usize = 800_000;
 
 /// What surrounds a name in a cached list, an id of usual length included.
 const BYTES_AROUND_NAME: usize = 30;
-
-/// One row of the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
-pub struct Task {
-    /// Never used twice; the list is ordered by it.
-    pub id: i64,
-    /// What is to be done.
-    #[sqlx(try_from = "text::Text")]
-    pub name: String,
-}
 
 /// The answer to the expensive query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,35 +46,6 @@ pub struct Page {
     pub number: usize,
     /// How many tasks there are on all pages.
     pub total: usize,
-}
-
-/// A name that can be stored: trimmed, 1 to 500 characters, any Unicode but NUL.
-///
-/// ```
-/// use tasklist::tasks::{InvalidName, TaskName};
-///
-/// assert!(TaskName::parse("  buy milk ").is_ok());
-/// assert_eq!(TaskName::parse("   "), Err(InvalidName::Empty));
-/// assert_eq!(TaskName::parse(&"x".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskName(String);
-
-/// Why a text is no task's name, said to the person who typed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
-    /// Nothing but blanks.
-    #[error("Please write what is to be done.")]
-    Empty,
-    /// Longer than [`TaskName::LONGEST`].
-    #[error("Please use at most {longest} characters; these are {length}.", longest = TaskName::LONGEST)]
-    TooLong {
-        /// In characters.
-        length: usize,
-    },
-    /// Postgres stores every character but this.
-    #[error("Please leave out the NUL character.")]
-    Nul,
 }
 
 /// Reads the whole list, which is the query that the tutorial calls expensive.
@@ -182,7 +145,7 @@ async fn read(db: &Database, number: usize, longest: usize) -> Result<Stamped<(u
 ///
 /// The database's. After [`Error::Timeout`] the task may be there or not.
 pub async fn add(db: &Database, name: &TaskName) -> Result<Task, Error> {
-    db.fetch_one("insert into tasks (name) values ($1) returning id, name", &[Arg::Text(&name.0)]).await
+    db.fetch_one("insert into tasks (name) values ($1) returning id, name", &[Arg::Text(name.as_str())]).await
 }
 
 /// Removes a task and returns it, or `None` if there is none with this id.
@@ -216,7 +179,7 @@ pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error>
     if there.is_some_and(|there| there.name == task.name) {
         return Ok(None);
     }
-    add(db, &TaskName(task.name.clone())).await.map(Some)
+    add(db, &TaskName::of(task)).await.map(Some)
 }
 
 /// Returns the number of the page that a task is on, or, if it is gone, the one where it was.
@@ -276,41 +239,12 @@ impl Page {
     }
 }
 
-impl TaskName {
-    /// The most characters a name can have.
-    pub const LONGEST: usize = 500;
-
-    /// Makes a name of what somebody typed.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidName`], with a sentence for that person.
-    pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        let name = text.trim();
-        match name.chars().count() {
-            0 => Err(InvalidName::Empty),
-            length if length > Self::LONGEST => Err(InvalidName::TooLong { length }),
-            _ if name.contains('\0') => Err(InvalidName::Nul),
-            _ => Ok(Self(name.to_owned())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn tasks(count: i64) -> Vec<Task> {
         (1..=count).map(|id| Task { id, name: format!("task {id}") }).collect()
-    }
-
-    #[test]
-    fn a_name_is_trimmed_and_counted_in_characters() {
-        assert_eq!(TaskName::parse("  buy milk \n"), Ok(TaskName("buy milk".into())));
-        assert_eq!(TaskName::parse(" \t\u{3000}"), Err(InvalidName::Empty));
-        assert!(TaskName::parse(&"🥛".repeat(500)).is_ok());
-        assert_eq!(TaskName::parse(&"é".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
-        assert_eq!(TaskName::parse("a\0b"), Err(InvalidName::Nul));
     }
 
     #[test]

@@ -7,8 +7,9 @@ mod verb;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use super::migrate;
+use super::output::{note, print};
 use super::remedy::Place;
-use super::{migrate, note, print};
 use crate::app::cache_from_config;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;

@@ -1,17 +1,20 @@
 //! `tasklist check`: tries configuration, database and cache, and says what is wrong with them and what to do.
 
 mod cache;
+mod finding;
 
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
+use self::finding::{Finding, Problem, report};
+use super::output::say;
 use super::remedy::{Place, reach_remedy, read_remedy};
-use super::{Unwritten, milliseconds, say, serve};
+use super::serve;
 use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
@@ -19,20 +22,6 @@ use crate::config::database::{DatabaseConfig, DatabaseUrl};
 use crate::db::sessions::DatabaseStore;
 use crate::db::{self, Database};
 use crate::tasks;
-
-/// What was tried, and how it went.
-#[derive(Clone)]
-struct Finding {
-    what: String,
-    outcome: Result<String, Problem>,
-    took: Option<Duration>,
-}
-
-#[derive(Clone)]
-struct Problem {
-    cause: String,
-    remedy: &'static str,
-}
 
 pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     // Reading the list is not to take longer than it does.
@@ -76,34 +65,6 @@ async fn cache(state: &AppState, config: &Config, is_database_well: bool) -> Vec
 async fn is_to_be_made(db: &Database, config: &Config) -> bool {
     let is_pending = async || db.pending_migrations().await.is_ok_and(|pending| !pending.is_empty());
     config.development && (config.database.url.is_missing_file() || is_pending().await)
-}
-
-fn report(finding: &Finding) -> Result<(), Unwritten> {
-    let Finding { what, outcome, took } = finding;
-    let took = took.map(|took| format!(" ({took:.1?})")).unwrap_or_default();
-    match outcome {
-        Ok(found) => say(&format!("ok      {what}: {found}{took}")),
-        Err(problem) => {
-            say(&format!("FAILED  {what}: {}{took}", problem.cause))?;
-            say(&format!("        remedy: {}", problem.remedy))
-        }
-    }
-}
-
-impl Finding {
-    fn is_ok(&self) -> bool {
-        self.outcome.is_ok()
-    }
-
-    fn to_json(&self) -> Value {
-        let took = self.took.map(milliseconds);
-        match &self.outcome {
-            Ok(found) => json!({ "what": self.what, "ok": true, "found": found, "took_ms": took }),
-            Err(Problem { cause, remedy }) => {
-                json!({ "what": self.what, "ok": false, "cause": cause, "remedy": remedy, "took_ms": took })
-            }
-        }
-    }
 }
 
 fn configuration(config: &Config) -> Finding {

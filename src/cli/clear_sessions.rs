@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::{migrate, say};
+use super::migrate;
+use super::output::say;
 use crate::app;
 use crate::config::Config;
 use crate::config::session::SessionEngine;

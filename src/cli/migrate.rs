@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
+use super::output::say;
 use super::remedy::unreachable;
-use super::say;
 use crate::config::Config;
 use crate::config::database::DatabaseUrl;
 use crate::db::Database;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -39,4 +40,8 @@ pub(super) fn print(result: &[u8]) -> Result<(), Unwritten> {
 /// Says something on standard error, if that can be written.
 pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+/// Returns a duration as JSON has it: milliseconds, exact to a microsecond.
+pub(super) fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -1,5 +1,6 @@
 //! `tasklist shell`: the verbs of `tasklist cache` line by line, in one process, at a prompt or from a pipe.
 
+mod line;
 mod prompt;
 
 use std::ffi::OsString;
@@ -7,34 +8,18 @@ use std::io::{self, BufRead, IsTerminal};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 
+use self::line::{Line, Order};
 use self::prompt::{Input, Prompt};
-use super::cache::{Verb, prepare};
+use super::cache::prepare;
+use super::output::{Unwritten, note, say};
 use super::remedy::Place;
-use super::{Unwritten, note, say};
 use crate::app::cache_from_config;
 use crate::config::Config;
 use neverstale::Cache;
-
-/// What can be typed:
-#[derive(Debug, Parser)]
-#[command(multicall = true, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
-struct Line {
-    #[command(subcommand)]
-    order: Order,
-}
-
-#[derive(Debug, Subcommand)]
-enum Order {
-    #[command(flatten)]
-    Do(Verb),
-    /// Leave; so does Ctrl-D.
-    #[command(visible_alias = "exit")]
-    Quit,
-}
 
 /// What a line asks for.
 enum Request {

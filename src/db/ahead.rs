@@ -9,8 +9,8 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::Row;
 use super::postgres::{Client, Connector, is_full};
+use super::statement::Row;
 
 /// How long a statement may take, connecting included. Who waits for one under way and then for the next still has an
 /// answer, or an error, within five seconds.

@@ -22,13 +22,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::store::{Store, error};
+use self::store::{NAME, Store, error};
 use self::table::Table;
 use crate::db::Database;
 use neverstale::Ttl;
 use neverstale::backend::{Backend, Error, LARGEST_VALUE, ServerCheck, ServerStats, fitting, size_stats};
-
-const NAME: &str = "the database";
 
 /// The backend over a table.
 pub struct DatabaseCache {

@@ -14,16 +14,9 @@ use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{self, Path, PathBuf};
-use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor, SqliteConnection};
-use tokio::time::timeout;
-
-use super::{AnyPool, Database};
-
-/// How long to open them may take.
-const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The bytes of one copy of the header.
 const HEADER: usize = 48;
@@ -48,37 +41,9 @@ pub(super) struct Marks {
     _stays: SqliteConnection,
 }
 
-impl Database {
-    /// Begins to look at the files of a database that can be used, so that there are [`mark`](Self::mark)s from now on.
-    /// Only SQLite has such. Done once; where they cannot be looked at then, there never are any.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, it leaves the next one to do it.
-    pub async fn watch(&self) {
-        let AnyPool::Sqlite(pool) = &self.pool else { return };
-        let open = async {
-            let opened = timeout(TIMEOUT, Marks::open(&pool.connect_options())).await;
-            let marks = opened.ok().flatten().filter(|_| self.place.check().is_ok());
-            if marks.is_none() {
-                tracing::debug!("the database's files cannot be looked at: each read is a query");
-            }
-            marks
-        };
-        self.marks.get_or_init(|| open).await;
-    }
-
-    /// Returns what is to be seen of the database's state: another mark for each commit, whoever makes it, from before
-    /// that is acknowledged. None where there is nothing to be seen. Waits for nothing.
-    #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        self.marks.get()?.as_ref()?.look()
-    }
-}
-
 impl Marks {
     /// Opens the files, where they can be looked at; not by way of links, which may come to lead elsewhere.
-    async fn open(options: &SqliteConnectOptions) -> Option<Self> {
+    pub(super) async fn open(options: &SqliteConnectOptions) -> Option<Self> {
         let path = options.get_filename();
         let is_there = path::absolute(path).ok().is_some_and(|path| path.canonicalize().ok() == Some(path));
         if !cfg!(target_os = "linux") || !is_there {
@@ -92,7 +57,7 @@ impl Marks {
     }
 
     /// Returns what is seen now; none if there is nothing to go by, such as while it is being written.
-    fn look(&self) -> Option<Mark> {
+    pub(super) fn look(&self) -> Option<Mark> {
         let file = self.file.metadata().ok()?;
         let mut header = [[0; HEADER]; 2];
         self.index.read_exact_at(header.as_flattened_mut(), 0).ok()?;

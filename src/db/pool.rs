@@ -13,9 +13,9 @@ use sqlx::postgres::PgRow;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Arg;
 use super::error::code_of;
 use super::postgres::{Client, Connector, Failure, is_full, is_lost, shows_pooler};
+use super::statement::Arg;
 
 /// How long to wait for a connection; below the limit of an operation, so that it is the pool that says so.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);

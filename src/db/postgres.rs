@@ -18,7 +18,7 @@ use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, FromRow, PgConnection, Row};
 
 use super::error::{code_of, is_transport};
-use super::{Arg, with_args};
+use super::statement::{Arg, with_args};
 
 /// The setting that shows whether a connection has a server connection of its own.
 const PROOF: &str = "tasklist.connection";

@@ -176,7 +176,7 @@ async fn add_together(db: &Database, names: &[TaskName]) -> Result<Vec<Task>, Er
          select name from json_array_elements_text($1::json) with ordinality as wanted (name, place) order by place \
          returning id, name",
     );
-    let names: Vec<_> = names.iter().map(|name| name.0.as_str()).collect();
+    let names: Vec<_> = names.iter().map(TaskName::as_str).collect();
     let json = serde_json::to_string(&names).expect("texts have an encoding");
     let mut tasks: Vec<Task> = db.fetch_all(sql, &[Arg::Text(&json)]).await?;
     if tasks.len() != names.len() {

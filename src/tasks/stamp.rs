@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Task;
+use super::task::Task;
 use super::text::Text;
 use crate::db::{Database, Error};
 use crate::mistake::Mistake;
@@ -63,7 +63,7 @@ pub(super) fn gather(lines: Vec<Line>) -> Result<Stamped<(usize, Vec<Task>)>, Er
                 counted = total;
             }
             Line { id: Some(id), name: Some(name), .. } => tasks.push(Task { id, name: name.into() }),
-            _ => {}
+            _ => return Err(sqlx::Error::Decode("a line is neither a stamp nor a task".into()).into()),
         }
     }
     let stamp = stamp.ok_or(sqlx::Error::RowNotFound)?;

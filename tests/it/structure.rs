@@ -1,9 +1,10 @@
-//! The borders between the parts, and the sizes, names and lists that are easily forgotten: what no compiler checks.
+//! What no compiler checks: which parts know what, and the sizes.
 
 mod absences;
+mod circles;
 mod commands;
 mod django;
-mod imports;
+
 mod links;
 mod lists;
 mod sizes;
@@ -37,6 +38,16 @@ pub fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .unwrap_or_else(|error| panic!("failed to read {path}: {error}"))
 }
+
+/// The folders with our code: the application's, and those of the crates.
+pub const SOURCES: [&str; 6] = [
+    "src",
+    "crates/neverstale/src",
+    "crates/neverstale-axum/src",
+    "crates/neverstale-sessions/src",
+    "crates/testkit/src",
+    "crates/tokio-memcached/src",
+];
 
 /// A file's code: without comments, and without its tests.
 pub fn code(path: &str) -> String {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::stats;
+use crate::cli::output::{Unwritten, milliseconds, note, print};
 use crate::cli::remedy::Place;
-use crate::cli::{Unwritten, milliseconds, note, print};
 use neverstale::backend::{self, ErrorKind, ServerStats};
 
 /// What came of an operation.

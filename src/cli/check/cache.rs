@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Finding, Problem};
+use super::finding::{Finding, Problem};
 use crate::cli::remedy::Place;
 use neverstale::backend::{self, ErrorKind, LARGEST_VALUE, ServerCheck};
 use neverstale::{Cache, Key, Raw, Ttl};

@@ -11,7 +11,7 @@ use rustyline::history::{FileHistory, History};
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Result};
 
-use super::Line;
+use super::line::Line;
 
 /// In the user's home directory, readable for the user alone.
 const HISTORY: &str = ".tasklist_history";

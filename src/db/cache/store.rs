@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::NAME;
 use super::table::{Size, Table};
 use crate::db;
 use neverstale::backend::breaker::{Breaker, Closed, Opened};
 use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
+
+pub(super) const NAME: &str = "the database";
 
 /// How often a database that is left out is tried again.
 const RETRY: Duration = Duration::from_secs(2);

@@ -1,0 +1,85 @@
+//! A task and its name.
+
+use serde::{Deserialize, Serialize};
+
+/// One row of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Task {
+    /// Never used twice; the list is ordered by it.
+    pub id: i64,
+    /// What is to be done.
+    #[sqlx(try_from = "super::text::Text")]
+    pub name: String,
+}
+
+/// A name that can be stored: trimmed, 1 to 500 characters, any Unicode but NUL.
+///
+/// ```
+/// use tasklist::tasks::{InvalidName, TaskName};
+///
+/// assert!(TaskName::parse("  buy milk ").is_ok());
+/// assert_eq!(TaskName::parse("   "), Err(InvalidName::Empty));
+/// assert_eq!(TaskName::parse(&"x".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskName(String);
+
+/// Why a text is no task's name, said to the person who typed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing but blanks.
+    #[error("Please write what is to be done.")]
+    Empty,
+    /// Longer than [`TaskName::LONGEST`].
+    #[error("Please use at most {longest} characters; these are {length}.", longest = TaskName::LONGEST)]
+    TooLong {
+        /// In characters.
+        length: usize,
+    },
+    /// Postgres stores every character but this.
+    #[error("Please leave out the NUL character.")]
+    Nul,
+}
+
+impl TaskName {
+    /// The most characters a name can have.
+    pub const LONGEST: usize = 500;
+
+    /// Makes a name of what somebody typed.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidName`], with a sentence for that person.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let name = text.trim();
+        match name.chars().count() {
+            0 => Err(InvalidName::Empty),
+            length if length > Self::LONGEST => Err(InvalidName::TooLong { length }),
+            _ if name.contains('\0') => Err(InvalidName::Nul),
+            _ => Ok(Self(name.to_owned())),
+        }
+    }
+
+    /// Returns the name of a task that is stored.
+    pub(super) fn of(task: &Task) -> Self {
+        Self(task.name.clone())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_trimmed_and_counted_in_characters() {
+        assert_eq!(TaskName::parse("  buy milk \n"), Ok(TaskName("buy milk".into())));
+        assert_eq!(TaskName::parse(" \t\u{3000}"), Err(InvalidName::Empty));
+        assert!(TaskName::parse(&"🥛".repeat(500)).is_ok());
+        assert_eq!(TaskName::parse(&"é".repeat(501)), Err(InvalidName::TooLong { length: 501 }));
+        assert_eq!(TaskName::parse("a\0b"), Err(InvalidName::Nul));
+    }
+}
