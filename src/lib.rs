@@ -6,19 +6,22 @@
 //!              cli ── config ── app                      start
 //!                                │
 //!   request ── middleware ── router ── views ── listing ── templates
-//!                  │                     │       │   │
-//!               session ── visitor ──────┘       │   └── cache ── cache::backend ── memcached
+//!                  │            │        │       │   │
+//!                  │    neverstale_axum  │       │   └── neverstale ── tokio_memcached
+//!       neverstale_sessions ── visitor ──┘       │
 //!                                  tasks ── db ──┘
 //! ```
 //!
-//! The borders between them are what is absent: [`cache`] knows no tasks, and only [`cache::view`] in it knows HTTP;
-//! [`session`] knows no tasks; [`tasks`] and [`db`] do not know that there is a cache; [`memcached`] knows nothing of
-//! ours; only [`config::env`] reads the environment, and only [`app`] names a concrete backend.
+//! The parts that have nothing to do with tasks are crates of their own, below `crates`: the memcached client
+//! ([`tokio_memcached`]), the cache ([`neverstale`]), cached pages ([`neverstale_axum`]) and sessions
+//! ([`neverstale_sessions`]). The compiler keeps them from knowing anything of this application. Here, [`tasks`] does
+//! not know that there is a cache; only [`config::env`] reads the environment, and only [`app`] names a concrete
+//! backend.
 //!
 //! # The guided tour
 //!
-//! Below, and at the side, modules are sorted by name. This is the order to read them in. Whoever came for the caching
-//! alone begins at the third part; four stops marked ★ are essays, and the rest of the code follows from them.
+//! Below, and at the side, modules are sorted by name. This is the order to read them in. If you came for the caching
+//! alone, begin at the third part; four stops marked ★ are essays, and the rest of the code follows from them.
 //!
 //! **How it starts.**
 //!
@@ -42,22 +45,24 @@
 //!
 //! 11. [`tasks`]: the type and its queries, over [`db`]: one handle for two databases, with limits.
 //! 12. [`listing`]: where tasks and cache meet, in one file that uses all that follows.
-//! 13. ★ [`cache`]: the handle that never fails, the steps of [`get_or_set`](cache::Cache::get_or_set), and what people
-//!     trip over. Then its parts: [`cache::query`], [`cache::fragment`], [`cache::Strategy`], and under all of them
-//!     [`cache::backend`], the contract of a store.
-//! 14. ★ [`cache::version`]: why no page is older than a write that was acknowledged, with the argument; and the
-//!     [`Gate`](cache::version::Gate) that it needs.
-//! 15. ★ [`cache::view`]: whole answers, Django's `cache_page`.
-//! 16. ★ [`memcached`]: the client, down to [`memcached::protocol`], which is bytes and nothing else.
+//! 13. ★ [`neverstale`]: the handle that never fails, the steps of
+//!     [`get_or_set`](neverstale::Cache::get_or_set), and what people trip over. Then its parts:
+//!     [`neverstale::query`], [`neverstale::fragment`], [`neverstale::Strategy`], and under all of them
+//!     [`neverstale::backend`], the contract of a store. Two stores are here: [`db::cache`], a table of the
+//!     database, and [`memcache_crate`], memcached through the `memcache` crate.
+//! 14. ★ [`neverstale::version`]: why no page is older than a write that was acknowledged, with the argument; and the
+//!     [`Gate`](neverstale::version::Gate) that it needs.
+//! 15. ★ [`neverstale_axum`]: whole pages, Django's `cache_page`.
+//! 16. ★ [`tokio_memcached`]: the client, down to [`tokio_memcached::protocol`], which is bytes and nothing else.
 //!
 //! **What is kept for a visitor, and what is seen from outside.**
 //!
-//! 17. [`session`]: why no session is lost; [`visitor`] is what this application keeps in one.
+//! 17. [`neverstale_sessions`]: why no session is lost; [`visitor`] is what this application keeps in one.
 //! 18. [`upstream`]: a slow service, asked once for all, as [`views::api_calls`] shows it.
 //! 19. [`monitor`]: the numbers of `/cache` and `/metrics`.
 //! 20. `mistake` (private; `src/mistake.rs`): what one could have got wrong, for tests to find.
 //!
-//! Next: [`config`], or [`cache`].
+//! Next: [`config`], or [`neverstale`].
 
 pub mod cli;
 pub mod config;

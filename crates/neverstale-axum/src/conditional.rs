@@ -1,6 +1,6 @@
 //! Conditional requests (RFC 9110, section 13): a client that has the page already is told so.
 //!
-//! [`CachePage`](neverstale::CachePage) answers the conditions of its own pages. [`evaluate`] and [`tag`] do the same for
+//! [`CachePage`](crate::CachePage) answers the conditions of its own pages. [`evaluate`] and [`tag`] do the same for
 //! all other responses, as layers made by `axum::middleware::from_fn`: `tag` inside compression, `evaluate` outside.
 //!
 //! ```

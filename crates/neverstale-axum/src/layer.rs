@@ -14,9 +14,10 @@ use super::key;
 use super::local::Local;
 use super::personal::Personal;
 use super::policy::Policy;
-use super::service::{CachePageService, Pages};
+use super::service::CachePageService;
 use super::store::{Store, random_token};
 use super::verdict::Browser;
+use super::visit::Pages;
 use neverstale::version::{Gate, Lost, Versions};
 use neverstale::{Cache, Strategy, Ttl};
 

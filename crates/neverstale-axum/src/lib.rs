@@ -1,4 +1,4 @@
-//! Layer 3: whole answers of views, kept until they expire or are purged. Django's `cache_page`, as a tower layer.
+//! Whole pages cached around axum handlers, until they expire or are purged: Django's `cache_page`, as a tower layer.
 //!
 //! # What it is
 //!
@@ -33,8 +33,8 @@
 //! 2. A request asks for the generation and the page at once, and for the variant as well if this process has learned
 //!    the names (`learn_cache_key`). What it finds counts only if it bears the generation that it found.
 //! 3. On a miss one builds and the others wait for it, in this process and in others
-//!    ([`Cache::get_or_set`](neverstale::Cache::get_or_set) has the same rules). What they wait for is named by page *and
-//!    generation*.
+//!    ([`Cache::get_or_set`](neverstale::Cache::get_or_set) has the same rules). What they wait for is named by page
+//!    *and generation*.
 //! 4. The view runs. Its answer is stored with the generation of step 2, which was read before the view began.
 //! 5. An answer that may not be stored goes to its own caller. All who waited then run the view at once, and for two
 //!    seconds nobody waits for it, unless it was a failure.
@@ -74,8 +74,8 @@
 //! # Private state
 //!
 //! A response is not stored if the request's private state was looked at while it was made: the request's [`Privacy`]
-//! marker says so, wherever in the order of layers it is marked. [`session::carry`](neverstale_sessions::carry) marks it
-//! when a session is loaded; an extractor of credentials should do the same. Those who wait for such a page build their
+//! marker says so, wherever in the order of layers it is marked. `neverstale_sessions::carry` marks it when a session
+//! is loaded; an extractor of credentials should do the same. Those who wait for such a page build their
 //! own, and a request that was marked further out passes by the cache.
 //!
 //! # One visitor's own
@@ -87,10 +87,10 @@
 //! # What people trip over
 //!
 //! - **Two lifetimes.** `ttl` is the server's; an answer's own `max-age` does not change it, and
-//!   [`Ttl::Never`](neverstale::Ttl::Never) is for ever. The browser is told `no-cache` with a strong `ETag`, unless the
-//!   view gave a `max-age` or `Expires`, or the route a [`Browser`] lifetime, which counts from when the browser got
-//!   the page. `Age` is set only where the view itself gave both `max-age` and `Expires` (Django sets both, and `Age`
-//!   always).
+//!   [`Ttl::Never`](neverstale::Ttl::Never) is for ever. The browser is told `no-cache` with a strong `ETag`, unless
+//!   the view gave a `max-age` or `Expires`, or the route a [`Browser`] lifetime, which counts from when the browser
+//!   got the page. `Age` is set only where the view itself gave both `max-age` and `Expires` (Django sets both, and
+//!   `Age` always).
 //! - **`no-cache` in a view's own answer** means that it is not stored, as do `private` and `no-store`. So a view's
 //!   layer belongs inside what adds such headers to every answer, and outside what makes an answer a visitor's own:
 //!   it sees, and judges, only what is further in. [`watch_order`] warns where it is not so.
@@ -118,8 +118,6 @@
 //! - The generation and the page are two keys: of two servers either may be away, which is a bypass or a miss.
 //! - A purge is of one path, however written; there is none of all below a path.
 //! - A page's remaining life is told by this machine's clock.
-//!
-//! Next: [`memcached`](tokio_memcached), where they are kept.
 
 pub mod conditional;
 pub mod head;
@@ -143,6 +141,7 @@ mod privacy;
 mod service;
 mod store;
 mod verdict;
+mod visit;
 
 pub use self::again::{Again, Current, Told};
 pub use self::layer::{CachePage, ViewCache, cache_page};
@@ -151,3 +150,8 @@ pub use self::outcome::{Arrival, Asked, CACHE_STATUS, Fwd, Label, Outcome, SERVE
 pub use self::privacy::Privacy;
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

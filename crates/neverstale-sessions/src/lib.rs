@@ -76,8 +76,8 @@
 //! jumps ends it so much earlier or later, and when it is next read it gets its two weeks again. In [`WriteThrough`], a
 //! session that was deleted while the cache could not be told may still be read, by safe requests with its old cookie,
 //! where the cache has not been told since; so it is where somebody deletes the row by hand, or a cache goes back to
-//! what it had. Who cannot have that uses a store of their own alone. In [`CacheStore`] a session is gone when the cache loses
-//! it, and what the cache could not be told, of a change or a deletion, no other process knows.
+//! what it had. If you cannot have that, use your store alone. In [`CacheStore`] a session is gone when the cache
+//! loses it, and what the cache could not be told, of a change or a deletion, no other process knows.
 //!
 //! A browser that has two requests under way may get their answers in the wrong order. Then safe requests are shown the
 //! earlier state until the next that is not safe, if the cache misses the later change; and if one of them changed the
@@ -185,3 +185,8 @@ impl fmt::Debug for Sessions {
         write!(f, "Sessions({self})")
     }
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

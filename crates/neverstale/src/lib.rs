@@ -2,17 +2,17 @@
 //!
 //! # What is here
 //!
-//! A [`Cache`] is a handle over one [`Backend`]. What the app keeps goes through it as a typed value under a checked
-//! [`Key`] with a [`Ttl`], and three layers stand on it: a query's rows, the pieces of a page rendered from them, and
-//! whole answers.
+//! A [`Cache`] is a handle over one [`Backend`]. What an application keeps goes through it as a typed value under a
+//! checked [`Key`] with a [`Ttl`]. Two layers over it are here: a query's rows, and the fragments of a page rendered
+//! from them. A third, whole pages, is the crate `neverstale-axum`.
 //!
 //! ```text
-//!   layer 1  query::CachedQuery ──┐                           ┌─ locmem          this process
-//!            rows, by a Strategy  │                           ├─ memcached       servers, our own client
-//!   layer 2  fragment::Fragments ─┼─► Cache ─────► Backend ───┼─ memcache_crate  servers, the memcache crate
-//!            rendered pieces      │   typed        bytes      ├─ database        a table of the app's database
-//!   layer 3  view::CachePage ─────┘   values       by name    ├─ file            files below a directory
-//!            whole answers                         ▲          └─ dummy           nowhere
+//!   layer 1  query::CachedQuery ──┐                           ┌─ locmem     this process
+//!            rows, by a Strategy  │                           ├─ memcached  servers (feature `memcached`)
+//!   layer 2  fragment::Fragments ─┼─► Cache ─────► Backend ───┼─ file       files below a directory
+//!            rendered fragments   │   typed        bytes      ├─ dummy      nowhere
+//!   layer 3  neverstale-axum ─────┘   values       by name    └─ yours
+//!            whole pages                           ▲
 //!   tools    Raw: bare bytes, and errors ──────────┘
 //! ```
 //!
@@ -70,34 +70,25 @@
 //!   before. What a [`Strategy`] does not guarantee is written there.
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
 //!   out of the key must never change.
-//! - **Whole answers** are kept by [`view`], a layer around views or routers, which is the only part that knows HTTP.
 //! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
 //! - **A checksum finds damage and no malice.** Whoever can write to the servers can make a value, unless it is
 //!   [signed](Seal::signed); and even then bring an old one back.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
 //!
-//! # How to take it elsewhere
-//!
-//! This module and the folder of its name, with [`memcached`](tokio_memcached) for that backend, and without the one
-//! in the database, which alone knows `db`. `docs/reuse.md` says which commands do that, and `examples/bookshop.rs` is
-//! a service that has done it.
-//!
 //! # How to add a backend
 //!
-//! 1. Implement [`Backend`], whose documentation is the contract, in `backend/NAME.rs`. What others needed as well
-//!    stands at the end of `backend.rs` and in `backend/breaker.rs`.
-//! 2. Give it a variant of `BackendConfig` and a scheme of `CACHE_URL`, and make it in `app.rs`, which alone names it.
-//! 3. Name it in `tests/it/backends.rs`, which says how. All that the contract says is then tested on a real store.
-//! 4. Say in README.md what it is for, and in docs/ARCHITECTURE.md how much it holds.
+//! Implement [`Backend`], whose documentation is the contract. What other backends needed as well is in [`backend`]:
+//! limits, numbers as memcached reads them, and a [`Breaker`](backend::breaker::Breaker) for a store that can fail.
+//! [`Cache::new`] takes it.
 //!
 //! # Limits
 //!
 //! A name has 250 bytes: a longer key is hashed. A value has [`LARGEST_VALUE`](backend::LARGEST_VALUE) bytes in its
 //! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes
-//! 750 ms at most, and on memcached what the [options](tokio_memcached::Options) say. There is no compare-and-swap,
+//! 750 ms at most, and on memcached what the options of the client say. There is no compare-and-swap,
 //! and nothing is ordered between processes.
 //!
-//! Next: [`version`], why nothing in it is ever wrong.
+//! Next: [`version`], why versioned values are never wrong.
 
 pub mod backend;
 pub mod build;
@@ -342,3 +333,8 @@ impl fmt::Debug for Cache {
         write!(f, "Cache({self})")
     }
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

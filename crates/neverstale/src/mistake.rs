@@ -31,7 +31,8 @@ impl Mistake {
     }
 }
 
-/// Returns whether a mistake, of the cache's or of a layer over it, is the one that `TASKLIST_MISTAKE` names, and says so.
+/// Returns whether a mistake, of the cache's or of a layer over it, is the one that `TASKLIST_MISTAKE` names, and says
+/// so.
 #[cfg(fault_injection)]
 pub fn is_chosen(mistake: &dyn std::fmt::Debug) -> bool {
     #[expect(clippy::disallowed_methods, reason = "what only tests set is no configuration")]

@@ -22,8 +22,8 @@ pub const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 /// # What all four have in common
 ///
 /// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
-/// [the view cache](super::view)): a page that was begun before is not shown after. But a page shows what its query
-/// answers, and so has the weaknesses of that.
+/// the page cache of `neverstale-axum`): a page that was begun before is not shown after. But a page shows what its
+/// query answers, and so has the weaknesses of that.
 ///
 /// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an
 /// outage it tells it before it reads from there again; but other processes may read the old answer in between, and a

@@ -39,7 +39,7 @@ pub enum Weather {
     Delay(Duration),
     /// Connections are closed, new ones too.
     Cut,
-    /// An answer that contains one of these is never given, nor is anything after it. See [`Line::wait_for_caught`].
+    /// An answer that contains one of these is never given, nor is anything after it.
     Catch(&'static [&'static str]),
 }
 

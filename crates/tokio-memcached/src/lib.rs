@@ -1,7 +1,5 @@
 //! An async client for memcached: binary protocol, SASL, pipelined, several servers.
 //!
-//! It imports nothing of the crate it is in, so it can be lifted out as it is.
-//!
 //! # How it is built
 //!
 //! ```text
@@ -77,8 +75,6 @@
 //! operation 128 MiB, keys and all. A call ends within four times [`Options::operation_timeout`]: it waits for room,
 //! waits to be written, is written, and is answered. Requests and answers are binary protocol only; MemCachier and
 //! memcached up to today's 1.6 speak it.
-//!
-//! Next: [`protocol`], or where the crate's guided tour goes on.
 
 mod client;
 mod connect;
@@ -101,3 +97,8 @@ pub use self::options::{Credentials, InvalidAddress, Options, ServerAddress};
 pub use self::protocol::Expiration;
 pub use self::ring::Ring;
 pub use self::stats::{LATENCY_BUCKETS, ServerStats};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,9 @@
 //! The test of pages, tested: each mistake here is made on purpose, in a story in which it shows, and the checker must
 //! say of what visitors saw exactly what is wrong. Without the mistake the same story must end well.
 //!
-//! Mistakes in our code are those of `src/mistake.rs` and `crates/neverstale/src/mistake.rs`; others are made where they would be,
-//! in the database's triggers or the configuration. Mistakes inside the gate are in `crates/neverstale/tests/it/gate/interleavings.rs`,
-//! as orders in which its callers take turns.
+//! Mistakes in our code are those of `src/mistake.rs` and of the crates' `mistake.rs`; others are made where they would
+//! be, in the database's triggers or the configuration. Mistakes inside the gate are in
+//! `crates/neverstale/tests/it/gate/interleavings.rs`, as orders in which its callers take turns.
 
 mod world;
 
@@ -12,7 +12,7 @@ use std::panic::Location;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::world::World;
 use super::checker::Fault::{self, *};
@@ -310,7 +310,10 @@ async fn one_key_that_writers_delete_is_caught_when_a_set_comes_late() {
 #[test]
 fn every_mistake_of_the_program_has_a_story() {
     let stories = structure::read("tests/it/consistency/mistakes.rs");
-    for program in ["src/mistake.rs", "crates/neverstale/src/mistake.rs"].map(structure::read) {
+    let folders = structure::SOURCES.into_iter().flat_map(structure::files);
+    let programs: Vec<_> = folders.filter(|path| path.ends_with("/mistake.rs")).collect();
+    assert_eq!(programs.len(), 3, "{programs:?}");
+    for program in programs.iter().map(|path| structure::read(path)) {
         let body = program.split_once("enum Mistake {").unwrap().1.split_once('}').unwrap().0;
         let mistakes: Vec<_> = body.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
         assert!(mistakes.len() > 1, "{mistakes:?}");
@@ -329,7 +332,15 @@ fn no_feature_of_cargo_injects_faults() {
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     for package in metadata["packages"].as_array().unwrap() {
-        assert_eq!(package["features"], json!({}), "{}", package["name"]);
+        for feature in package["features"].as_object().unwrap().keys() {
+            assert!(!feature.contains("fault") && !feature.contains("mistake"), "{}", package["name"]);
+        }
+    }
+    for path in structure::SOURCES.into_iter().flat_map(structure::files).chain(["build.rs".into()]) {
+        let code = structure::code(&path);
+        assert!(!code.contains("rustc-cfg"), "{path} sets a condition");
+        let is_alone = code.matches("fault_injection").count() == code.matches("(fault_injection)").count();
+        assert!(is_alone, "{path} joins the condition with another");
     }
 }
 

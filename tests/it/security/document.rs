@@ -1,7 +1,7 @@
 //! docs/security.md: each of its promises names a test that there is.
 
 use crate::documents::markdown::quoted;
-use crate::structure::read;
+use crate::structure::{SOURCES, read};
 
 /// The promises: what is in the rows of the tables, cell by cell.
 fn promises(text: &str) -> Vec<Vec<&str>> {
@@ -9,12 +9,23 @@ fn promises(text: &str) -> Vec<Vec<&str>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-/// The file in which a test's module is, of the library (`tasklist::…`) or of these tests.
+/// The file in which a test's module is: of the application (`tasklist::…`), of a crate, or of these tests.
 fn file_of(path: &[&str]) -> String {
     match path {
         ["tasklist", module @ .., "tests"] => format!("src/{}.rs", module.join("/")),
+        [name, module @ ..] if is_crate(name) => {
+            let folder = format!("crates/{}", name.replace('_', "-"));
+            match module {
+                [module @ .., "tests"] => format!("{folder}/src/{}.rs", module.join("/")),
+                module => format!("{folder}/tests/it/{}.rs", module.join("/")),
+            }
+        }
         module => format!("tests/it/{}.rs", module.join("/")),
     }
+}
+
+fn is_crate(name: &str) -> bool {
+    SOURCES.contains(&&*format!("crates/{}/src", name.replace('_', "-")))
 }
 
 /// Whether there is such a test.

@@ -62,24 +62,26 @@ fn find(name: &str) -> Option<&'static str> {
 /// Whether a path leads to something public: a module, an item in one, or what belongs to a type in one.
 fn is_item(path: &str) -> bool {
     let parts: Vec<_> = path.split("::").collect();
-    let is_module = |length: &usize| exists(&format!("src/{}.rs", parts[..*length].join("/")));
-    let Some(length) = (1..=parts.len()).rev().find(is_module) else { return false };
-    let module = parts[..length].join("/");
-    let lib = read("src/lib.rs");
-    let is_public = lib.lines().any(|line| line == format!("pub mod {};", parts[0]));
-    let inside = files("src").into_iter().filter(|path| {
-        path.strip_prefix(&format!("src/{module}")).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-    });
-    let own = code(&format!("src/{module}.rs"));
+    let folder = format!("crates/{}/src", parts[0].replace('_', "-"));
+    let (folder, parts) =
+        if exists(&folder) { (folder.as_str(), &parts[1..]) } else { ("src", parts.as_slice()) };
+    let file = |length: usize| match length {
+        0 => format!("{folder}/lib.rs"),
+        length => format!("{folder}/{}.rs", parts[..length].join("/")),
+    };
+    let length = (0..=parts.len()).rev().find(|length| exists(&file(*length))).expect("a crate has a root");
+    let is_public = parts.is_empty()
+        || length == 0 && folder != "src"
+        || code(&file(0)).lines().any(|line| line == format!("pub mod {};", parts[0]));
+    // What is passed on from a part of the crate, that part defines.
+    let inside = files(folder);
+    let own = code(&file(length));
     let has = |item| declares(&own, item) || exports(&own, item);
     is_public
         && match parts[length..] {
             [] => true,
             [item] => has(item),
-            // What is passed on from a part of the module, that part defines.
-            [holder, member] => {
-                has(holder) && inside.map(|path| code(&path)).any(|text| belongs(&text, holder, member))
-            }
+            [holder, member] => has(holder) && inside.iter().any(|path| belongs(&code(path), holder, member)),
             _ => false,
         }
 }
@@ -170,14 +172,14 @@ fn what_is_not_there_is_not_found() {
         "tasklist cache get",
         "crates/neverstale/src/lib.rs",
         "/metrics",
-        "cache::Cache::get_or_set",
-        "cache::CacheOptions::default_ttl",
-        "cache::Ttl::Never",
-        "cache::backend::Backend",
-        "cache::view::headers::never_cached",
-        "cache::view::cache_page",
-        "session::LIFETIME",
-        "session::Session",
+        "neverstale::Cache::get_or_set",
+        "neverstale::CacheOptions::default_ttl",
+        "neverstale::Ttl::Never",
+        "neverstale::backend::Backend",
+        "neverstale_axum::headers::never_cached",
+        "neverstale_axum::cache_page",
+        "neverstale_sessions::LIFETIME",
+        "neverstale_sessions::Session",
     ];
     for name in there {
         assert!(find(name).is_some(), "{name}");
@@ -187,12 +189,12 @@ fn what_is_not_there_is_not_found() {
         "tasklist cache flush",
         "src/caches.rs",
         "/meters",
-        "cache::Cache::get_or_make",
-        "cache::Cache::timed",
-        "cache::CacheOptions::nothing",
-        "cache::Ttl::Ever",
-        "cache::view::headers::list",
-        "cache::Gate",
+        "neverstale::Cache::get_or_make",
+        "neverstale::Cache::timed",
+        "neverstale::CacheOptions::nothing",
+        "neverstale::Ttl::Ever",
+        "neverstale_axum::headers::lists",
+        "neverstale::Gate",
         "middleware::around",
         "nothing",
     ];

@@ -150,7 +150,7 @@ fn a_link_that_leads_nowhere_is_found_out() {
     assert_eq!(targets("[a](b#c) `[d](e)`\n```\n[f](g)\n```\n<img src=\"h\">"), ["b#c", "h"]);
     assert_eq!(anchor("## What a *request* does: `GET /`"), "what-a-request-does-get-");
     assert!(looks_like_a_file("src/nothing.rs") && !is_a_file("src/nothing.rs"));
-    assert!(is_a_file("src/cache") && is_a_file("deploy.md"));
+    assert!(is_a_file("src/config") && is_a_file("deploy.md"));
     assert!(
         !looks_like_a_file("target/release/tasklist")
             && !looks_like_a_file("mc_tasklist/templates/index.html")

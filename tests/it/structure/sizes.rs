@@ -9,7 +9,7 @@ const LONGEST_FILE: usize = 400;
 const LONGEST_FUNCTION: usize = 70;
 
 fn all_code() -> impl Iterator<Item = String> {
-    let folders = ["src", "tests", "benches", "examples", "fuzz/fuzz_targets"];
+    let folders = ["src", "crates", "tests", "benches", "examples", "fuzz/fuzz_targets"];
     let rust = |path: &String| path.ends_with(".rs");
     folders.into_iter().flat_map(files).filter(rust).chain(["build.rs".into()])
 }

@@ -21,8 +21,13 @@ pub struct Example {
 
 impl Example {
     pub fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::run(&build(name), arguments)
+    }
+
+    /// As [`start`](Self::start), of any program.
+    pub fn run(program: &Path, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(build(name));
+        let mut command = Command::new(program);
         let mut process = Process::start(command.args(arguments).stdout(Stdio::piped()), directory.path());
         let mut url = String::new();
         BufReader::new(process.child().stdout.take().unwrap()).read_line(&mut url).unwrap();

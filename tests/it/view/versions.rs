@@ -287,9 +287,9 @@ pub async fn a_late_page_does_not_displace_a_newer_copy_for_long(store: &Store) 
     site.get("/").await.is_stored().says("run 2 of 1");
     held.end(1);
     first.answer().await.says("run 1 of 0");
-    for _ in 0..2 {
-        site.get("/").await.is_hit().says("run 2 of 1");
-    }
+    // The lock of its build may not be released yet, so that the first is no hit.
+    site.get("/").await.says("run 2 of 1");
+    site.get("/").await.is_hit().says("run 2 of 1");
 }
 
 pub async fn a_page_that_varies_has_no_copy_and_is_no_other_visitors(store: &Store) {

@@ -21,12 +21,11 @@ use std::sync::{Mutex as Uninterrupted, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::poll;
+use neverstale::Key;
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::Rng;
 use shuttle::scheduler::PctScheduler;
 use shuttle::{Config, Runner};
-
-use neverstale::Key;
 
 use self::envelope::Envelope;
 use self::flights::{Failure, Flight, Flights, Outcome};
@@ -75,11 +74,8 @@ impl SingleFlight for Flights {
             builder.end(match value {
                 Ok(number) => {
                     call.world.keep(number, member.flight()).await;
-                    Outcome::Built(Envelope {
-                        key: Key::new(KEY).unwrap(),
-                        name: KEY.into(),
-                        bytes: number.to_string().into(),
-                    })
+                    let (key, bytes) = (Key::new(KEY).unwrap(), number.to_string().into());
+                    Outcome::Built(Envelope { key, name: KEY.into(), bytes })
                 }
                 Err(failed) => Outcome::Failed(Failure::new(failed)),
             });

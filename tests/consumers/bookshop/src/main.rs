@@ -1,5 +1,5 @@
-//! A small service that has taken `src/memcached`, `src/cache` and `src/session` with it: a shelf of books that
-//! visitors look at, add to and buy from. docs/reuse.md goes through it piece by piece.
+//! A small shop that uses all four crates: a shelf of books that visitors look at, add to and buy from.
+//! docs/reuse.md goes through it piece by piece.
 //!
 //! `bookshop 127.0.0.1:11211 books.sqlite` serves on a free port of this machine, and prints where. Start it twice,
 //! with the same memcached and the same file, and the two are one shop.
@@ -110,7 +110,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
         CachedQuery::versioned(&cache, Key::new("books")?, versions, |shelf: &Shelf| shelf.version.clone());
 
     // What another build of this file has rendered is not shown by this one.
-    let build = digest(include_str!("bookshop.rs"));
+    let build = digest(include_str!("main.rs"));
     let rows = Fragments::new(&cache, "book", build.clone(), DAY);
     let pages = ViewCache::new(&cache).named("bookshop");
     let front = pages.cache_page(DAY).without_query().digest(build.clone()).versioned(&gate);
