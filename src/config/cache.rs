@@ -156,7 +156,7 @@ fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Opt
         (Some(list), credentials) => {
             let accepted = "host:port, several split by commas, semicolons or blanks";
             let servers = parse_servers(list).ok_or_else(|| wrong_secret(&servers, accepted))?;
-            Ok(Some(Options { credentials, ..Options::new(servers) }))
+            Ok(Some(options(servers, credentials)))
         }
         (None, Some(_)) => {
             Err(missing(&servers, &format!("{username} and {password} are; set it, or unset them")))
@@ -178,7 +178,13 @@ fn options_from_authority(authority: &str) -> Option<Options> {
         }
         Some(_) => return None,
     };
-    Some(Options { credentials, ..Options::new(parse_servers(servers)?) })
+    Some(options(parse_servers(servers)?, credentials))
+}
+
+fn options(servers: Vec<ServerAddress>, credentials: Option<Credentials>) -> Options {
+    let mut options = Options::new(servers);
+    options.credentials = credentials;
+    options
 }
 
 /// Reads `/directory`: not empty, and without a host before it, or a query behind it that would be part of the name.

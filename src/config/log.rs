@@ -4,6 +4,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::env::{self, Variables};
 
+/// What our modules' names begin with.
+const OURS: [&str; 3] = ["neverstale", "tasklist", "tokio_memcached"];
+
 /// Filter and format of the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -50,7 +53,8 @@ impl LogConfig {
 /// A misspelt level would be taken for a module's name, and switch off the log of all others.
 fn is_directive(text: &str) -> bool {
     let is_level = |text: &str| text == "off" || text.parse::<tracing::Level>().is_ok();
-    text.contains('=') || text.starts_with("tasklist") || is_level(&text.to_ascii_lowercase())
+    let is_ours = OURS.iter().any(|name| text.starts_with(name));
+    text.contains('=') || is_ours || is_level(&text.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -60,7 +64,7 @@ mod tests {
     #[test]
     fn a_misspelt_level_is_refused() {
         let config = |filter| LogConfig::from_variables(&Variables::from([("RUST_LOG", filter)]));
-        for filter in ["info", "WARN", "off", "info,tasklist=debug", "neverstale"] {
+        for filter in ["info", "WARN", "off", "info,tasklist=debug", "tasklist::db", "neverstale_axum"] {
             assert_eq!(config(filter).unwrap().filter.as_deref(), Some(filter));
         }
         for filter in ["info,tasklist=debug,", " info , tasklist=debug", "info,,tasklist=debug"] {

@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod dummy;
+#[cfg(feature = "file")]
 pub mod file;
 pub mod locmem;
 #[cfg(feature = "memcached")]

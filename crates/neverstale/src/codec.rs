@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 
 use bytes::{Buf, BufMut, Bytes};
-use lz4_flex::block::{compress, decompress};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -40,7 +39,7 @@ impl CacheOptions {
     /// Returns bytes of at most 32 MiB in their envelope, compressed as in [`encode`](Self::encode). Whoever reads them
     /// must know them from JSON by what they are.
     pub(super) fn encode_bytes(&self, name: &str, value: &[u8]) -> Bytes {
-        let compressed = if value.len() >= self.compress_from { Some(compress(value)) } else { None };
+        let compressed = if value.len() >= self.compress_from { compress(value) } else { None };
         match compressed.filter(|compressed| compressed.len() < value.len()) {
             Some(body) => self.close(name, LZ4, &body, value.len()),
             None => self.close(name, PLAIN, value, value.len()),
@@ -88,10 +87,30 @@ impl CacheOptions {
         }
         match encoding {
             PLAIN if length == body.len() => Some(body.into()),
-            LZ4 => decompress(body, length).ok().filter(|value| value.len() == length).map(Cow::Owned),
+            LZ4 => decompress(body, length).filter(|value| value.len() == length).map(Cow::Owned),
             _ => None,
         }
     }
+}
+
+#[cfg(feature = "compression")]
+fn compress(value: &[u8]) -> Option<Vec<u8>> {
+    Some(lz4_flex::block::compress(value))
+}
+
+#[cfg(not(feature = "compression"))]
+fn compress(_: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+#[cfg(feature = "compression")]
+fn decompress(body: &[u8], length: usize) -> Option<Vec<u8>> {
+    lz4_flex::block::decompress(body, length).ok()
+}
+
+#[cfg(not(feature = "compression"))]
+fn decompress(_: &[u8], _: usize) -> Option<Vec<u8>> {
+    None
 }
 
 /// Returns the value that bytes in JSON stand for, or `None` if they are none of a `T`.
@@ -173,14 +192,14 @@ mod tests {
     fn a_length_that_lies_is_a_miss() {
         for options in all_options() {
             for length in [LONGEST_VALUE, LONGEST_VALUE + 1] {
-                let envelope = options.close(NAME, LZ4, &compress(b"short"), length);
+                let envelope = options.close(NAME, LZ4, &compress(b"short").unwrap(), length);
                 assert_eq!(options.open(NAME, &envelope), None);
                 assert_eq!(CacheOptions::claimed_length(&envelope), length);
             }
             let envelope = options.close(NAME, PLAIN, b"short", 4);
             assert_eq!(options.open(NAME, &envelope), None);
             for (length, is_read) in [(LONGEST_VALUE, true), (LONGEST_VALUE + 1, false)] {
-                let envelope = options.close(NAME, LZ4, &compress(&vec![0; length]), length);
+                let envelope = options.close(NAME, LZ4, &compress(&vec![0; length]).unwrap(), length);
                 assert_eq!(options.open(NAME, &envelope).is_some(), is_read, "{length} bytes");
             }
         }

@@ -159,7 +159,7 @@ pub struct CacheOptions {
     pub prefix: KeyPrefix,
     /// For values that have none of their own. Five minutes by default, as in Django.
     pub default_ttl: Ttl,
-    /// Values of so many bytes and more are compressed. 16 KiB by default.
+    /// Values of so many bytes and more are compressed, with the feature `compression`. 16 KiB by default.
     pub compress_from: usize,
     /// So many bytes are read by one call at most, counted decompressed. What is beyond is a miss: a server could have
     /// made of little much. 64 MiB by default.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,9 +9,8 @@ use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+#[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::ErrorKind;
 use super::options::{Credentials, Options, ServerAddress};
@@ -31,6 +29,7 @@ impl Stream for TcpStream {
     }
 }
 
+#[cfg(feature = "tls")]
 impl Stream for TlsStream<TcpStream> {
     fn forget_unsent(&self) {
         self.get_ref().0.forget_unsent();
@@ -41,11 +40,24 @@ impl Stream for TlsStream<TcpStream> {
 pub(super) async fn connect(options: &Options, server: &ServerAddress) -> Result<Box<dyn Stream>, ErrorKind> {
     let tcp = connect_tcp(server, options.connect_timeout).await;
     let tcp = tcp.map_err(|error| ErrorKind::Connect(error.to_string().into()))?;
-    let Some(config) = &options.tls else { return Ok(Box::new(tcp)) };
+    #[cfg(feature = "tls")]
+    if let Some(config) = &options.tls {
+        return Ok(Box::new(encrypt(tcp, server, config).await?));
+    }
+    Ok(Box::new(tcp))
+}
+
+#[cfg(feature = "tls")]
+async fn encrypt(
+    tcp: TcpStream,
+    server: &ServerAddress,
+    config: &std::sync::Arc<tokio_rustls::rustls::ClientConfig>,
+) -> Result<TlsStream<TcpStream>, ErrorKind> {
     let failed = |error: &dyn std::error::Error| ErrorKind::Connect(format!("TLS: {error}").into());
-    let name = ServerName::try_from(server.host.clone()).map_err(|error| failed(&error))?;
-    let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-    Ok(Box::new(tls.map_err(|error| failed(&error))?))
+    let name = tokio_rustls::rustls::pki_types::ServerName::try_from(server.host.clone());
+    let name = name.map_err(|error| failed(&error))?;
+    let connector = tokio_rustls::TlsConnector::from(config.clone());
+    connector.connect(name, tcp).await.map_err(|error| failed(&error))
 }
 
 async fn connect_tcp(server: &ServerAddress, limit: Duration) -> io::Result<TcpStream> {

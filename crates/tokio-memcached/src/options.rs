@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+#[cfg(feature = "tls")]
 use tokio_rustls::rustls;
 
 /// memcached's own port, where a server is named without one.
@@ -13,12 +15,14 @@ pub(super) const DEFAULT_PORT: u16 = 11211;
 
 /// Which servers, how to log in to them, and how long to wait. Its `Debug` shows no password.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Keys are spread over them, so all clients should name them alike. Without any, every operation fails.
     pub servers: Vec<ServerAddress>,
     /// The same for all servers; none for servers that ask for none.
     pub credentials: Option<Credentials>,
     /// For servers that offer TLS: whom to trust.
+    #[cfg(feature = "tls")]
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long connecting may take, name look-up, TLS and login included. 2 s by default.
     pub connect_timeout: Duration,
@@ -37,6 +41,7 @@ impl Options {
         Self {
             servers,
             credentials: None,
+            #[cfg(feature = "tls")]
             tls: None,
             connect_timeout: Duration::from_secs(2),
             operation_timeout: Duration::from_millis(750),
