@@ -138,6 +138,7 @@ impl CachePage {
     #[must_use]
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.pages = self.pages.key_prefix(prefix);
+        self.policy.prefix = Arc::clone(&self.pages.prefix);
         self
     }
 

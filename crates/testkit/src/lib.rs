@@ -19,6 +19,8 @@ pub mod process;
 pub mod proxy;
 pub mod rogue;
 pub mod statements;
+#[cfg(feature = "stores")]
+pub mod stores;
 pub mod terminal;
 pub mod upstream;
 

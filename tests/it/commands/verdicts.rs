@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Stdio;
 
 use tasklist::db::Database;
@@ -81,6 +82,26 @@ fn a_cache_directory_that_does_not_exist_yet() {
     let settings = Settings::new();
     let url = format!("file://{}/not%20yet/here", settings.directory().display());
     assert_verdict(&settings.with("CACHE_URL", &url), "", true);
+}
+
+/// The cache makes a directory and files that only their user can read, whatever the umask.
+#[test]
+fn the_umask_makes_no_difference() {
+    for umask in ["000", "022", "077"] {
+        let settings = Settings::new();
+        let made = settings.directory().join("made");
+        let cache = made.join("cache");
+        let settings = settings.with("CACHE_URL", &format!("file://{}", cache.display()));
+        let output = settings.shell(&format!("umask {umask}; exec {BINARY} check")).output().unwrap();
+        let said = text(&output.stdout);
+        let expected = format!("ok      cache {}: writes, reads and deletes", cache.display());
+        assert!(output.status.success() && said.contains(&expected), "{said}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&made), mode(&cache)], [0o700; 2], "umask {umask}");
+        for file in fs::read_dir(&cache).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
+        }
+    }
 }
 
 #[test]

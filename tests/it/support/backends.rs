@@ -1,13 +1,9 @@
-//! A store for each backend, of a test's own.
+//! Stores for the backends of the application, beside those of `testkit::stores`.
 
-use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
-use neverstale::backend::dummy::Dummy;
-use neverstale::backend::file::Files;
-use neverstale::backend::locmem::Locmem;
-use neverstale::backend::{Backend, memcached};
+use neverstale::backend::Backend;
+use neverstale::backend::memcached::Memcached as MemcachedBackend;
 use tasklist::config::{Config, Variables, cache::BackendConfig};
 use tasklist::db::cache::DatabaseCache;
 use tasklist::memcache_crate::MemcacheCrate;
@@ -16,44 +12,8 @@ use tokio_memcached::Options;
 use super::database::open_database;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
-
-/// An empty store, and two handles on it.
-pub struct Store {
-    pub backend: Arc<dyn Backend>,
-    /// Another handle, as another process has it; the same one where the store is in this process.
-    pub other: Arc<dyn Backend>,
-    /// What goes when the store does: a server, a directory.
-    _kept: Box<dyn Any>,
-}
-
-impl Store {
-    fn new([backend, other]: [Arc<dyn Backend>; 2], kept: impl Any) -> Self {
-        Self { backend, other, _kept: Box::new(kept) }
-    }
-}
-
-impl AsRef<Self> for Store {
-    fn as_ref(&self) -> &Self {
-        self
-    }
-}
-
-impl AsRef<dyn Backend> for Store {
-    fn as_ref(&self) -> &(dyn Backend + 'static) {
-        &*self.backend
-    }
-}
-
-pub async fn locmem() -> Store {
-    let backend = Arc::new(Locmem::new());
-    Store::new([backend.clone(), backend], ())
-}
-
-pub async fn memcached() -> Store {
-    let server = Memcached::start_with_sasl();
-    let handle = || Arc::new(memcached::Memcached::new(patient(&server)));
-    Store::new([handle(), handle()], server)
-}
+use testkit::stores::patient;
+pub use testkit::stores::{Store, dummy, file, locmem, memcached};
 
 pub async fn memcache_crate() -> Store {
     let server = Memcached::start_with_sasl();
@@ -84,24 +44,6 @@ pub async fn migrated(url: &str) -> DatabaseCache {
     DatabaseCache::new(db)
 }
 
-pub async fn file() -> Store {
-    let directory = tempfile::tempdir().unwrap();
-    let handle = || Arc::new(Files::new(directory.path().join("cache")));
-    Store::new([handle(), handle()], directory)
-}
-
-pub async fn dummy() -> Store {
-    Store::new([Arc::new(Dummy), Arc::new(Dummy)], ())
-}
-
-/// Options for a server that asks for a login and is expected to answer, however busy the machine is.
-fn patient(server: &Memcached) -> Options {
-    let mut options = options(&server.address(), true);
-    options.operation_timeout = Duration::from_secs(10);
-    options.connect_timeout = Duration::from_secs(10);
-    options
-}
-
 /// Options as the program makes them of `CACHE_URL`.
 pub fn options(address: &str, login: bool) -> Options {
     let login = if login { format!("{USER}:{PASSWORD}@") } else { String::new() };
@@ -114,5 +56,5 @@ pub fn options(address: &str, login: bool) -> Options {
 /// Both backends on memcached servers.
 pub fn both_clients(address: &str, login: bool) -> [Arc<dyn Backend>; 2] {
     let options = options(address, login);
-    [Arc::new(MemcacheCrate::new(&options).unwrap()), Arc::new(memcached::Memcached::new(options))]
+    [Arc::new(MemcacheCrate::new(&options).unwrap()), Arc::new(MemcachedBackend::new(options))]
 }

@@ -14,9 +14,9 @@ use neverstale_axum::{CachePage, cache_page, watch_order};
 
 use super::ask;
 use super::site::{MINUTE, Site, echoing};
-use crate::support::backends::options;
 use testkit::memcached::Memcached;
 use testkit::proxy::Proxy;
+use testkit::stores::options;
 use testkit::wait_until;
 
 fn site(address: &str, headers: &'static [(&str, &str)]) -> Site {

@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use super::around;
 use super::site::{MINUTE, Site, View, with};
-use crate::support::backends::Store;
 use testkit::eventually;
+use testkit::stores::Store;
 
 /// Data with a version, as everybody sees it at once.
 #[derive(Clone, Default)]

@@ -11,8 +11,8 @@ use neverstale::{Cache, CacheOptions};
 use neverstale_axum::Arrival;
 
 use super::site::{Asked, Site, View, echoing, numbered, with};
-use crate::support::backends::Store;
 use testkit::eventually;
+use testkit::stores::Store;
 
 pub async fn fifty_misses_at_once_run_the_view_once(store: &Store) {
     let site = Site::new(store, numbered(&[]));

@@ -9,7 +9,7 @@ use neverstale_axum::headers::vary_on_headers;
 
 use super::ask;
 use super::site::{MINUTE, Site, View, echoing, numbered, with};
-use crate::support::backends::Store;
+use testkit::stores::Store;
 
 pub async fn the_query_counts_as_asked(store: &Store) {
     let site = Site::new(store, numbered(&[]));

@@ -4,7 +4,7 @@ use neverstale::{Cache, CacheOptions, Key, Strategy};
 use neverstale_axum::ViewCache;
 
 use super::site::{Site, View, echoing, numbered, with};
-use crate::support::backends::Store;
+use testkit::stores::Store;
 
 pub async fn a_purged_page_is_rendered_anew(store: &Store) {
     let site = Site::new(store, numbered(&[]));

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 
 use super::site::MINUTE;
 use super::{Answer, ask};
-use crate::support::backends::Store;
 use testkit::eventually;
+use testkit::stores::Store;
 
 /// Where the layer of pages stands, seen from that of sessions.
 #[derive(Clone, Copy, Debug)]

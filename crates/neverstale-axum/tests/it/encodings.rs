@@ -6,7 +6,7 @@ use axum::http::Method;
 
 use super::Answer;
 use super::site::{Site, View, echoing, with};
-use crate::support::backends::Store;
+use testkit::stores::Store;
 
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::{Answer, around, ask};
-use crate::support::backends::Store;
 use testkit::eventually;
+use testkit::stores::Store;
 
 pub const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 

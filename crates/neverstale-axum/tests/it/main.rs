@@ -1,7 +1,11 @@
 //! The view cache, around a small router with nothing else in it: on both a store in the process and a real memcached.
 //!
 //! Each behaviour is one function, and [`on_both!`] makes a test of it for each store. What only a server can show,
-//! such as its outage, is in `view/servers.rs`.
+//! such as its outage, is in `servers.rs`.
+
+#![expect(missing_docs, reason = "nothing of a test binary can be reached from outside")]
+#![expect(unreachable_pub, reason = "as above")]
+#![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
 
 mod answers;
 mod builds;
@@ -34,8 +38,8 @@ macro_rules! on_both {
         $($(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $behaviour() {
-                let store = crate::support::backends::$store().await;
-                crate::view::$file::$behaviour(&store).await;
+                let store = testkit::stores::$store().await;
+                crate::$file::$behaviour(&store).await;
             }
         )*)*
     };

@@ -15,8 +15,8 @@ use tower::ServiceExt;
 
 use super::site::{MINUTE, Site, View, numbered, with};
 use super::{Answer, around, ask};
-use crate::support::backends::Store;
 use testkit::eventually;
+use testkit::stores::Store;
 
 pub async fn a_page_is_rendered_once(store: &Store) {
     let site = Site::new(store, numbered(&[]));

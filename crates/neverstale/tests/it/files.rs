@@ -5,7 +5,6 @@ mod outages;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bytes::Bytes;
 use neverstale::Ttl;
@@ -64,29 +63,6 @@ async fn nobody_else_may_look_into_the_directory() {
     set(&files, "k", "v").await.unwrap();
     assert_eq!(mode(&path(&directory)), 0o700);
     assert_eq!(mode(&entry(&directory)), 0o600);
-}
-
-#[test]
-fn the_umask_makes_no_difference() {
-    for umask in ["000", "022", "077"] {
-        let directory = tempdir().unwrap();
-        let output = Command::new("sh")
-            .args(["-c", &format!("umask {umask}; exec \"$0\" check"), env!("CARGO_BIN_EXE_tasklist")])
-            .current_dir(directory.path())
-            .env_clear()
-            .env("CACHE_URL", format!("file://{}", path(&directory).display()))
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let expected = format!("ok      cache {}: writes, reads and deletes", path(&directory).display());
-        assert!(output.status.success() && said.contains(&expected), "{said}");
-        for made in [directory.path().join("made"), path(&directory)] {
-            assert_eq!(mode(&made), 0o700, "umask {umask}");
-        }
-        for file in fs::read_dir(path(&directory)).unwrap() {
-            assert_eq!(mode(&file.unwrap().path()), 0o600, "umask {umask}");
-        }
-    }
 }
 
 #[tokio::test]
