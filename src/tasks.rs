@@ -8,6 +8,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use self::task::columns;
 use crate::db::{Arg, Database, Error};
 use crate::mistake::Mistake;
 
@@ -145,7 +146,8 @@ async fn read(db: &Database, number: usize, longest: usize) -> Result<Stamped<(u
 ///
 /// The database's. After [`Error::Timeout`] the task may be there or not.
 pub async fn add(db: &Database, name: &TaskName) -> Result<Task, Error> {
-    db.fetch_one("insert into tasks (name) values ($1) returning id, name", &[Arg::Text(name.as_str())]).await
+    let sql = concat!("insert into tasks (name) values ($1) returning ", columns!());
+    db.fetch_one(sql, &[Arg::Text(name.as_str())]).await
 }
 
 /// Removes a task and returns it, or `None` if there is none with this id.
@@ -154,7 +156,8 @@ pub async fn add(db: &Database, name: &TaskName) -> Result<Task, Error> {
 ///
 /// The database's. After [`Error::Timeout`] the task may be there or not.
 pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
-    db.fetch_optional("delete from tasks where id = $1 returning id, name", &[Arg::Int(id)]).await
+    let sql = concat!("delete from tasks where id = $1 returning ", columns!());
+    db.fetch_optional(sql, &[Arg::Int(id)]).await
 }
 
 /// Puts a task back that was removed, to where it was, and returns it; or `None` if it is there already.
@@ -167,15 +170,22 @@ pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
 pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error> {
     let id = Arg::Int(task.id);
     let sql = db.choose(
-        "insert into tasks (id, name) values ($1, $2) on conflict (id) do nothing returning id, name",
-        "insert into tasks (id, name) select $1, $2 where $1 <= (select last_value from tasks_id_seq) \
-         on conflict (id) do nothing returning id, name",
+        concat!(
+            "insert into tasks (id, name) values ($1, $2) on conflict (id) do nothing returning ",
+            columns!()
+        ),
+        concat!(
+            "insert into tasks (id, name) select $1, $2 where $1 <= (select last_value from tasks_id_seq) \
+             on conflict (id) do nothing returning ",
+            columns!()
+        ),
     );
     let added = db.fetch_optional(sql, &[id, Arg::Text(&task.name)]).await?;
     if added.is_some() {
         return Ok(added);
     }
-    let there: Option<Task> = db.fetch_optional("select id, name from tasks where id = $1", &[id]).await?;
+    let there: Option<Task> =
+        db.fetch_optional(concat!("select ", columns!(), " from tasks where id = $1"), &[id]).await?;
     if there.is_some_and(|there| there.name == task.name) {
         return Ok(None);
     }

@@ -56,6 +56,27 @@ pub enum Change {
     PutBack,
 }
 
+/// The task that a visitor removed last, as their session keeps it.
+///
+/// A session outlives a deploy, so what another release has stored must be read: a new field has a default.
+#[derive(Serialize, Deserialize)]
+struct RemovedTask {
+    id: i64,
+    name: String,
+}
+
+impl From<&Task> for RemovedTask {
+    fn from(task: &Task) -> Self {
+        Self { id: task.id, name: task.name.clone() }
+    }
+}
+
+impl From<RemovedTask> for Task {
+    fn from(removed: RemovedTask) -> Self {
+        Self { id: removed.id, name: removed.name }
+    }
+}
+
 /// The messages that a page shows, which makes it this visitor's own.
 #[derive(Clone, Debug, Default)]
 pub struct Messages(pub Vec<Message>);
@@ -126,9 +147,9 @@ impl Visitor {
     ///
     /// The database's.
     pub async fn last_removed(&self) -> Result<Option<Task>, Error> {
-        match self.get(REMOVED).await {
+        match self.get::<RemovedTask>(REMOVED).await {
             Err(neverstale_sessions::Error::Cache) => Ok(None),
-            found => Ok(found?),
+            found => Ok(found?.map(Task::from)),
         }
     }
 
@@ -179,7 +200,7 @@ impl Visitor {
             return Ok(None);
         }
         let mut messages = Messages(messages);
-        let removed: Option<Task> = self.get(REMOVED).await?;
+        let removed: Option<RemovedTask> = self.get(REMOVED).await?;
         let last = messages.0.iter_mut().rfind(|message| message.change == Change::Removed);
         if let (Some(last), Some(_)) = (last, removed) {
             last.can_undo = true;
@@ -201,7 +222,7 @@ impl Visitor {
         for _ in 0..ATTEMPTS {
             match change {
                 Change::Added => {}
-                Change::Removed => self.insert(REMOVED, task).await?,
+                Change::Removed => self.insert(REMOVED, RemovedTask::from(task)).await?,
                 Change::PutBack => self.remove(REMOVED).await?,
             }
             let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();

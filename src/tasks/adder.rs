@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::task::columns;
 use super::{Task, TaskName, add};
 use crate::db::{Arg, Database, Error};
 
@@ -171,10 +172,16 @@ async fn add_together(db: &Database, names: &[TaskName]) -> Result<Vec<Task>, Er
         return Ok(vec![add(db, name).await?]);
     }
     let sql = db.choose(
-        "insert into tasks (name) select value from json_each($1) order by key returning id, name",
-        "insert into tasks (name) \
-         select name from json_array_elements_text($1::json) with ordinality as wanted (name, place) order by place \
-         returning id, name",
+        concat!(
+            "insert into tasks (name) select value from json_each($1) order by key returning ",
+            columns!()
+        ),
+        concat!(
+            "insert into tasks (name) \
+             select name from json_array_elements_text($1::json) with ordinality as wanted (name, place) \
+             order by place returning ",
+            columns!()
+        ),
     );
     let names: Vec<_> = names.iter().map(TaskName::as_str).collect();
     let json = serde_json::to_string(&names).expect("texts have an encoding");

@@ -2,7 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The columns of a [`Task`], for the statements that read one.
+macro_rules! columns {
+    () => {
+        "id, name"
+    };
+}
+pub(super) use columns;
+
 /// One row of the list.
+///
+/// The cache keeps lists of them. During a deploy the release before may store a list without a new field, which must
+/// be a miss and not a default: no field here has `#[serde(default)]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 pub struct Task {
     /// Never used twice; the list is ordered by it.

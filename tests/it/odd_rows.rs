@@ -41,7 +41,7 @@ async fn an_odd_row_does_not_cost_the_page() {
                 let page = app.get("/").await;
                 assert_eq!(page.status, 200, "{url}: {}", page.body);
                 for id in &ids {
-                    assert!(page.body.contains(&format!("value=\"{id}\"")), "{url}: {id} is not shown");
+                    assert!(page.body.contains(&format!("data-id=\"{id}\"")), "{url}: {id} is not shown");
                 }
                 for name in ["negative", "zero", "good"] {
                     assert!(page.body.contains(name), "{url}: {name}");
@@ -51,7 +51,7 @@ async fn an_odd_row_does_not_cost_the_page() {
                 let answer = app.post("/remove", &[("id", &id.to_string())]).await;
                 assert_eq!(answer.status, 303, "{url}: {id} cannot be removed: {}", answer.body);
                 let page = app.get("/").await;
-                assert!(!page.body.contains(&format!("value=\"{id}\"")), "{url}: {id} is still there");
+                assert!(!page.body.contains(&format!("data-id=\"{id}\"")), "{url}: {id} is still there");
             }
             db.fetch_all::<()>("delete from tasks", &[]).await.unwrap();
         }

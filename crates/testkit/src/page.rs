@@ -42,7 +42,7 @@ impl Page {
 
     /// The tasks listed with their ids, in order.
     pub fn listed(&self) -> Vec<(String, String)> {
-        self.attributes("tr input[name=id]", "value").into_iter().zip(self.tasks()).collect()
+        self.attributes("tr", "data-id").into_iter().zip(self.tasks()).collect()
     }
 
     /// What the visitor is told.
@@ -64,7 +64,7 @@ impl Page {
     pub fn id_of(&self, task: &str) -> String {
         let index = self.tasks().iter().position(|name| name == task);
         let index = index.unwrap_or_else(|| panic!("{task:?} is not among {:?}", self.tasks()));
-        self.attributes("tr input[name=id]", "value").remove(index)
+        self.attributes("tr", "data-id").remove(index)
     }
 
     #[track_caller]

@@ -27,7 +27,7 @@ async fn tasks_are_added_removed_and_put_back_without_a_reload() {
     }
     browser.assert_tasks(&ERRANDS).await;
     browser.assert_texts(".count", &["3"]).await;
-    let ids = "[...document.querySelectorAll('td.action input')].map(input => input.value)";
+    let ids = "[...document.querySelectorAll('tr[data-id]')].map(row => row.dataset.id)";
     let before = browser.evaluate(ids).await;
 
     browser.remove("Call home").await;

@@ -109,12 +109,9 @@ impl Answer {
 
     /// The id of the task of this name.
     fn id_of(&self, name: &str) -> Option<String> {
-        let row = self
-            .body
-            .split(r#"<td class="name">"#)
-            .skip(1)
-            .find(|row| row.split('<').next() == Some(name))?;
-        Some(row.split_once(r#"name="id" value=""#)?.1.split_once('"')?.0.to_owned())
+        let cell = format!(r#"<td class="name">{name}</td>"#);
+        let row = self.body.split(r#"<tr data-id=""#).skip(1).find(|row| row.contains(&cell))?;
+        Some(row.split_once('"')?.0.to_owned())
     }
 }
 

@@ -231,9 +231,9 @@ impl Client<'_> {
 pub fn parse(body: &str, asked: usize) -> Option<Page> {
     let total: usize = between(body, r#"<span class="count">"#, "<")?.parse().ok()?;
     let number = asked.min(total.div_ceil(PER_PAGE).max(1));
-    let rows = body.split(r#"<td class="name">"#).skip(1).map(|row| {
-        let id = between(row, r#"name="id" value=""#, "\"")?.parse().ok()?;
-        Some(Row { id, name: number_in(row.split('<').next()?) })
+    let rows = body.split(r#"<tr data-id=""#).skip(1).map(|row| {
+        let id = row.split('"').next()?.parse().ok()?;
+        Some(Row { id, name: number_in(between(row, r#"<td class="name">"#, "<")?) })
     });
     Some(Page::new(rows.collect::<Option<_>>()?, number, total, PER_PAGE))
 }
