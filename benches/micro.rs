@@ -14,8 +14,8 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use neverstale::backend::dummy::Dummy;
 use neverstale::backend::locmem::Locmem;
 use neverstale::fragment::Fragments;
-use neverstale::{Cache, CacheOptions, Key, KeyPrefix, Seal, Ttl};
-use neverstale_axum::ViewCache;
+use neverstale::{Cache, CacheOptions, Integrity, Key, KeyPrefix, Ttl};
+use neverstale_axum::PageCache;
 use tokio::runtime::Runtime;
 use tokio_memcached::protocol::{Opcode, Request as Command, decode, header};
 use tokio_memcached::{Ring, ServerAddress};
@@ -75,13 +75,13 @@ fn keys(criterion: &mut Criterion) {
     let prefix = prefix.expect("a clean prefix");
     group.bench_function("check", |bencher| bencher.iter(|| Key::new(black_box(KEY))));
     group.bench_function("name under a prefix", |bencher| bencher.iter(|| prefix.apply(black_box(&key))));
-    let fragments = fragments(&cache(Seal::default()));
+    let fragments = fragments(&cache(Integrity::default()));
     let row = row_of(&17);
     group.bench_function("of a fragment", |bencher| bencher.iter(|| fragments.key(black_box(&row))));
 }
 
-fn cache(seal: Seal) -> Cache {
-    Cache::new(Locmem::new(), CacheOptions { seal, ..CacheOptions::default() })
+fn cache(seal: Integrity) -> Cache {
+    Cache::new(Locmem::new(), CacheOptions { integrity: seal, ..CacheOptions::default() })
 }
 
 fn envelopes(criterion: &mut Criterion) {
@@ -89,18 +89,20 @@ fn envelopes(criterion: &mut Criterion) {
     for (name, signed) in [("envelope", false), ("signed envelope", true)] {
         let seal = || {
             if signed {
-                Seal::signed(&b"a secret of the benchmark's, long enough"[..].try_into().expect("it is long"))
+                Integrity::signed(
+                    &b"a secret of the benchmark's, long enough"[..].try_into().expect("it is long"),
+                )
             } else {
-                Seal::default()
+                Integrity::default()
             }
         };
         envelope(&mut criterion.benchmark_group(name), &runtime, seal);
     }
 }
 
-fn envelope(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, seal: impl Fn() -> Seal) {
+fn envelope(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, seal: impl Fn() -> Integrity) {
     let (key, value) = (Key::new(KEY).expect("a clean key"), "x".repeat(ROW));
-    let nowhere = Cache::new(Dummy, CacheOptions { seal: seal(), ..CacheOptions::default() });
+    let nowhere = Cache::new(Dummy, CacheOptions { integrity: seal(), ..CacheOptions::default() });
     group.bench_function("encode", |bencher| {
         bencher.to_async(runtime).iter(|| nowhere.set(&key, black_box(&value), Ttl::Never));
     });
@@ -120,7 +122,7 @@ fn row_of(id: &u64) -> [String; 2] {
 }
 
 fn rows(criterion: &mut Criterion) {
-    let (runtime, fragments) = (runtime(), fragments(&cache(Seal::default())));
+    let (runtime, fragments) = (runtime(), fragments(&cache(Integrity::default())));
     let (ids, render) = ((1..=ROWS).collect::<Vec<_>>(), |_: &u64| "x".repeat(ROW));
     runtime.block_on(fragments.get_or_render(&ids, row_of, render));
     criterion.bench_function("a hundred cached fragments", |bencher| {
@@ -130,7 +132,7 @@ fn rows(criterion: &mut Criterion) {
 
 fn pages(criterion: &mut Criterion) {
     let runtime = runtime();
-    let layer = ViewCache::new(&cache(Seal::default())).cache_page(Ttl::Never).vary_on_query(["page"]);
+    let layer = PageCache::new(&cache(Integrity::default())).cache_page(Ttl::Never).vary_on_query(["page"]);
     let view = get(|| async { Html("x".repeat(PAGE)) });
     let site: Router = Router::new().route("/", view.layer(layer));
     let ask = || {

@@ -25,8 +25,8 @@ use neverstale::backend::dummy::Dummy;
 use neverstale::backend::file::Files;
 use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached::Memcached;
-use neverstale::{Cache, CacheOptions, Seal};
-use neverstale_axum::ViewCache;
+use neverstale::{Cache, CacheOptions, Integrity};
+use neverstale_axum::PageCache;
 use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
 
 /// What views take their parts from, each the one it names in its signature.
@@ -41,7 +41,7 @@ pub struct AppState {
     /// The list as it is shown.
     pub listing: Listing,
     /// Whole pages.
-    pub pages: ViewCache,
+    pub pages: PageCache,
     /// What is kept for visitors.
     pub sessions: Sessions,
     /// The service that `/apicalls` asks.
@@ -73,7 +73,7 @@ impl AppState {
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
         let db = Database::new(&config.database);
         let cache = cache_over(config, &db)?;
-        let pages = ViewCache::new(&cache).named("tasklist");
+        let pages = PageCache::new(&cache).named("tasklist");
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
@@ -128,7 +128,7 @@ fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
     let secret = config.session.signing_secret();
     let signer = Signer::new(&secret);
     // Whatever CACHE_SIGNED says: who can write to the cache must not be able to make a session.
-    let cache = &cache.with_seal(Seal::signed(&secret));
+    let cache = &cache.with_integrity(Integrity::signed(&secret));
     let sessions = match config.session.engine {
         SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
         SessionEngine::CachedDb => Sessions::new(WriteThrough::new(DatabaseStore::new(db), cache), signer),
@@ -140,9 +140,9 @@ fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {
     let prefix = config.cache.key_prefix.clone();
     let secret = config.session.signing_secret();
-    let seal = if config.cache.signed { Seal::signed(&secret) } else { Seal::default() };
+    let integrity = if config.cache.signed { Integrity::signed(&secret) } else { Integrity::default() };
     let options =
-        CacheOptions { prefix, seal, patience: db.patience_with_others(), ..CacheOptions::default() };
+        CacheOptions { prefix, integrity, max_wait: db.patience_with_others(), ..CacheOptions::default() };
     Ok(match &config.cache.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),

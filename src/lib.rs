@@ -51,7 +51,7 @@
 //!     [`neverstale::backend`], the contract of a store. Two stores are here: [`db::cache`], a table of the
 //!     database, and [`memcache_crate`], memcached through the `memcache` crate.
 //! 14. ★ [`neverstale::version`]: why no page is older than a write that was acknowledged, with the argument; and the
-//!     [`Gate`](neverstale::version::Gate) that it needs.
+//!     [`VersionSource`](neverstale::version::VersionSource) that it needs.
 //! 15. ★ [`neverstale_axum`]: whole pages, Django's `cache_page`.
 //! 16. ★ [`tokio_memcached`]: the client, down to [`tokio_memcached::protocol`], which is bytes and nothing else.
 //!

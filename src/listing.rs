@@ -16,9 +16,9 @@ use crate::templates::{TaskRow, digest};
 use crate::visitor::Visitor;
 use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
-use neverstale::version::{Gate, GateStats, Versions};
+use neverstale::version::{VersionSource, VersionStats, Versions};
 use neverstale::{Cache, Key, Ttl};
-use neverstale_axum::{Asked, CachePage, Label, ViewCache};
+use neverstale_axum::{CachePageLayer, CurrentVersion, PageCache, PageVersion};
 
 /// Where the list is shown.
 const PATH: &str = "/";
@@ -30,17 +30,17 @@ pub struct Listing(Arc<Layers>);
 struct Layers {
     db: Database,
     strategy: CacheStrategy,
-    gate: Gate<Stamp, Error>,
+    gate: VersionSource<Stamp, Error>,
     /// Under `tasks.all`, as in the tutorial.
     query: CachedQuery<Stamped<TaskList>, Error>,
     rows: Fragments,
-    pages: ViewCache,
+    pages: PageCache,
 }
 
 impl Listing {
     /// Makes it of its parts. Asks for nothing yet.
     #[must_use]
-    pub fn new(db: &Database, cache: &Cache, pages: &ViewCache, strategy: CacheStrategy) -> Self {
+    pub fn new(db: &Database, cache: &Cache, pages: &PageCache, strategy: CacheStrategy) -> Self {
         let origin = db.clone();
         let ask = move || {
             let db = origin.clone();
@@ -50,7 +50,7 @@ impl Listing {
             }
         };
         let seen = db.clone();
-        let gate = Gate::with_marks(ask, move || seen.mark());
+        let gate = VersionSource::with_change_tokens(ask, move || seen.mark());
         let key = Key::new("tasks.all").expect("a constant without blanks");
         let query = match strategy {
             CacheStrategy::Versioned => {
@@ -72,7 +72,7 @@ impl Listing {
 
     /// Returns the layer that keeps its pages.
     #[must_use]
-    pub fn layer(&self) -> CachePage {
+    pub fn layer(&self) -> CachePageLayer {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
         let layer = match self.0.strategy {
             CacheStrategy::Versioned => self.0.pages.cache_versioned_page(&self.0.gate),
@@ -89,7 +89,7 @@ impl Listing {
 
     /// Returns what asking for the current version came to, if it is asked for.
     #[must_use]
-    pub fn gate_stats(&self) -> Option<GateStats> {
+    pub fn gate_stats(&self) -> Option<VersionStats> {
         (self.0.strategy == CacheStrategy::Versioned).then(|| self.0.gate.stats())
     }
 
@@ -102,15 +102,15 @@ impl Listing {
     pub async fn page(
         &self,
         arrival: Instant,
-        asked: Option<Asked>,
+        asked: Option<CurrentVersion>,
         number: usize,
     ) -> Result<Stamped<Page>, Error> {
         // Whoever waits for another's query must not wait for a query of their own as well.
         let deadline = arrival + self.0.db.patience();
         // For the page another process may have been waited for as well, and nobody waits for both.
         let patience = self.0.db.patience_with_others().saturating_sub(arrival.elapsed());
-        let (db, query) = (self.0.db.clone(), self.0.query.with_patience(patience));
-        let query = query.at(asked.map(|Asked(version)| version));
+        let (db, query) = (self.0.db.clone(), self.0.query.with_max_wait(patience));
+        let query = query.at(asked.map(|CurrentVersion(version)| version));
         // Who finds the list too long has read their page with it.
         let found = Arc::new(Mutex::new(None));
         let found_by_query = Arc::clone(&found);
@@ -183,8 +183,8 @@ impl Listing {
 
 /// What a page's answer says of the state of the list that it shows.
 #[must_use]
-pub fn label(stamp: Stamp) -> Label {
-    Label(stamp.to_string())
+pub fn label(stamp: Stamp) -> PageVersion {
+    PageVersion(stamp.to_string())
 }
 
 /// All that a row shows, and so all that it depends on.

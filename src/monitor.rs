@@ -19,7 +19,7 @@ use self::edge::Refusals;
 use self::history::History;
 use self::requests::Requests;
 use neverstale::Cache;
-use neverstale::version::GateStats;
+use neverstale::version::VersionStats;
 use neverstale_axum::Outcome;
 use neverstale_sessions::Sessions;
 
@@ -40,7 +40,7 @@ pub struct Monitor(Arc<Shared>);
 struct Shared {
     cache: Cache,
     strategy: String,
-    gate: Box<dyn Fn() -> Option<GateStats> + Send + Sync>,
+    gate: Box<dyn Fn() -> Option<VersionStats> + Send + Sync>,
     sessions: Sessions,
     started: Instant,
     started_at: SystemTime,
@@ -75,7 +75,7 @@ impl Monitor {
     pub fn new(
         cache: &Cache,
         strategy: &impl ToString,
-        gate: impl Fn() -> Option<GateStats> + Send + Sync + 'static,
+        gate: impl Fn() -> Option<VersionStats> + Send + Sync + 'static,
         sessions: &Sessions,
     ) -> Self {
         Self(Arc::new(Shared {

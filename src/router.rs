@@ -12,7 +12,7 @@ use crate::{assets, error};
 /// Returns the whole site as a service.
 pub fn router(state: AppState) -> Front {
     let api_calls = state.pages.cache_page(api_calls::FRESH).without_query();
-    let api_calls = api_calls.digest(digest::API_CALLS_PAGE).patience(api_calls::PATIENCE);
+    let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::PATIENCE);
     let site = Router::new()
         .route("/", get(tasks::index).layer(state.listing.layer()))
         .route("/add", post(tasks::add))

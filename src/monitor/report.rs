@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Decision, Monitor, Point, lock};
 use neverstale::backend::{ErrorKind, Link, ServerStats};
-use neverstale::version::GateStats;
+use neverstale::version::VersionStats;
 use neverstale::{Latency, LayerStats};
 
 /// What is to be seen of the cache of this process.
@@ -127,8 +127,8 @@ impl Monitor {
 }
 
 impl GateReport {
-    fn of(stats: GateStats, reads: u64) -> Self {
-        let GateStats { calls, queries, failures, versions } = stats;
+    fn of(stats: VersionStats, reads: u64) -> Self {
+        let VersionStats { calls, queries, failures, versions } = stats;
         let ratio = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         Self {
             calls,

@@ -18,7 +18,7 @@ use crate::mistake::Mistake;
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
 use crate::visitor::{Messages, Visitor, Waiting};
-use neverstale_axum::{Arrival, Asked, Label};
+use neverstale_axum::{Arrival, CurrentVersion, PageVersion};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -56,10 +56,10 @@ pub struct RemoveTask {
 pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
-    asked: Option<Extension<Asked>>,
+    asked: Option<Extension<CurrentVersion>>,
     waiting: Option<Extension<Waiting>>,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<(Extension<Label>, IndexPage), Error> {
+) -> Result<(Extension<PageVersion>, IndexPage), Error> {
     let number = query.map_or(1, |Query(query)| query.number());
     let Stamped { stamp, value: page } =
         listing.page(arrival, asked.map(|Extension(asked)| asked), number).await?;

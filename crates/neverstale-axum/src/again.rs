@@ -17,7 +17,7 @@ use neverstale::version::Versions;
 /// may keep what has become of that answer, and give it again to all who would get the same, each after it has
 /// [asked](Self::ask) on their behalf.
 #[derive(Clone)]
-pub struct Again {
+pub struct Replay {
     versions: Versions<Response>,
     local: Local,
     ready: Arc<Ready>,
@@ -26,9 +26,9 @@ pub struct Again {
 
 /// What a request has been told of the current version, among its extensions: so the view cache need not ask again.
 #[derive(Clone)]
-pub struct Told(Arc<Mutex<Option<Telling>>>);
+pub struct KnownVersion(Arc<Mutex<Option<Known>>>);
 
-pub(super) struct Telling {
+pub(super) struct Known {
     versions: Versions<Response>,
     pub(super) version: Result<Arc<str>, Response>,
     pub(super) arrival: Arrival,
@@ -43,7 +43,7 @@ pub struct Current {
     took: Duration,
 }
 
-impl Again {
+impl Replay {
     pub(super) fn new(
         cache: &'static str,
         versions: &Versions<Response>,
@@ -63,7 +63,7 @@ impl Again {
     /// # Cancel safety
     ///
     /// May be dropped at any point.
-    pub async fn ask(&self, arrival: Instant) -> Result<Current, Told> {
+    pub async fn ask(&self, arrival: Instant) -> Result<Current, KnownVersion> {
         let version = current(&self.versions).await;
         let (took, arrival) = (arrival.elapsed(), Arrival(arrival));
         let is_mine = |version: &Arc<str>| {
@@ -78,8 +78,8 @@ impl Again {
                 took,
             });
         }
-        let telling = Telling { versions: self.versions.clone(), version, arrival, gate: took };
-        Err(Told(Arc::new(Mutex::new(Some(telling)))))
+        let telling = Known { versions: self.versions.clone(), version, arrival, gate: took };
+        Err(KnownVersion(Arc::new(Mutex::new(Some(telling)))))
     }
 
     /// Returns the bytes that keeping it takes, about.
@@ -89,18 +89,18 @@ impl Again {
     }
 }
 
-impl Told {
+impl KnownVersion {
     /// Returns when the request has arrived that was told.
     pub(super) fn arrival(&self) -> Option<Arrival> {
         self.telling().as_ref().map(|telling| telling.arrival)
     }
 
     /// Takes out what was told of the same versions as are asked for.
-    pub(super) fn take(&self, versions: &Versions<Response>) -> Option<Telling> {
+    pub(super) fn take(&self, versions: &Versions<Response>) -> Option<Known> {
         self.telling().take_if(|telling| telling.versions.is_same(versions))
     }
 
-    fn telling(&self) -> MutexGuard<'_, Option<Telling>> {
+    fn telling(&self) -> MutexGuard<'_, Option<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
 //! Conditional requests (RFC 9110, section 13): a client that has the page already is told so.
 //!
-//! [`CachePage`](crate::CachePage) answers the conditions of its own pages. [`evaluate`] and [`tag`] do the same for
-//! all other responses, as layers made by `axum::middleware::from_fn`: `tag` inside compression, `evaluate` outside.
+//! [`CachePageLayer`](crate::CachePageLayer) answers the conditions of its own pages. [`evaluate`] and [`tag`] do the
+//! same for all other responses, as layers made by `axum::middleware::from_fn`: `tag` inside compression, `evaluate`
+//! outside.
 //!
 //! ```
 //! use axum::{Router, middleware::from_fn, routing::get};

@@ -13,7 +13,7 @@ pub struct WasHead;
 /// Makes a GET of a HEAD for all that is further in, and takes the body from the response. A layer for the outermost
 /// place, made by `axum::middleware::from_fn`: then compression and error pages treat both methods alike.
 ///
-/// [`CachePage`](crate::CachePage) does the same for its own pages.
+/// [`CachePageLayer`](crate::CachePageLayer) does the same for its own pages.
 pub async fn as_get(mut request: Request, next: Next) -> Response {
     let is_head = turn_into_get(&mut request);
     let response = next.run(request).await;

@@ -18,7 +18,7 @@ use super::service::CachePageService;
 use super::store::{Store, random_token};
 use super::verdict::Browser;
 use super::visit::Pages;
-use neverstale::version::{Gate, Lost, Versions};
+use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, Strategy, Ttl};
 
 /// How many URLs a process remembers the varying headers of. One that is forgotten costs a round trip.
@@ -26,9 +26,9 @@ const LEARNED: u64 = 10_000;
 
 /// Keeps the answers of views in the cache: see [the module](super).
 #[derive(Clone)]
-pub struct CachePage {
+pub struct CachePageLayer {
     pub(super) policy: Policy,
-    pages: ViewCache,
+    pages: PageCache,
 }
 
 /// Keeps the answers of views for `ttl`: Django's `cache_page`.
@@ -58,15 +58,15 @@ pub struct CachePage {
 /// # }
 /// ```
 #[must_use]
-pub fn cache_page(cache: &Cache, ttl: Ttl) -> CachePage {
-    CachePage::new(cache, ttl)
+pub fn cache_page(cache: &Cache, ttl: Ttl) -> CachePageLayer {
+    CachePageLayer::new(cache, ttl)
 }
 
-impl CachePage {
+impl CachePageLayer {
     /// Keeps the answers for so long; with [`Ttl::Never`] until they are purged or evicted.
     #[must_use]
     pub fn new(cache: &Cache, ttl: Ttl) -> Self {
-        ViewCache::new(cache).cache_page(ttl)
+        PageCache::new(cache).cache_page(ttl)
     }
 
     /// Names the query parameters that the view depends on. All others are left out of the key; by default the whole
@@ -92,13 +92,13 @@ impl CachePage {
     }
 
     /// Keeps pages by the version of what they show. A page is given to those only who ask while its version is the
-    /// current one, so nothing has to be purged; a [`purge`](ViewCache::purge) does nothing to such pages. Without a
+    /// current one, so nothing has to be purged; a [`purge`](PageCache::purge) does nothing to such pages. Without a
     /// version there is no page, but the error's answer.
     ///
-    /// The view must add a [`Label`](super::Label) to its answer, with the version that it has read together with what
-    /// the page shows. An answer without one is not stored.
+    /// The view must add a [`PageVersion`](super::PageVersion) to its answer, with the version that it has read
+    /// together with what the page shows. An answer without one is not stored.
     #[must_use]
-    pub fn versioned<S, E>(mut self, gate: &Gate<S, E>) -> Self
+    pub fn versioned<S, E>(mut self, gate: &VersionSource<S, E>) -> Self
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
@@ -127,14 +127,14 @@ impl CachePage {
     }
 
     /// Chooses how long another process's run of the view is waited for; by default as long as
-    /// [`CacheOptions::patience`](neverstale::CacheOptions::patience).
+    /// [`CacheOptions::max_wait`](neverstale::CacheOptions::max_wait).
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.policy.patience = patience;
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.policy.max_wait = max_wait;
         self
     }
 
-    /// Keeps these pages apart from those of the same URL under another prefix, also for [`ViewCache::purge`].
+    /// Keeps these pages apart from those of the same URL under another prefix, also for [`PageCache::purge`].
     #[must_use]
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.pages = self.pages.key_prefix(prefix);
@@ -151,12 +151,12 @@ impl CachePage {
 
     /// Returns the handle that purges these pages.
     #[must_use]
-    pub fn handle(&self) -> ViewCache {
+    pub fn handle(&self) -> PageCache {
         self.pages.clone()
     }
 }
 
-impl<S> Layer<S> for CachePage {
+impl<S> Layer<S> for CachePageLayer {
     type Service = CachePageService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
@@ -167,7 +167,7 @@ impl<S> Layer<S> for CachePage {
 
 /// All cached pages of one prefix. Cheap to clone.
 #[derive(Clone)]
-pub struct ViewCache {
+pub struct PageCache {
     store: Arc<Store>,
     prefix: Arc<str>,
     /// In `Cache-Status`.
@@ -175,7 +175,7 @@ pub struct ViewCache {
     strategy: Strategy,
 }
 
-impl ViewCache {
+impl PageCache {
     /// Returns the pages without a prefix.
     #[must_use]
     pub fn new(cache: &Cache) -> Self {
@@ -235,25 +235,25 @@ impl ViewCache {
     /// Returns a layer that keeps answers among these pages for so long; also those of which nobody is told that they
     /// have changed.
     #[must_use]
-    pub fn cache_page(&self, ttl: Ttl) -> CachePage {
-        let patience = self.store.cache.patience();
+    pub fn cache_page(&self, ttl: Ttl) -> CachePageLayer {
+        let max_wait = self.store.cache.max_wait();
         let (browser, parameters, digest, versions, personal) = Default::default();
         let (prefix, name) = (Arc::clone(&self.prefix), self.name);
-        let policy = Policy { ttl, browser, parameters, digest, patience, versions, personal, prefix, name };
-        CachePage { policy, pages: self.clone() }
+        let policy = Policy { ttl, browser, parameters, digest, max_wait, versions, personal, prefix, name };
+        CachePageLayer { policy, pages: self.clone() }
     }
 
     /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed)
     /// is called after each change of what they show.
     #[must_use]
-    pub fn cache_changing_page(&self) -> CachePage {
+    pub fn cache_changing_page(&self) -> CachePageLayer {
         self.cache_page(self.strategy.ttl(self.store.cache.default_ttl()))
     }
 
-    /// Returns a layer that keeps answers by the version of what they show, as [`CachePage::versioned`] says. No change
-    /// need be told.
+    /// Returns a layer that keeps answers by the version of what they show, as [`CachePageLayer::versioned`] says. No
+    /// change need be told.
     #[must_use]
-    pub fn cache_versioned_page<S, E>(&self, gate: &Gate<S, E>) -> CachePage
+    pub fn cache_versioned_page<S, E>(&self, gate: &VersionSource<S, E>) -> CachePageLayer
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
@@ -281,14 +281,14 @@ impl ViewCache {
     }
 }
 
-impl std::fmt::Debug for CachePage {
+impl std::fmt::Debug for CachePageLayer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachePage").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("CachePageLayer").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for ViewCache {
+impl std::fmt::Debug for PageCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ViewCache").field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("PageCache").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }

@@ -6,10 +6,10 @@
 //! # use std::time::Duration;
 //! # use axum::{Router, routing::get};
 //! # use neverstale::backend::locmem::Locmem;
-//! # use neverstale_axum::ViewCache;
+//! # use neverstale_axum::PageCache;
 //! # use neverstale::{Cache, CacheOptions, Ttl};
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
-//! let pages = ViewCache::new(&cache);
+//! let pages = PageCache::new(&cache);
 //! let five_minutes = pages.cache_page(Ttl::After(Duration::from_secs(300)));
 //! let news = get(|| async { "news" }).layer(five_minutes.vary_on_query(["page"]));
 //! let site: Router = Router::new().route("/news", news);
@@ -59,12 +59,12 @@
 //!
 //! # Pages kept by version
 //!
-//! Where the origin can say which version of the data is the current one, [`CachePage::versioned`] needs no generation
-//! and no purge. Every request first passes the [`Gate`](neverstale::version::Gate); then it looks for the page of that
-//! version, in this process's copies and in the cache, where the version is part of the key. A miss runs the view,
-//! which says with a [`Label`] which version it has read: at least the one that was asked for, and it is stored under
-//! that. What is stored is never wrong, only no longer asked for; so the cache may lose, delay, repeat or bring back
-//! whatever it likes.
+//! Where the origin can say which version of the data is the current one, [`CachePageLayer::versioned`] needs no
+//! generation and no purge. Every request first passes the [`VersionSource`](neverstale::version::VersionSource); then
+//! it looks for the page of that version, in this process's copies and in the cache, where the version is part of the
+//! key. A miss runs the view, which says with a [`PageVersion`] which version it has read: at least the one that was
+//! asked for, and it is stored under that. What is stored is never wrong, only no longer asked for; so the cache may
+//! lose, delay, repeat or bring back whatever it likes.
 //!
 //! # Conditions
 //!
@@ -81,8 +81,8 @@
 //! # One visitor's own
 //!
 //! A page that now and then has something for one visitor, such as a message, stays everybody's with
-//! [`CachePage::personal`]: while the page is looked for, the visitor's session is, and only if there is something in
-//! it the view runs, for an answer that nobody keeps. Whoever brings no cookie is not asked about.
+//! [`CachePageLayer::personal`]: while the page is looked for, the visitor's session is, and only if there is
+//! something in it the view runs, for an answer that nobody keeps. Whoever brings no cookie is not asked about.
 //!
 //! # What people trip over
 //!
@@ -105,7 +105,7 @@
 //!   encoded itself, or forbids to transform. A layer further out that compresses must leave such answers alone, see
 //!   [`Outcome::is_as_stored`].
 //! - **A view with a time limit** counts from its [`Arrival`], since it may run after others have been waited for.
-//! - **Another build** with other templates must not find the pages of this one: see [`CachePage::digest`].
+//! - **Another build** with other templates must not find the pages of this one: see [`CachePageLayer::digest`].
 //! - **HEAD** is GET without the body: the view sees a GET, and what it answers is stored as such.
 //! - **The host is the client's word.** Put what checks it further out. `X-Forwarded-Proto` is believed.
 //! - A client's own `Cache-Control` is ignored: no visitor can force a miss.
@@ -143,10 +143,10 @@ mod store;
 mod verdict;
 mod visit;
 
-pub use self::again::{Again, Current, Told};
-pub use self::layer::{CachePage, ViewCache, cache_page};
+pub use self::again::{Current, KnownVersion, Replay};
+pub use self::layer::{CachePageLayer, PageCache, cache_page};
 pub use self::order::{make_personal, watch_order};
-pub use self::outcome::{Arrival, Asked, CACHE_STATUS, Fwd, Label, Outcome, SERVER_TIMING};
+pub use self::outcome::{Arrival, CACHE_STATUS, CurrentVersion, Fwd, Outcome, PageVersion, SERVER_TIMING};
 pub use self::privacy::Privacy;
 pub use self::service::CachePageService;
 pub use self::verdict::Browser;

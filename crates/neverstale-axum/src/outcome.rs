@@ -58,12 +58,12 @@ pub struct Arrival(pub Instant);
 /// Which version of its data was the current one after the request had arrived: among the request's extensions where
 /// pages are kept by version, so that a view which looks for data of that version need not ask again.
 #[derive(Clone, Debug)]
-pub struct Asked(pub Arc<str>);
+pub struct CurrentVersion(pub Arc<str>);
 
 /// Which version of its data an answer shows, among the answer's extensions: read together with the data, by the view.
 /// Without blanks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label(pub String);
+pub struct PageVersion(pub String);
 
 /// What a response says of its request's way through the cache.
 #[derive(Clone, Copy)]

@@ -20,7 +20,7 @@ pub(super) struct Policy {
     pub(super) parameters: QueryNames,
     pub(super) digest: Cow<'static, str>,
     /// How long another process's run of the handler is waited for.
-    pub(super) patience: Duration,
+    pub(super) max_wait: Duration,
     /// Where the version is asked for of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
     pub(super) personal: Option<Personal>,

@@ -8,8 +8,8 @@ use axum::http::Extensions;
 /// The privacy marker of one request, shared through the request's extensions by all layers and the handler.
 ///
 /// Whatever gives out private state, such as a session or credentials, [marks](Self::mark) it.
-/// [`CachePage`](crate::CachePage) stores no response whose request is marked, and shows no stored page to a request
-/// that was marked further out. So the order of the layers makes no difference.
+/// [`CachePageLayer`](crate::CachePageLayer) stores no response whose request is marked, and shows no stored page to a
+/// request that was marked further out. So the order of the layers makes no difference.
 ///
 /// ```
 /// use axum::{extract::FromRequestParts, http::{StatusCode, request::Parts}};

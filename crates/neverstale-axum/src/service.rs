@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::again::Told;
+use super::again::KnownVersion;
 use super::conditional::Conditions;
 use super::head::{WasHead, turn_into_get, without_body};
 use super::key::PageKey;
@@ -21,7 +21,7 @@ use super::privacy::Privacy;
 use super::verdict::PRIVATE;
 use super::visit::{Pages, Visit, pass_by};
 
-/// A view whose answers are kept. Made by [`CachePage`](crate::CachePage).
+/// A view whose answers are kept. Made by [`CachePageLayer`](crate::CachePageLayer).
 #[derive(Clone)]
 pub struct CachePageService<S> {
     pub(super) inner: S,
@@ -84,7 +84,7 @@ where
     S: Service<Request, Response = Response> + Clone,
 {
     // Whoever has asked for the version already has waited since then.
-    let told = request.extensions().get::<Told>().and_then(Told::arrival);
+    let told = request.extensions().get::<KnownVersion>().and_then(KnownVersion::arrival);
     let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
     let report = Report { cache: pages.policy.name, arrival, gate: None, view: None };
     request.extensions_mut().insert(arrival);

@@ -102,7 +102,7 @@ impl Store {
     /// shows in that there is none afterwards.
     async fn begin(&self, key: &Key) -> Option<String> {
         let token = random_token();
-        if self.cache.add_sealed(&self.seal(key, &Entry::Generation(token.clone())), Ttl::Never).await {
+        if self.cache.add_envelope(&self.envelope(key, &Entry::Generation(token.clone())), Ttl::Never).await {
             return Some(token);
         }
         if let Some(token) = self.generation(key).await {
@@ -122,7 +122,7 @@ impl Store {
 
     /// Gives a path another generation.
     pub(super) async fn renew(&self, key: &Key, token: String) {
-        self.cache.set_sealed(&[self.seal(key, &Entry::Generation(token))], Ttl::Never).await;
+        self.cache.set_envelopes(&[self.envelope(key, &Entry::Generation(token))], Ttl::Never).await;
     }
 
     /// Stores a page at `page`, or where its variants are if it varies; returns it in its envelope, and whether it was
@@ -136,21 +136,21 @@ impl Store {
     ) -> (Envelope, bool) {
         let (generation, vary_on) = (content.generation.clone(), content.vary_on.clone());
         let key = learn_cache_key(page, &vary_on, headers);
-        let built = self.seal(&key, &Entry::Page(content));
+        let built = self.envelope(&key, &Entry::Page(content));
         let mut envelopes = vec![built.clone()];
         if !vary_on.is_empty() {
             self.learned.insert(page.clone(), vary_on.clone());
-            envelopes.push(self.seal(page, &Entry::Varies { generation, vary_on }));
+            envelopes.push(self.envelope(page, &Entry::Varies { generation, vary_on }));
         }
-        (built, self.cache.set_sealed(&envelopes, ttl).await)
+        (built, self.cache.set_envelopes(&envelopes, ttl).await)
     }
 
     /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
     /// else is, if that will last.
     pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Envelope {
-        let envelope = self.seal(&slot.key, &Entry::Pass { generation: slot.generation.clone() });
+        let envelope = self.envelope(&slot.key, &Entry::Pass { generation: slot.generation.clone() });
         if is_lasting {
-            self.cache.add_sealed(&envelope, PASS).await;
+            self.cache.add_envelope(&envelope, PASS).await;
         }
         envelope
     }
@@ -159,8 +159,8 @@ impl Store {
         self.cache.get_many_with(keys, Entry::decode).await
     }
 
-    fn seal(&self, key: &Key, entry: &Entry) -> Envelope {
-        self.cache.seal(key, &entry.encode())
+    fn envelope(&self, key: &Key, entry: &Entry) -> Envelope {
+        self.cache.envelope(key, &entry.encode())
     }
 }
 

@@ -8,12 +8,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header, request};
 use axum::response::Response;
 use bytes::Bytes;
-use neverstale::build::{Look, Turn};
+use neverstale::build::{Joined, Look};
 use neverstale::{Envelope, Event, Key};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
-use super::again::{self, Again, Told};
+use super::again::{self, KnownVersion, Replay};
 use super::answer;
 use super::encoding::Encoding;
 use super::entry::{Entry, Page};
@@ -21,7 +21,7 @@ use super::headers;
 use super::key::{self, PageKey, State};
 use super::local::Local;
 use super::mistake::Mistake;
-use super::outcome::{Asked, Fwd, Label, Outcome, Report};
+use super::outcome::{CurrentVersion, Fwd, Outcome, PageVersion, Report};
 use super::policy::Policy;
 use super::privacy::Privacy;
 use super::store::{Found, Slot, Store};
@@ -133,26 +133,28 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                     // Kept until the answer is there: whoever comes meanwhile learns what came of the build.
                     let flight = cache.join(&self.flight(&slot));
                     let decode = |value| slot.decode(versioned.is_some(), value);
-                    match flight.turn(&slot.key, look, self.patience(), decode).await {
-                        Turn::Theirs { value: Entry::Page(page), was_there } if self.is_for_me(&page) => {
+                    match flight.wait(&slot.key, look, self.max_wait(), decode).await {
+                        Joined::Value { value: Entry::Page(page), was_there } if self.is_for_me(&page) => {
                             let hit = Outcome::Hit(page.remaining());
                             return Ok(self
                                 .show(&page, if was_there { hit } else { Outcome::Collapsed })
                                 .await);
                         }
-                        Turn::Theirs { value: Entry::Page(page), .. } => {
+                        Joined::Value { value: Entry::Page(page), .. } => {
                             self.store().learned.insert(keys.page.clone(), page.vary_on);
                         }
-                        Turn::Theirs { value: Entry::Pass { .. }, .. } | Turn::Failed(_) | Turn::Alone => {
+                        Joined::Value { value: Entry::Pass { .. }, .. }
+                        | Joined::Failed(_)
+                        | Joined::BuildAlone => {
                             return Ok(self.build(&slot).await?.0);
                         }
-                        Turn::Theirs { .. } => {}
+                        Joined::Value { .. } => {}
                         // Whoever was waited for may have stored a newer version than the one asked for.
-                        Turn::Ours(permit) if versioned.is_some() && permit.has_waited && !has_waited => {
+                        Joined::Build(permit) if versioned.is_some() && permit.has_waited && !has_waited => {
                             has_waited = true;
                             permit.end(None).await;
                         }
-                        Turn::Ours(permit) => {
+                        Joined::Build(permit) => {
                             let (response, built) = permit.during(self.build(&slot)).await?;
                             permit.end(Some(built)).await;
                             return Ok(response);
@@ -167,7 +169,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     /// Asks for the current version, where pages are kept by version; if that fails, the answer is that of the failure.
     async fn pass_gate(&mut self) -> Result<Option<Arc<str>>, Response> {
         let Some(versions) = &self.pages.policy.versions else { return Ok(None) };
-        let told = self.parts.extensions.remove::<Told>().and_then(|told| told.take(versions));
+        let told = self.parts.extensions.remove::<KnownVersion>().and_then(|told| told.take(versions));
         let (version, gate) = match told {
             Some(told) => (told.version, told.gate),
             None => {
@@ -180,7 +182,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         if let Ok(version) = &version
             && !self.may_be_own
         {
-            self.parts.extensions.insert(Asked(Arc::clone(version)));
+            self.parts.extensions.insert(CurrentVersion(Arc::clone(version)));
         }
         version.map(Some).map_err(|mut response| {
             Outcome::Bypass("version-unknown").say(self.report, &mut response);
@@ -204,7 +206,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
                 Ok((slot.key.clone(), slot.generation.clone()))
             }
             Some(_) => match parts.extensions.get() {
-                Some(Label(version)) => Ok((key::at(base, version), version.clone())),
+                Some(PageVersion(version)) => Ok((key::at(base, version), version.clone())),
                 None => {
                     let reason = verdict::left_alone(&parts, body.size_hint().exact(), &self.privacy);
                     Err(reason.unwrap_or("no-label".into()))
@@ -264,7 +266,7 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
         let body = ready.body(&self.parts.headers).await;
         let outcome = Outcome::Local(ready.page.remaining());
         let mut response = self.respond(ready.page.status(), ready.headers.clone(), body, outcome);
-        response.extensions_mut().insert(Again::new(self.report.cache, versions, local, &ready));
+        response.extensions_mut().insert(Replay::new(self.report.cache, versions, local, &ready));
         Some(response)
     }
 
@@ -296,8 +298,8 @@ impl<S: Service<Request, Response = Response>> Visit<S> {
     }
 
     /// Returns how long it may still wait for another process: asking for the version may have taken its part.
-    fn patience(&self) -> Duration {
-        self.pages.policy.patience.saturating_sub(self.report.arrival.0.elapsed())
+    fn max_wait(&self) -> Duration {
+        self.pages.policy.max_wait.saturating_sub(self.report.arrival.0.elapsed())
     }
 
     /// Returns the name that all who build this page share.

@@ -43,20 +43,20 @@ impl Flight<'_> {
 
     /// Waits until the value of `key` is built, or until this caller is to build it. Another process is waited for
     /// until `max_wait` has passed since the call, this one for ten seconds at least. `decode` reads what was
-    /// [sealed](Cache::seal); a value that it cannot read counts as missing.
+    /// put into an [envelope](Cache::envelope); a value that it cannot read counts as missing.
     ///
     /// [`Look::First`] saves a round trip if the value is missing, and costs three operations in the background if not.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point, it lets the next caller build.
-    pub async fn turn<T>(
+    pub async fn wait<T>(
         &self,
         key: &Key,
         look: Look,
         max_wait: Duration,
         decode: impl Fn(Bytes) -> Option<T>,
-    ) -> Turn<'_, T> {
+    ) -> Joined<'_, T> {
         let (cache, counters) = (self.cache, self.cache.counters());
         let read = |name: &str, envelope: &Bytes| {
             let value = cache.options().decode_bytes(name, envelope).and_then(&decode);
@@ -65,42 +65,42 @@ impl Flight<'_> {
             }
             value
         };
-        let turn = self.take_turn(key, max_wait, read).await;
-        let hit = matches!(turn, Turn::Theirs { was_there: true, .. });
+        let joined = self.wait_for_all(key, max_wait, read).await;
+        let hit = matches!(joined, Joined::Value { was_there: true, .. });
         if look == Look::First {
             if hit { &counters.hits } else { &counters.misses }.add_one();
             tracing::debug!(cache.key = %key, hit, "cache get");
-            return turn;
+            return joined;
         }
-        match turn {
-            Turn::Theirs { value, was_there: true } => {
+        match joined {
+            Joined::Value { value, was_there: true } => {
                 counters.shared.add_one();
-                Turn::Theirs { value, was_there: false }
+                Joined::Value { value, was_there: false }
             }
-            turn => turn,
+            joined => joined,
         }
     }
 
-    async fn take_turn<T>(
+    async fn wait_for_all<T>(
         &self,
         key: &Key,
         max_wait: Duration,
         read: impl Fn(&str, &Bytes) -> Option<T>,
-    ) -> Turn<'_, T> {
+    ) -> Joined<'_, T> {
         let cache = self.cache;
         // None if it is too far away to be a time.
         let deadline = Instant::now().checked_add(max_wait);
         let Ok(builder) = timeout(QUEUE.max(max_wait), self.member.wait()).await else {
-            return Turn::Alone;
+            return Joined::BuildAlone;
         };
         match builder.outcome() {
             Some(Outcome::Built(built)) => {
                 if let Some(value) = read(&built.name, &built.bytes) {
                     cache.counters().shared.add_one();
-                    return Turn::Theirs { value, was_there: false };
+                    return Joined::Value { value, was_there: false };
                 }
             }
-            Some(Outcome::Failed(failure)) => return Turn::Failed(failure.clone()),
+            Some(Outcome::Failed(failure)) => return Joined::Failed(failure.clone()),
             None => {}
         }
         let (name, lock) = (cache.name(key), cache.name(&self.key.lock()));
@@ -110,40 +110,40 @@ impl Flight<'_> {
                 if has_waited {
                     cache.counters().shared.add_one();
                 }
-                Turn::Theirs { value, was_there: !has_waited }
+                Joined::Value { value, was_there: !has_waited }
             }
             build_lock::Turn::Ours { lock, has_waited } => {
-                Turn::Ours(Permit { builder, lock: Some(lock), has_waited })
+                Joined::Build(Permit { builder, lock: Some(lock), has_waited })
             }
-            build_lock::Turn::Unknown => Turn::Ours(Permit { builder, lock: None, has_waited: false }),
+            build_lock::Turn::Unknown => Joined::Build(Permit { builder, lock: None, has_waited: false }),
         }
     }
 }
 
-/// Whether whoever waits for a value has looked for it before.
+/// Whether a caller has looked for the value before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// It has not: it asks for value and lock at once.
+    /// It has not: value and lock are asked for at once.
     First,
     /// It has, and the value was missing.
     Again,
 }
 
-/// What to do after a miss, or at the first look.
-pub enum Turn<'a, T> {
-    /// Nothing: another has built this.
-    Theirs {
+/// What a caller of [`Flight::wait`] does next.
+pub enum Joined<'a, T> {
+    /// It has the value.
+    Value {
         /// The value.
         value: T,
-        /// And nobody was waited for: it was found at the first look.
+        /// Whether it was there at the first look, so that no other caller was waited for.
         was_there: bool,
     },
-    /// Nothing: the build that this caller waited for has failed.
+    /// It has the error of the build that it waited for.
     Failed(Failure),
-    /// Build. Others wait for it, in this process at least.
-    Ours(Permit<'a>),
-    /// Build for oneself: another takes too long.
-    Alone,
+    /// It builds. Other callers wait, in this process at least.
+    Build(Permit<'a>),
+    /// It builds for itself, since another caller takes too long.
+    BuildAlone,
 }
 
 /// The right to build. Dropped before its [`end`](Self::end), it passes to the next caller.

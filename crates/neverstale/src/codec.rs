@@ -1,5 +1,5 @@
-//! The envelope around what the app stores: format version, encoding, lengths, seal, then the value as JSON, or as the
-//! bytes it is; compressed (LZ4) where it is long.
+//! The envelope around what the app stores: format version, encoding, lengths, integrity, then the value as JSON, or
+//! as the bytes it is; compressed (LZ4) where it is long.
 //!
 //! Whatever does not fit is a miss: a value written by another version, cut short, damaged, set by hand, or forged.
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::CacheOptions;
-use super::seal::HEAD;
+use super::integrity::HEAD;
 
 /// The longest value believed in. Beyond it a length is garbage, and must not be allocated for.
 const LONGEST_VALUE: usize = 32 * 1024 * 1024;
@@ -70,19 +70,19 @@ impl CacheOptions {
         let to_u32 = |length| u32::try_from(length).expect("values are far below 4 GiB");
         let mut head = [0; HEAD];
         let mut fields = &mut head[..];
-        fields.put_u8(self.seal.format());
+        fields.put_u8(self.integrity.format());
         fields.put_u8(encoding);
         fields.put_u32(to_u32(body.len()));
         fields.put_u32(to_u32(length));
-        self.seal.close(name, head, body)
+        self.integrity.close(name, head, body)
     }
 
     fn open<'a>(&self, name: &str, envelope: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let (head, body) = self.seal.open(name, envelope)?;
+        let (head, body) = self.integrity.open(name, envelope)?;
         let mut fields = &head[..];
         let (format, encoding) = (fields.get_u8(), fields.get_u8());
         let (body_length, length) = (fields.get_u32() as usize, fields.get_u32() as usize);
-        if format != self.seal.format() || body_length != body.len() || length > LONGEST_VALUE {
+        if format != self.integrity.format() || body_length != body.len() || length > LONGEST_VALUE {
             return None;
         }
         match encoding {
@@ -121,17 +121,18 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Seal;
+    use crate::Integrity;
 
     const NAME: &str = "name";
 
     /// Everything is compressed, or nothing; with either seal.
     fn all_options() -> [CacheOptions; 4] {
-        let with = |compress_from, seal| CacheOptions { compress_from, seal, ..CacheOptions::default() };
-        let signed = || Seal::signed(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap());
+        let with =
+            |compress_from, integrity| CacheOptions { compress_from, integrity, ..CacheOptions::default() };
+        let signed = || Integrity::signed(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap());
         [
-            with(0, Seal::default()),
-            with(usize::MAX, Seal::default()),
+            with(0, Integrity::default()),
+            with(usize::MAX, Integrity::default()),
             with(0, signed()),
             with(usize::MAX, signed()),
         ]

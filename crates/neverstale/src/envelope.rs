@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Key;
 
-/// A value in its envelope, made by [`Cache::seal`](super::Cache::seal). It is read under its own key only.
+/// A value in its envelope, made by [`Cache::envelope`](super::Cache::envelope). It is read under its own key only.
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub(super) key: Key,

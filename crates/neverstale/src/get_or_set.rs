@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::build::{Flight, Look, Turn};
+use super::build::{Flight, Joined, Look};
 use super::codec::from_json;
 use super::envelope::Envelope;
 use super::mistake::Mistake;
@@ -75,14 +75,14 @@ impl Cache {
             build()
         };
         let flight = self.join(key);
-        match flight.turn(key, Look::Again, self.patience(), |value| from_json(&value)).await {
-            Turn::Theirs { value, .. } => Ok(value),
-            Turn::Failed(failure) => match failure.error() {
+        match flight.wait(key, Look::Again, self.max_wait(), |value| from_json(&value)).await {
+            Joined::Value { value, .. } => Ok(value),
+            Joined::Failed(failure) => match failure.error() {
                 Some(error) => Err(error),
                 None => build().await,
             },
-            Turn::Alone => build().await,
-            Turn::Ours(permit) => {
+            Joined::BuildAlone => build().await,
+            Joined::Build(permit) => {
                 let (permit, value) = permit.build(build()).await?;
                 let built = self.keep(key, &value, ttl, &flight).await;
                 permit.end(built).await;
@@ -137,18 +137,18 @@ impl Cache {
             }
             let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
             let flight = self.join(if is_mistaken { key } else { &versioned });
-            match flight.turn(&versioned, look, self.patience(), |value| from_json(&value)).await {
-                Turn::Theirs { value, .. } => return Ok(value),
-                Turn::Failed(failure) => match failure.error() {
+            match flight.wait(&versioned, look, self.max_wait(), |value| from_json(&value)).await {
+                Joined::Value { value, .. } => return Ok(value),
+                Joined::Failed(failure) => match failure.error() {
                     Some(error) => return Err(error),
                     None => return build().await,
                 },
                 // Whoever was waited for may have stored a newer version than the one asked for.
-                Turn::Ours(permit) if permit.has_waited && !has_waited => {
+                Joined::Build(permit) if permit.has_waited && !has_waited => {
                     has_waited = true;
                     permit.end(None).await;
                 }
-                Turn::Ours(permit) => {
+                Joined::Build(permit) => {
                     let (permit, value) = permit.build(build()).await?;
                     let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
                     let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
@@ -162,7 +162,7 @@ impl Cache {
                     }
                     return Ok(value);
                 }
-                Turn::Alone => return build().await,
+                Joined::BuildAlone => return build().await,
             }
         }
     }

@@ -45,7 +45,7 @@
 //! 5. *Build.* If the backend cannot be asked, without a lock: once per process.
 //! 6. *Store,* unless the key was written to meanwhile; hand the value to those who wait; delete the lock.
 //!
-//! Nobody waits longer than [`CacheOptions::patience`] for another process: a lock that nobody renews costs time and
+//! Nobody waits longer than [`CacheOptions::max_wait`] for another process: a lock that nobody renews costs time and
 //! nothing else. For those before it in its own process, who are alive, one waits as long, and ten seconds at least. A
 //! build that fails is the error of all who waited for it in its process: an outage costs them one timeout together and
 //! not one each. A caller that leaves, or whose build panics, lets the next one build.
@@ -72,7 +72,7 @@
 //!   out of the key must never change.
 //! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
 //! - **A checksum finds damage and no malice.** Whoever can write to the servers can make a value, unless it is
-//!   [signed](Seal::signed); and even then bring an old one back.
+//!   [signed](Integrity::signed); and even then bring an old one back.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
 //!
 //! # How to add a backend
@@ -98,11 +98,12 @@ mod count;
 mod envelope;
 pub mod fragment;
 mod get_or_set;
+mod integrity;
 mod key;
 mod mistake;
 pub mod query;
 mod raw;
-mod seal;
+
 mod secret;
 mod single_flight;
 pub mod stats;
@@ -121,11 +122,11 @@ use self::single_flight::Flights;
 use self::stats::Counters;
 
 pub use self::envelope::Envelope;
+pub use self::integrity::Integrity;
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 #[cfg(fault_injection)]
 pub use self::mistake::is_chosen as makes_mistake;
 pub use self::raw::Raw;
-pub use self::seal::Seal;
 pub use self::secret::{Secret, WeakSecret};
 pub use self::stats::{Event, Latency, LayerStats};
 pub use self::strategy::{Strategy, VERSIONED};
@@ -141,7 +142,7 @@ pub struct Cache {
     shared: Arc<Shared>,
     prefix: KeyPrefix,
     counters: Arc<Counters>,
-    patience: Duration,
+    max_wait: Duration,
     options: Arc<CacheOptions>,
 }
 
@@ -165,23 +166,23 @@ pub struct CacheOptions {
     /// made of little much. 64 MiB by default.
     pub largest_read: usize,
     /// How what the app itself has stored is known. By a checksum by default.
-    pub seal: Seal,
+    pub integrity: Integrity,
     /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
     /// default. Where callers have a time limit, let this be shorter by what a build takes.
-    pub patience: Duration,
+    pub max_wait: Duration,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
         let default_ttl = Ttl::After(Duration::from_secs(300));
-        let (prefix, seal) = Default::default();
+        let (prefix, integrity) = Default::default();
         Self {
             prefix,
             default_ttl,
             compress_from: 16 * 1024,
             largest_read: 64 * 1024 * 1024,
-            seal,
-            patience: Duration::from_secs(10),
+            integrity,
+            max_wait: Duration::from_secs(10),
         }
     }
 }
@@ -197,7 +198,7 @@ impl Cache {
         let counters = Arc::<Counters>::default();
         Self {
             prefix: options.prefix.clone(),
-            patience: options.patience,
+            max_wait: options.max_wait,
             options: Arc::new(options),
             shared: Arc::new(Shared {
                 backend,
@@ -224,21 +225,21 @@ impl Cache {
     /// Returns a handle that sees the values of one namespace and none of the others. The first is that of every
     /// handle; its keys are as they are, the others' have `~v2:`, `~v3:`, … before them.
     #[must_use]
-    pub fn version(&self, version: u32) -> Self {
-        Self { prefix: self.options().prefix.namespace(version), ..self.clone() }
+    pub fn namespace(&self, namespace: u32) -> Self {
+        Self { prefix: self.options().prefix.namespace(namespace), ..self.clone() }
     }
 
     /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited
     /// already.
     #[must_use]
-    pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { patience, ..self.clone() }
+    pub fn with_max_wait(&self, max_wait: Duration) -> Self {
+        Self { max_wait, ..self.clone() }
     }
 
     /// Returns a handle with a seal of its own: for values that must not be forged, whatever the others need.
     #[must_use]
-    pub fn with_seal(&self, seal: Seal) -> Self {
-        Self { options: Arc::new(CacheOptions { seal, ..self.options().clone() }), ..self.clone() }
+    pub fn with_integrity(&self, integrity: Integrity) -> Self {
+        Self { options: Arc::new(CacheOptions { integrity, ..self.options().clone() }), ..self.clone() }
     }
 
     /// Returns a view for tools: raw values, and errors.
@@ -291,8 +292,8 @@ impl Cache {
 
     /// Returns how long another process's build is waited for.
     #[must_use]
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn max_wait(&self) -> Duration {
+        self.max_wait
     }
 
     fn backend(&self) -> &Arc<dyn Backend> {

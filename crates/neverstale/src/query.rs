@@ -84,8 +84,8 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
 
     /// Returns the same query for somebody who waits for another process's run of it no longer than this.
     #[must_use]
-    pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { cache: self.cache.with_patience(patience), ..self.clone() }
+    pub fn with_max_wait(&self, max_wait: Duration) -> Self {
+        Self { cache: self.cache.with_max_wait(max_wait), ..self.clone() }
     }
 
     /// Returns the same query for somebody who has been told the current version since they began, if they have, and

@@ -35,7 +35,7 @@ impl Cache {
     }
 
     /// Returns the values of keys, in their order, in one round trip. `decode` reads what was
-    /// [sealed](Self::seal); a value that it cannot read is a miss.
+    /// put into an [envelope](Self::envelope); a value that it cannot read is a miss.
     pub async fn get_many_with<T>(
         &self,
         keys: &[Key],
@@ -99,20 +99,20 @@ impl Cache {
     ///
     /// Where they are more than 4 GiB. Backends take [`LARGEST_VALUE`](backend::LARGEST_VALUE).
     #[must_use]
-    pub fn seal(&self, key: &Key, value: &[u8]) -> Envelope {
+    pub fn envelope(&self, key: &Key, value: &[u8]) -> Envelope {
         let name = self.name(key);
         let bytes = self.options().encode_bytes(&name, value);
         Envelope { key: key.clone(), name, bytes }
     }
 
     /// Stores a sealed value where there is none, and returns whether it did.
-    pub async fn add_sealed(&self, envelope: &Envelope, ttl: Ttl) -> bool {
+    pub async fn add_envelope(&self, envelope: &Envelope, ttl: Ttl) -> bool {
         self.try_add_envelope(&envelope.key, envelope.bytes.clone(), ttl).await.unwrap_or(false)
     }
 
     /// Stores sealed values in one round trip, and returns whether all of them were stored. Where that fails, no older
     /// value is left behind. Of a key that is there twice, the last value counts.
-    pub async fn set_sealed(&self, envelopes: &[Envelope], ttl: Ttl) -> bool {
+    pub async fn set_envelopes(&self, envelopes: &[Envelope], ttl: Ttl) -> bool {
         let latest: HashMap<_, _> =
             envelopes.iter().map(|envelope| (&envelope.key, &envelope.bytes)).collect();
         let values: Vec<_> = latest.into_iter().map(|(key, bytes)| (key.clone(), bytes.clone())).collect();
@@ -257,7 +257,7 @@ impl Cache {
         });
         if found.is_some() && value.is_none() {
             counters.unreadable.add_one();
-            if self.options().seal.is_signed() {
+            if self.options().integrity.is_signed() {
                 tracing::warn!(cache.key = %key, "security: a value without a valid signature is a miss");
             } else {
                 tracing::debug!(cache.key = %key, "a value that is not ours, or damaged, is a miss");

@@ -3,7 +3,8 @@
 //!
 //! A version is whatever the origin says names one state of its data: a counter with a random token, a revision, a
 //! digest. Where all that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for.
-//! What is left to know is which version is the current one, and only the origin can say. It is asked by a [`Gate`].
+//! What is left to know is which version is the current one, and only the origin can say. It is asked by a
+//! [`VersionSource`].
 //!
 //! # What the gate promises
 //!
@@ -26,8 +27,9 @@
 //! under way the next round gathers, however many that are. The origin sees one query a round trip, not one a request.
 //!
 //! Some origins can be looked at without waiting, and show whether anything has changed since the last query. With such
-//! a [mark](Gate::with_marks) a call needs no query while nothing changes: *what it is told was the current version at
-//! a look that was made after the call began*, which is the same promise. `mark.rs` says what that takes.
+//! a [mark](VersionSource::with_change_tokens) a call needs no query while nothing changes: *what it is told was the
+//! current version at a look that was made after the call began*, which is the same promise. `mark.rs` says what that
+//! takes.
 //!
 //! # The protocol
 //!
@@ -91,7 +93,7 @@
 //! use std::sync::Arc;
 //! use std::sync::atomic::{AtomicU64, Ordering};
 //!
-//! use neverstale::version::{Gate, Lost};
+//! use neverstale::version::{VersionSource, Lost};
 //!
 //! /// Errors are shared by all who wait for the same query.
 //! #[derive(Clone, Debug)]
@@ -108,7 +110,7 @@
 //! // Prices change; a row of the table of versions, a file's time, a header of a service would do as well.
 //! let revision = Arc::new(AtomicU64::new(7));
 //! let origin = Arc::clone(&revision);
-//! let gate = Gate::new(move || {
+//! let gate = VersionSource::new(move || {
 //!     let origin = Arc::clone(&origin);
 //!     async move { Ok::<_, NoAnswer>(origin.load(Ordering::SeqCst)) }
 //! });
@@ -130,10 +132,10 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::sync;
 
-pub use self::gate::{Gate, GateStats, Lost};
+pub use self::gate::{Lost, VersionSource, VersionStats};
 
-/// A [`Gate`] for those who only need the version's name, such as keys. `E` is what they say if there is none. Cheap to
-/// clone.
+/// A [`VersionSource`] for those who only need the version's name, such as keys. `E` is what they say if there is
+/// none. Cheap to clone.
 pub struct Versions<E>(Arc<Current<E>>);
 
 type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
@@ -141,7 +143,7 @@ type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + S
 impl<E> Versions<E> {
     /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it
     /// must hold no blanks and no control characters.
-    pub fn of<S, F>(gate: &Gate<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
+    pub fn of<S, F>(gate: &VersionSource<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,
         F: From<Lost> + Clone + Send + Sync + 'static,
@@ -154,7 +156,7 @@ impl<E> Versions<E> {
         }))
     }
 
-    /// As [`Gate::current`].
+    /// As [`VersionSource::current`].
     ///
     /// # Errors
     ///

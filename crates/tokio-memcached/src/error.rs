@@ -32,7 +32,7 @@ pub enum ErrorKind {
     /// There was no answer in time.
     Timeout(Duration),
     /// The server failed a moment ago and is not asked for a while; [`Error::outage`] says which failure that was.
-    LeftOut,
+    Down,
     /// User name or password are wrong or missing, or this user may not use this command.
     Authentication,
     /// What answers is no memcached, or out of step.
@@ -63,7 +63,7 @@ impl Failure {
 impl Error {
     pub(super) fn new(failure: Failure, server: &Arc<str>, outage: Option<ErrorKind>) -> Self {
         let Failure { kind, was_written } = failure;
-        let outage = outage.filter(|_| kind == ErrorKind::LeftOut).map(Arc::new);
+        let outage = outage.filter(|_| kind == ErrorKind::Down).map(Arc::new);
         Self { kind, server: Some(Arc::clone(server)), was_written, outage }
     }
 
@@ -92,7 +92,7 @@ impl Error {
         self.was_written
     }
 
-    /// Returns the failure because of which the server is not asked, where the kind is [`LeftOut`](ErrorKind::LeftOut).
+    /// Returns the failure because of which the server is not asked, where the kind is [`Down`](ErrorKind::Down).
     #[must_use]
     pub fn outage(&self) -> Option<&ErrorKind> {
         self.outage.as_deref()
@@ -101,9 +101,9 @@ impl Error {
     /// Returns whether the same operation can be expected to work later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        use ErrorKind::{Closed, Connect, LeftOut, Protocol, Refused, Timeout};
+        use ErrorKind::{Closed, Connect, Down, Protocol, Refused, Timeout};
         match self.kind {
-            Connect(_) | Closed(_) | Timeout(_) | LeftOut | Protocol(_) => true,
+            Connect(_) | Closed(_) | Timeout(_) | Down | Protocol(_) => true,
             Refused(status) => status.is_transient(),
             _ => false,
         }
@@ -138,7 +138,7 @@ impl fmt::Display for ErrorKind {
             Self::Connect(cause) => write!(f, "no connection ({cause})"),
             Self::Closed(cause) => write!(f, "connection broke ({cause})"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
-            Self::LeftOut => f.write_str("left out after a failure"),
+            Self::Down => f.write_str("left out after a failure"),
             Self::Authentication => f.write_str("authentication failed: user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::Refused(status) => status.fmt(f),

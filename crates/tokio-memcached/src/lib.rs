@@ -34,7 +34,7 @@
 //! assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
 //! // Whoever asks next waits for nothing: the server is left out until it answers.
 //! let error = greet(&client).await.unwrap_err();
-//! assert_eq!(error.kind(), &ErrorKind::LeftOut);
+//! assert_eq!(error.kind(), &ErrorKind::Down);
 //! # Ok(())
 //! # }
 //! ```

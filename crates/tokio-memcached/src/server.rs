@@ -131,7 +131,7 @@ impl Server {
         counters.operations.add(operations);
         let started = Instant::now();
         let result = match self.shared.is_down() {
-            true => Err(Failure::unwritten(ErrorKind::LeftOut)),
+            true => Err(Failure::unwritten(ErrorKind::Down)),
             false => self.queue_and_wait(work, answer).await,
         };
         if result.is_ok() {
@@ -139,7 +139,7 @@ impl Server {
         }
         result.map_err(|failure| {
             counters.errors.add(1);
-            if failure.kind != ErrorKind::LeftOut {
+            if failure.kind != ErrorKind::Down {
                 counters.failed(&failure.kind);
             }
             counters.timeouts.add(usize::from(matches!(failure.kind, ErrorKind::Timeout(_))));
@@ -169,11 +169,11 @@ impl Server {
 
 impl Shared {
     fn is_down(&self) -> bool {
-        self.counters.left_out.load(Ordering::Relaxed)
+        self.counters.is_down.load(Ordering::Relaxed)
     }
 
     fn set_down(&self, is_down: bool) {
-        self.counters.left_out.store(is_down, Ordering::Relaxed);
+        self.counters.is_down.store(is_down, Ordering::Relaxed);
         if !is_down {
             self.is_back.notify_waiters();
         }
@@ -289,7 +289,7 @@ impl Task {
         }
         waiting.drain(..).for_each(|queued| queued.fail(cause.clone()));
         while let Ok(queued) = self.queue.try_recv() {
-            queued.fail(ErrorKind::LeftOut);
+            queued.fail(ErrorKind::Down);
         }
     }
 
@@ -301,7 +301,7 @@ impl Task {
             tokio::select! {
                 stream = &mut attempts => return Some(stream),
                 // It got into the queue just before the server was marked down.
-                queued = self.queue.recv() => queued?.fail(ErrorKind::LeftOut),
+                queued = self.queue.recv() => queued?.fail(ErrorKind::Down),
             }
         }
     }
@@ -328,8 +328,8 @@ async fn establish(options: &Options, shared: &Shared) -> Result<Box<dyn Stream>
     let attempt = async {
         let mut stream = connect::connect(options, &shared.address).await?;
         if let Some(credentials) = &options.credentials {
-            let logged_in = connect::log_in(&mut stream, credentials).await?;
-            shared.counters.logged_in.store(logged_in, Ordering::Relaxed);
+            let is_authenticated = connect::log_in(&mut stream, credentials).await?;
+            shared.counters.is_authenticated.store(is_authenticated, Ordering::Relaxed);
         }
         connect::greet(&mut stream).await?;
         Ok(stream)

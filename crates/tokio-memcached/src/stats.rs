@@ -16,13 +16,13 @@ pub struct ServerStats {
     /// Which server.
     pub server: ServerAddress,
     /// Whether it is left out after a failure.
-    pub left_out: bool,
+    pub is_down: bool,
     /// Why, as it was found when it was last tried.
     pub outage: Option<ErrorKind>,
     /// The last failure, of the server or of a single command, and how long ago it was.
     pub last_error: Option<(ErrorKind, Duration)>,
     /// Whether the latest connection has logged in.
-    pub logged_in: bool,
+    pub is_authenticated: bool,
     /// Operations asked for, whether they could be sent or not; each key of a multi-key operation counts.
     pub operations: u64,
     /// Keys asked for that had a value.
@@ -47,8 +47,8 @@ pub const LATENCY_BUCKETS: usize = 24;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) left_out: AtomicBool,
-    pub(super) logged_in: AtomicBool,
+    pub(super) is_down: AtomicBool,
+    pub(super) is_authenticated: AtomicBool,
     pub(super) operations: Counter,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
@@ -86,7 +86,7 @@ impl Counters {
 
     /// Returns why the server is left out, if it is.
     pub(super) fn outage(&self) -> Option<ErrorKind> {
-        if !self.left_out.load(Ordering::Relaxed) {
+        if !self.is_down.load(Ordering::Relaxed) {
             return None;
         }
         self.last_error().as_ref().map(|(cause, _)| cause.clone())
@@ -105,10 +105,10 @@ impl Counters {
     pub(super) fn snapshot(&self, server: &ServerAddress) -> ServerStats {
         ServerStats {
             server: server.clone(),
-            left_out: self.left_out.load(Ordering::Relaxed),
+            is_down: self.is_down.load(Ordering::Relaxed),
             outage: self.outage(),
             last_error: self.last_error().as_ref().map(|(cause, when)| (cause.clone(), when.elapsed())),
-            logged_in: self.logged_in.load(Ordering::Relaxed),
+            is_authenticated: self.is_authenticated.load(Ordering::Relaxed),
             operations: self.operations.get(),
             hits: self.hits.get(),
             misses: self.misses.get(),

@@ -14,7 +14,7 @@ use crate::middleware::access_log::REQUEST_ID;
 use neverstale_axum::conditional::{self, has_conditions};
 use neverstale_axum::headers::{has_directive, list};
 use neverstale_axum::target::X_FORWARDED_PROTO;
-use neverstale_axum::{Again, CACHE_STATUS, Current, Privacy, SERVER_TIMING};
+use neverstale_axum::{CACHE_STATUS, Current, Privacy, Replay, SERVER_TIMING};
 
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
 const CAPACITY: u64 = 32 * 1024 * 1024;
@@ -39,7 +39,7 @@ pub(super) struct Finished(Memory<Vec<u8>, Arc<Answer>>);
 
 /// One of them. What each that is given out has of its own is there already, to be replaced.
 pub(super) struct Answer {
-    pub(super) again: Again,
+    pub(super) again: Replay,
     whole: HeaderMap,
     not_modified: HeaderMap,
     body: Bytes,
@@ -94,7 +94,7 @@ impl Finished {
     /// Keeps a response on its way out, if it may be given again.
     pub(super) async fn keep(&self, key: Vec<u8>, privacy: &Privacy, response: Response) -> Response {
         let may_be_kept = !privacy.is_marked() && may_be_kept(&response);
-        let Some(again) = response.extensions().get::<Again>().filter(|_| may_be_kept).cloned() else {
+        let Some(again) = response.extensions().get::<Replay>().filter(|_| may_be_kept).cloned() else {
             return response;
         };
         let (parts, body) = response.into_parts();

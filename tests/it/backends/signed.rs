@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use neverstale::backend::Backend;
-use neverstale::{Cache, CacheOptions, Key, Seal};
+use neverstale::{Cache, CacheOptions, Integrity, Key};
 
 use super::MINUTE;
 use crate::support::backends::Store;
 
-fn cache(backend: &Arc<dyn Backend>, seal: Seal) -> Cache {
-    Cache::over(backend.clone(), CacheOptions { seal, ..CacheOptions::default() })
+fn cache(backend: &Arc<dyn Backend>, seal: Integrity) -> Cache {
+    Cache::over(backend.clone(), CacheOptions { integrity: seal, ..CacheOptions::default() })
 }
 
 fn signed(backend: &Arc<dyn Backend>) -> Cache {
     cache(backend, seal(b"a secret of thirty-two bytes or more"))
 }
 
-fn seal(secret: &[u8]) -> Seal {
-    Seal::signed(&secret.try_into().unwrap())
+fn seal(secret: &[u8]) -> Integrity {
+    Integrity::signed(&secret.try_into().unwrap())
 }
 
 fn key(name: &str) -> Key {
@@ -47,7 +47,8 @@ pub async fn what_is_signed_is_read_by_those_with_the_secret(Store { backend, ot
 
 pub async fn what_is_signed_is_a_miss_to_everybody_else(Store { backend, other, .. }: &Store) {
     signed(backend).set(&key("k"), &1, MINUTE).await;
-    for stranger in [cache(other, Seal::default()), cache(other, seal(b"another secret of thirty-two bytes"))]
+    for stranger in
+        [cache(other, Integrity::default()), cache(other, seal(b"another secret of thirty-two bytes"))]
     {
         assert_eq!(stranger.get::<i64>(&key("k")).await, None);
         assert_eq!(unreadable(&stranger), 1);
@@ -66,6 +67,6 @@ pub async fn what_is_signed_counts_under_its_own_name_only(Store { backend, .. }
     backend.set("~v2:a", envelope, MINUTE).await.unwrap();
     assert_eq!(cache.get(&key("a")).await, Some(1));
     assert_eq!(cache.get::<i64>(&key("b")).await, None);
-    assert_eq!(cache.version(2).get::<i64>(&key("a")).await, None);
+    assert_eq!(cache.namespace(2).get::<i64>(&key("a")).await, None);
     assert_eq!(unreadable(&cache), 2);
 }

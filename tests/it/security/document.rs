@@ -59,7 +59,7 @@ fn every_promise_names_a_test_that_there_is() {
 #[test]
 fn a_test_that_is_not_there_is_found_out() {
     assert!(is_test("security::document::a_test_that_is_not_there_is_found_out"));
-    assert!(is_test("neverstale::seal::tests::a_signature_is_good_for_one_name"));
+    assert!(is_test("neverstale::integrity::tests::a_signature_is_good_for_one_name"));
     for wrong in
         ["security::document::nothing_of_the_kind", "security::document::promises", "nowhere::at_all", ""]
     {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use neverstale::version::{Gate, Lost};
+use neverstale::version::{Lost, VersionSource};
 use tasklist::db::{self, Database};
 use tasklist::tasks::{self, Page, Stamp, Stamped, TaskList};
 use tokio::task::JoinSet;
@@ -128,7 +128,7 @@ impl From<db::Error> for Failed {
 }
 
 /// A gate as the app has it.
-async fn gate(url: &str) -> Gate<Stamp, Failed> {
+async fn gate(url: &str) -> VersionSource<Stamp, Failed> {
     let db = open_database(url);
     db.watch().await;
     let seen = db.clone();
@@ -136,7 +136,7 @@ async fn gate(url: &str) -> Gate<Stamp, Failed> {
         let db = db.clone();
         async move { Ok(tasks::stamp(&db).await?) }
     };
-    Gate::with_marks(ask, move || seen.mark())
+    VersionSource::with_change_tokens(ask, move || seen.mark())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,7 +194,7 @@ fn what_is_not_there_is_not_found() {
         "neverstale::CacheOptions::nothing",
         "neverstale::Ttl::Ever",
         "neverstale_axum::headers::lists",
-        "neverstale::Gate",
+        "neverstale::VersionSource",
         "middleware::around",
         "nothing",
     ];

@@ -76,7 +76,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Asked, it ends its workers; killed, it would leave them behind.
+        // CurrentVersion, it ends its workers; killed, it would leave them behind.
         self.process.signal("TERM");
         self.process.wait();
     }

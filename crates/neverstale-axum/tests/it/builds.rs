@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use neverstale::{Cache, CacheOptions};
 use neverstale_axum::Arrival;
 
-use super::site::{Asked, Site, View, echoing, numbered, with};
+use super::site::{CurrentVersion, Site, View, echoing, numbered, with};
 use testkit::eventually;
 use testkit::stores::Store;
 
@@ -22,7 +22,7 @@ pub async fn fifty_misses_at_once_run_the_view_once(store: &Store) {
     let others: Vec<_> = (0..49).map(|_| site.begin("/", &[])).collect();
     held.end(50);
     first.answer().await.is_stored().says("run 1");
-    for answer in join_all(others.into_iter().map(Asked::answer)).await {
+    for answer in join_all(others.into_iter().map(CurrentVersion::answer)).await {
         answer.says("run 1");
     }
     assert_eq!(site.runs(), 1);
@@ -53,7 +53,7 @@ pub async fn who_may_not_share_is_not_kept_waiting_in_line(store: &Store) {
         held.begun().await;
     }
     held.end(4);
-    for answer in join_all(asked.into_iter().map(Asked::answer)).await {
+    for answer in join_all(asked.into_iter().map(CurrentVersion::answer)).await {
         answer.is("fwd=miss; detail=\"set-cookie\"");
     }
     assert_eq!(site.runs(), 5);
@@ -68,7 +68,7 @@ pub async fn what_cannot_be_shared_is_not_waited_for_again(store: &Store) {
         held.begun().await;
     }
     held.end(3);
-    join_all(asked.into_iter().map(Asked::answer)).await;
+    join_all(asked.into_iter().map(CurrentVersion::answer)).await;
 }
 
 pub async fn waiting_for_another_variant_ends_in_ones_own(store: &Store) {
@@ -159,7 +159,7 @@ pub async fn another_process_is_waited_for_as_long_as_the_route_says(store: &Sto
     let view = numbered(&[]);
     let [site, other] = [&store.backend, &store.other].map(|backend| {
         let cache = Cache::over(backend.clone(), CacheOptions::default());
-        Site::over(cache, view.clone(), |layer| layer.patience(Duration::from_millis(200)))
+        Site::over(cache, view.clone(), |layer| layer.max_wait(Duration::from_millis(200)))
     });
     let (held, first) = site.begin_held("/").await;
     other.get("/").await.is_stored().says("run 2");

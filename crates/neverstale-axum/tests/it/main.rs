@@ -23,7 +23,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::routing::any;
 use bytes::Bytes;
-use neverstale_axum::CachePage;
+use neverstale_axum::CachePageLayer;
 use tower::ServiceExt;
 
 use self::site::View;
@@ -220,7 +220,7 @@ impl Answer {
 }
 
 /// Puts the layer around a view at every path.
-fn around(view: &View, layer: CachePage) -> Router {
+fn around(view: &View, layer: CachePageLayer) -> Router {
     let view = view.clone();
     let answer = move |request: Request<Body>| {
         let view = view.clone();

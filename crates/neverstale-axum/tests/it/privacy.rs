@@ -13,9 +13,9 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use hyper::body::{Frame, SizeHint};
-use neverstale::version::{Gate, Lost};
+use neverstale::version::{Lost, VersionSource};
 use neverstale::{Cache, CacheOptions};
-use neverstale_axum::{CachePage, Label, Privacy, ViewCache};
+use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Privacy};
 use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
 use tokio::sync::Semaphore;
 
@@ -53,7 +53,7 @@ async fn look(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-fn site(cache: &Cache, pages: CachePage, order: Pages, handler: MethodRouter) -> Router {
+fn site(cache: &Cache, pages: CachePageLayer, order: Pages, handler: MethodRouter) -> Router {
     let sessions = Sessions::new(
         CacheStore::new(cache),
         Signer::new(&b"a secret of thirty-two bytes, about"[..].try_into().unwrap()),
@@ -89,7 +89,7 @@ pub async fn a_page_that_was_made_of_a_session_is_shown_to_no_other_visitor(stor
         for first in 0..3 {
             let cache = cache_over(store);
             let prefix = format!("{order:?}{first}");
-            let pages = ViewCache::new(&cache).key_prefix(prefix).cache_page(MINUTE);
+            let pages = PageCache::new(&cache).key_prefix(prefix).cache_page(MINUTE);
             let site = site(&cache, pages, order, get(greet));
             let mut visitors = [("stranger", String::new()), ("ann", String::new()), ("bob", String::new())];
             for (name, cookie) in &mut visitors[1..] {
@@ -110,7 +110,7 @@ pub async fn a_page_that_was_made_of_a_session_is_shown_to_no_other_visitor(stor
 pub async fn a_page_that_looks_at_no_session_is_everybodys(store: &Store) {
     for order in [Pages::Inside, Pages::Outside] {
         let cache = cache_over(store);
-        let pages = ViewCache::new(&cache).key_prefix(format!("{order:?}")).cache_page(MINUTE);
+        let pages = PageCache::new(&cache).key_prefix(format!("{order:?}")).cache_page(MINUTE);
         let site = site(&cache, pages, order, get(async |Extension(_): Extension<Session>| "Hello, all!"));
         let cookie = cookie_of(&site, "ann").await;
         shown_to(&site, &cookie).await.is_stored();
@@ -122,7 +122,7 @@ pub async fn a_page_that_looks_at_no_session_is_everybodys(store: &Store) {
 pub async fn who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own(store: &Store) {
     for order in [Pages::Inside, Pages::Outside] {
         let cache = cache_over(store);
-        let pages = ViewCache::new(&cache).key_prefix(format!("waits{order:?}")).cache_page(MINUTE);
+        let pages = PageCache::new(&cache).key_prefix(format!("waits{order:?}")).cache_page(MINUTE);
         let go = Arc::new(Semaphore::new(0));
         let held = Arc::clone(&go);
         let handler = get(move |session: Extension<Session>| async move {
@@ -165,9 +165,9 @@ impl axum::response::IntoResponse for Never {
 pub async fn no_copy_in_the_process_is_made_of_a_session(store: &Store) {
     for order in [Pages::Inside, Pages::Outside] {
         let cache = cache_over(store);
-        let gate = Gate::new(async || Ok::<_, Never>(1));
-        let pages = ViewCache::new(&cache).with_local_copies().key_prefix(format!("copies{order:?}"));
-        let handler = get(async |session| (Extension(Label("1".into())), greet(session).await));
+        let gate = VersionSource::new(async || Ok::<_, Never>(1));
+        let pages = PageCache::new(&cache).with_local_copies().key_prefix(format!("copies{order:?}"));
+        let handler = get(async |session| (Extension(PageVersion("1".into())), greet(session).await));
         let site = site(&cache, pages.cache_page(MINUTE).versioned(&gate), order, handler);
         for name in ["ann", "bob", "ann"] {
             let cookie = cookie_of(&site, name).await;
@@ -201,7 +201,7 @@ impl HttpBody for Late {
 
 pub async fn a_body_that_is_made_of_private_state_is_not_stored(store: &Store) {
     let handler = async |Extension(privacy): Extension<Privacy>| Body::new(Late(privacy, false));
-    let pages = ViewCache::new(&cache_over(store)).cache_page(MINUTE);
+    let pages = PageCache::new(&cache_over(store)).cache_page(MINUTE);
     let site = Router::new().route("/", get(handler)).layer(pages);
     for _ in 0..2 {
         shown_to(&site, "").await.is("fwd=miss; detail=\"private\"").says("mine");

@@ -1,7 +1,7 @@
 //! What a purge promises: nobody who asks after it sees what was begun before it.
 
 use neverstale::{Cache, CacheOptions, Key, Strategy};
-use neverstale_axum::ViewCache;
+use neverstale_axum::PageCache;
 
 use super::site::{Site, View, echoing, numbered, with};
 use testkit::stores::Store;
@@ -156,6 +156,6 @@ pub async fn a_change_purges_pages_of_every_other_strategy(store: &Store) {
 }
 
 /// The pages as another process has them.
-fn pages(store: &Store, strategy: Strategy) -> ViewCache {
-    ViewCache::new(&Cache::over(store.other.clone(), CacheOptions::default())).strategy(strategy)
+fn pages(store: &Store, strategy: Strategy) -> PageCache {
+    PageCache::new(&Cache::over(store.other.clone(), CacheOptions::default())).strategy(strategy)
 }

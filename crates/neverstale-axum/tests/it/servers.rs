@@ -10,7 +10,7 @@ use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached;
 use neverstale::{Cache, CacheOptions};
 use neverstale_axum::headers::vary_on_headers;
-use neverstale_axum::{CachePage, cache_page, watch_order};
+use neverstale_axum::{CachePageLayer, cache_page, watch_order};
 
 use super::ask;
 use super::site::{MINUTE, Site, echoing};
@@ -120,7 +120,7 @@ async fn a_layer_that_stands_in_the_wrong_place_is_told_once() {
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let cache = Cache::new(Locmem::new(), CacheOptions::default());
-    let site = |order: fn(Router, CachePage) -> Router| {
+    let site = |order: fn(Router, CachePageLayer) -> Router| {
         order(Router::new().route("/", get(async || "page")), cache_page(&cache, MINUTE)).layer(watch_order())
     };
     let right = site(|views, page| views.layer(vary_on_headers(["Cookie"])).layer(page));

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use axum::response::Response;
 use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_axum::{CachePage, ViewCache, cache_page};
+use neverstale_axum::{CachePageLayer, PageCache, cache_page};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -29,11 +29,11 @@ type Respond = Arc<dyn Fn(usize, &Request<Body>) -> Response + Send + Sync>;
 pub struct View {
     respond: Respond,
     runs: Arc<AtomicUsize>,
-    gate: Arc<Mutex<Option<Gate>>>,
+    gate: Arc<Mutex<Option<VersionSource>>>,
 }
 
 #[derive(Clone)]
-struct Gate {
+struct VersionSource {
     begun: mpsc::UnboundedSender<usize>,
     ends: Arc<Semaphore>,
 }
@@ -84,7 +84,7 @@ impl Held {
 pub struct Site {
     pub view: View,
     pub cache: Cache,
-    pub pages: ViewCache,
+    pub pages: PageCache,
     router: Router,
 }
 
@@ -95,11 +95,11 @@ impl Site {
     }
 
     /// As [`new`](Self::new), for a layer with other settings.
-    pub fn with(store: &Store, view: View, set: impl Fn(CachePage) -> CachePage) -> Self {
+    pub fn with(store: &Store, view: View, set: impl Fn(CachePageLayer) -> CachePageLayer) -> Self {
         Self::over(Cache::over(store.backend.clone(), CacheOptions::default()), view, set)
     }
 
-    pub fn over(cache: Cache, view: View, set: impl Fn(CachePage) -> CachePage) -> Self {
+    pub fn over(cache: Cache, view: View, set: impl Fn(CachePageLayer) -> CachePageLayer) -> Self {
         let layer = set(cache_page(&cache, MINUTE));
         let pages = layer.handle();
         Self { router: around(&view, layer), view, cache, pages }
@@ -124,13 +124,13 @@ impl Site {
     }
 
     /// Asks without waiting.
-    pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> Asked {
+    pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> CurrentVersion {
         let site = self.clone();
-        Asked(tokio::spawn(async move { site.get_with(target, headers).await }))
+        CurrentVersion(tokio::spawn(async move { site.get_with(target, headers).await }))
     }
 
     /// As [`begin`](Self::begin), and waits until it has found nothing, and so waits for whoever builds the page.
-    pub async fn begin_in_line(&self, target: &'static str) -> Asked {
+    pub async fn begin_in_line(&self, target: &'static str) -> CurrentVersion {
         let misses = || self.cache.stats().iter().map(|stats| stats.misses).sum::<u64>();
         let before = misses();
         let asked = self.begin(target, &[]);
@@ -139,7 +139,7 @@ impl Site {
     }
 
     /// Begins a request whose run waits to be ended. Later runs do not wait.
-    pub async fn begin_held(&self, target: &'static str) -> (Held, Asked) {
+    pub async fn begin_held(&self, target: &'static str) -> (Held, CurrentVersion) {
         let mut held = self.hold();
         let asked = self.begin(target, &[]);
         held.begun().await;
@@ -155,7 +155,7 @@ impl Site {
     pub fn hold(&self) -> Held {
         let (begun, received) = mpsc::unbounded_channel();
         let ends = Arc::new(Semaphore::new(0));
-        *self.view.gate.lock().unwrap() = Some(Gate { begun, ends: ends.clone() });
+        *self.view.gate.lock().unwrap() = Some(VersionSource { begun, ends: ends.clone() });
         Held { begun: received, ends }
     }
 
@@ -166,9 +166,9 @@ impl Site {
 }
 
 /// A request under way.
-pub struct Asked(pub tokio::task::JoinHandle<Answer>);
+pub struct CurrentVersion(pub tokio::task::JoinHandle<Answer>);
 
-impl Asked {
+impl CurrentVersion {
     pub async fn answer(self) -> Answer {
         timeout(PATIENCE, self.0).await.expect("it does not hang").unwrap()
     }

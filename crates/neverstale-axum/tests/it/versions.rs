@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use neverstale::version::{Gate, Lost};
+use neverstale::version::{Lost, VersionSource};
 use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_axum::{Again, Label, ViewCache};
+use neverstale_axum::{PageCache, PageVersion, Replay};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -45,9 +45,9 @@ impl Origin {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn gate(&self) -> Gate<u64, Down> {
+    fn gate(&self) -> VersionSource<u64, Down> {
         let origin = self.clone();
-        Gate::new(move || {
+        VersionSource::new(move || {
             let origin = origin.clone();
             async move {
                 let is_down = origin.is_down.load(Ordering::SeqCst);
@@ -62,7 +62,7 @@ impl Origin {
         View::new(move |run, _| {
             let version = origin.version.load(Ordering::SeqCst);
             let mut response = with(headers, format!("run {run} of {version}"));
-            response.extensions_mut().insert(Label(version.to_string()));
+            response.extensions_mut().insert(PageVersion(version.to_string()));
             response
         })
     }
@@ -75,15 +75,15 @@ impl Origin {
     /// The same with copies in the process.
     fn site_with_copies(&self, store: &Store, view: &View) -> Site {
         let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-        self.over(cache, view, ViewCache::with_local_copies)
+        self.over(cache, view, PageCache::with_local_copies)
     }
 
     fn elsewhere(&self, store: &Store, view: &View) -> Site {
         self.over(Cache::over(store.other.clone(), CacheOptions::default()), view, |pages| pages)
     }
 
-    fn over(&self, cache: Cache, view: &View, set: fn(ViewCache) -> ViewCache) -> Site {
-        let layer = set(ViewCache::new(&cache)).cache_page(MINUTE).versioned(&self.gate());
+    fn over(&self, cache: Cache, view: &View, set: fn(PageCache) -> PageCache) -> Site {
+        let layer = set(PageCache::new(&cache)).cache_page(MINUTE).versioned(&self.gate());
         Site::over(cache, view.clone(), |_| layer.clone())
     }
 }
@@ -109,12 +109,12 @@ pub async fn a_copy_gets_an_encoding_when_somebody_asks_for_it(store: &Store) {
     let origin = Origin::default();
     let view = View::new(|run, _| {
         let mut response = with(&[("content-type", "text/plain")], format!("run {run} ").repeat(500));
-        response.extensions_mut().insert(Label("0".into()));
+        response.extensions_mut().insert(PageVersion("0".into()));
         response
     });
     let cache = Cache::over(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
-    let elsewhere = origin.over(cache, &view, ViewCache::with_local_copies);
+    let elsewhere = origin.over(cache, &view, PageCache::with_local_copies);
     let first = here.get_with("/", &[("accept-encoding", "gzip")]).await;
     assert_eq!(first.is_stored().header("content-encoding"), "gzip");
     for site in [here, elsewhere] {
@@ -132,12 +132,12 @@ pub async fn a_page_that_varies_is_found_where_there_are_copies(store: &Store) {
     let view = View::new(|run, request| {
         let language = request.headers()["accept-language"].to_str().unwrap();
         let mut response = with(&[("vary", "accept-language")], format!("run {run} in {language}"));
-        response.extensions_mut().insert(Label("0".into()));
+        response.extensions_mut().insert(PageVersion("0".into()));
         response
     });
     let cache = Cache::over(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
-    let elsewhere = origin.over(cache, &view, ViewCache::with_local_copies);
+    let elsewhere = origin.over(cache, &view, PageCache::with_local_copies);
     here.get_with("/", &[("accept-language", "de")]).await.is_stored().says("run 1 in de");
     for _ in 0..2 {
         elsewhere.get_with("/", &[("accept-language", "de")]).await.is_hit().says("run 1 in de");
@@ -187,11 +187,11 @@ pub async fn without_a_version_there_is_no_page(store: &Store) {
 pub async fn an_answer_may_be_given_again_while_the_site_would_give_the_same_copy(store: &Store) {
     let (origin, ttl) = (Origin::default(), Duration::from_secs(1));
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let pages = ViewCache::new(&cache).with_local_copies();
+    let pages = PageCache::new(&cache).with_local_copies();
     let router = around(&origin.view(&[]), pages.cache_page(Ttl::After(ttl)).versioned(&origin.gate()));
     let again = async || {
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
-        router.clone().oneshot(request).await.unwrap().extensions().get::<Again>().cloned()
+        router.clone().oneshot(request).await.unwrap().extensions().get::<Replay>().cloned()
     };
     // Once to build it.
     again().await;

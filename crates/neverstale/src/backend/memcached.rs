@@ -215,7 +215,7 @@ impl Backend for Memcached {
         let versions = self.client().version().await.into_iter();
         let took = started.elapsed();
         let checks = versions.zip(self.client().servers()).map(|((server, version), stats)| {
-            let user = self.user.as_deref().filter(|_| stats.logged_in);
+            let user = self.user.as_deref().filter(|_| stats.is_authenticated);
             let last = stats.last_error.as_ref().map(|(kind, ago)| {
                 format!("; last error, {} s ago: {}", ago.as_secs(), ErrorKind::from(kind))
             });
@@ -238,7 +238,7 @@ impl Backend for Memcached {
 impl From<tokio_memcached::ServerStats> for Link {
     fn from(stats: tokio_memcached::ServerStats) -> Self {
         Self {
-            is_left_out: stats.left_out,
+            is_left_out: stats.is_down,
             outage: stats.outage.as_ref().map(ErrorKind::from),
             last_error: stats.last_error.as_ref().map(|(kind, ago)| (kind.into(), *ago)),
             operations: stats.operations,
@@ -274,7 +274,7 @@ impl From<&tokio_memcached::ErrorKind> for ErrorKind {
         match kind {
             Kind::Connect(cause) | Kind::Closed(cause) => Self::Unreachable(cause.to_string()),
             Kind::Timeout(limit) => Self::Timeout(*limit),
-            Kind::LeftOut => Self::LeftOut,
+            Kind::Down => Self::LeftOut,
             Kind::Authentication => Self::Unauthenticated,
             Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
             Kind::TooLarge(bytes) => Self::TooLarge(*bytes),

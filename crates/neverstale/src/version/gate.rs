@@ -16,11 +16,11 @@ const ENOUGH: usize = 16;
 
 /// Asks an origin for the current version `S` of its data, once for all who want to know it at the same time. Cheap to
 /// clone. What it promises, and why, is said in [its module](super).
-pub struct Gate<S, E>(Arc<Shared<S, E>>);
+pub struct VersionSource<S, E>(Arc<Shared<S, E>>);
 
 /// What the gate has done since it was made. Queries per call say what it saves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GateStats {
+pub struct VersionStats {
     /// Calls that have begun.
     pub calls: u64,
     /// Queries that were sent.
@@ -55,7 +55,7 @@ struct State<S, E> {
     has_runner: bool,
     /// What was told last. Never told again, unless a query tells the same.
     last: Option<Arc<Told<S>>>,
-    stats: GateStats,
+    stats: VersionStats,
 }
 
 /// Sends the queries, one after the other, while anybody waits.
@@ -64,7 +64,7 @@ struct Runner<S, E> {
     has_ended: bool,
 }
 
-impl<S, E> Gate<S, E>
+impl<S, E> VersionSource<S, E>
 where
     S: Clone + PartialEq + Send + Sync + 'static,
     E: From<Lost> + Clone + Send + Sync + 'static,
@@ -82,7 +82,7 @@ where
     /// which must be another one before a change is acknowledged, and never an earlier one again; or nothing, if there
     /// is nothing to see. It is called for each who asks, and must not block. As long as the mark is what it was before
     /// and after a query, what that told is told again. It is believed once it was seen to change with the version.
-    pub fn with_marks<F, M>(
+    pub fn with_change_tokens<F, M>(
         query: impl Fn() -> F + Send + Sync + 'static,
         look: impl Fn() -> Option<M> + Send + Sync + 'static,
     ) -> Self
@@ -97,7 +97,7 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state = State { gathering: None, has_runner: false, last: None, stats: GateStats::default() };
+        let state = State { gathering: None, has_runner: false, last: None, stats: VersionStats::default() };
         let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
         Self(Arc::new(Shared { query, marks, calls: AtomicU64::new(0), state: Mutex::new(state) }))
     }
@@ -146,8 +146,8 @@ where
 
     /// Returns what it has done so far.
     #[must_use]
-    pub fn stats(&self) -> GateStats {
-        GateStats { calls: self.0.calls.load(Ordering::Relaxed), ..self.0.state().stats }
+    pub fn stats(&self) -> VersionStats {
+        VersionStats { calls: self.0.calls.load(Ordering::Relaxed), ..self.0.state().stats }
     }
 
     /// Takes a seat in the round that gathers, and sees to it that somebody sends its query.
@@ -265,14 +265,14 @@ impl<S, E> Shared<S, E> {
     }
 }
 
-impl<S, E> Clone for Gate<S, E> {
+impl<S, E> Clone for VersionSource<S, E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S, E> fmt::Debug for Gate<S, E> {
+impl<S, E> fmt::Debug for VersionSource<S, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Gate({:?})", self.0.state().stats)
+        write!(f, "VersionSource({:?})", self.0.state().stats)
     }
 }

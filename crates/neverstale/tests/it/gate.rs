@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::poll;
-use neverstale::version::{Gate, GateStats, Lost};
+use neverstale::version::{Lost, VersionSource, VersionStats};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
@@ -35,16 +35,16 @@ type Answer = Result<u32, Failed>;
 
 /// A gate whose queries wait for the test.
 struct Origin {
-    gate: Gate<u32, Failed>,
+    gate: VersionSource<u32, Failed>,
     sent: Mutex<mpsc::UnboundedReceiver<oneshot::Sender<Answer>>>,
 }
 
 impl Origin {
     fn new() -> Self {
-        Self::with_marks(|| None)
+        Self::with_change_tokens(|| None)
     }
 
-    fn with_marks(look: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Self {
+    fn with_change_tokens(look: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Self {
         let (sender, sent) = mpsc::unbounded_channel();
         let query = move || -> BoxFuture<'static, Answer> {
             let (end, told) = oneshot::channel();
@@ -53,7 +53,7 @@ impl Origin {
                 told.await.unwrap_or_else(|_| resume_unwind(Box::new("the test lets it panic")))
             })
         };
-        Self { gate: Gate::with_marks(query, look), sent: Mutex::new(sent) }
+        Self { gate: VersionSource::with_change_tokens(query, look), sent: Mutex::new(sent) }
     }
 
     /// Calls once, and lets the query for that tell the version, after something else was done.
@@ -105,7 +105,7 @@ async fn who_calls_while_a_query_is_under_way_waits_for_the_next() {
     assert_eq!(answers(late).await, [Ok(2); 1000]);
     origin.query().await.send(Ok(3)).unwrap();
     assert_eq!(answers(later).await, [Ok(3); 3]);
-    assert_eq!(origin.gate.stats(), GateStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
+    assert_eq!(origin.gate.stats(), VersionStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
 }
 
 /// A waker that does nothing.
@@ -148,7 +148,7 @@ fn mark() -> (Arc<AtomicU32>, impl Fn() -> Option<u32> + Send + Sync + 'static) 
 #[tokio::test]
 async fn a_mark_that_changed_while_a_query_was_under_way_says_nothing_of_its_answer() {
     let (mark, look) = mark();
-    let origin = Origin::with_marks(look);
+    let origin = Origin::with_change_tokens(look);
     origin.told(1, || ()).await;
     origin.told(2, || mark.store(2, Ordering::SeqCst)).await;
     origin.told(2, || ()).await;
@@ -158,13 +158,13 @@ async fn a_mark_that_changed_while_a_query_was_under_way_says_nothing_of_its_ans
     mark.store(3, Ordering::SeqCst);
     origin.told(3, || mark.store(4, Ordering::SeqCst)).await;
     origin.told(4, || ()).await;
-    assert_eq!(origin.gate.stats(), GateStats { calls: 14, queries: 5, failures: 0, versions: 4 });
+    assert_eq!(origin.gate.stats(), VersionStats { calls: 14, queries: 5, failures: 0, versions: 4 });
 }
 
 #[tokio::test]
 async fn a_mark_that_did_not_change_with_the_version_is_never_believed_again() {
     let (mark, look) = mark();
-    let origin = Origin::with_marks(look);
+    let origin = Origin::with_change_tokens(look);
     origin.told(1, || ()).await;
     origin.told(2, || ()).await;
     for version in 3..9 {
@@ -187,7 +187,7 @@ async fn an_error_goes_to_those_who_waited_for_that_query() {
     assert_eq!(answers(unlucky).await, [Err(Failed::Told); 5]);
     origin.query().await.send(Ok(2)).unwrap();
     assert_eq!(answers(late).await, [Ok(2); 5]);
-    assert_eq!(origin.gate.stats(), GateStats { calls: 12, queries: 3, failures: 1, versions: 2 });
+    assert_eq!(origin.gate.stats(), VersionStats { calls: 12, queries: 3, failures: 1, versions: 2 });
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn a_query_that_panics_is_an_error_and_the_next_is_sent() {
 #[tokio::test]
 async fn a_query_that_panics_before_it_is_a_future_is_an_error_too() {
     let count = AtomicUsize::new(0);
-    let gate = Gate::new(move || {
+    let gate = VersionSource::new(move || {
         assert!(count.fetch_add(1, Ordering::SeqCst) > 0, "the first one panics");
         async { Ok::<_, Failed>(1) }
     });

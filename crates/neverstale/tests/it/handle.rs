@@ -7,7 +7,7 @@ use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached;
 use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
-use neverstale::version::{Gate, Lost, Versions};
+use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, CacheOptions, Key, LayerStats, Strategy, Ttl};
 use tokio_memcached::Options;
 
@@ -98,13 +98,13 @@ async fn a_counter_is_bare_and_counts() {
 #[tokio::test]
 async fn versions_do_not_see_each_other() {
     let (cache, key) = (cache(), key("k"));
-    let (first, second) = (cache.version(1), cache.version(2));
+    let (first, second) = (cache.namespace(1), cache.namespace(2));
     cache.set(&key, "one", MINUTE).await;
     assert_eq!(first.get::<String>(&key).await.as_deref(), Some("one"));
     assert_eq!(second.get::<String>(&key).await, None);
     second.set(&key, "two", MINUTE).await;
     assert_eq!(cache.get::<String>(&key).await.as_deref(), Some("one"));
-    assert_eq!(first.version(2).get::<String>(&key).await.as_deref(), Some("two"));
+    assert_eq!(first.namespace(2).get::<String>(&key).await.as_deref(), Some("two"));
 }
 
 #[tokio::test]
@@ -170,10 +170,10 @@ async fn a_duration_may_have_any_length() {
     let build = async || Ok::<_, ()>(7);
     for duration in DURATIONS {
         let options =
-            CacheOptions { patience: duration, default_ttl: Ttl::After(duration), ..Default::default() };
+            CacheOptions { max_wait: duration, default_ttl: Ttl::After(duration), ..Default::default() };
         let cache = Cache::new(Locmem::new(), options);
         assert_eq!(cache.get_or_set(&key("k"), Ttl::After(duration), build).await, Ok(7));
-        let patient = cache.with_patience(duration);
+        let patient = cache.with_max_wait(duration);
         assert_eq!(patient.get_or_set(&key("k2"), cache.default_ttl(), build).await, Ok(7));
         assert_eq!(cache.count(&key("n"), duration).await, Some(1));
         for strategy in [Strategy::Expire, Strategy::Delete, Strategy::Rotate, Strategy::Update] {
@@ -188,8 +188,8 @@ async fn a_duration_may_have_any_length() {
 
 #[tokio::test]
 async fn a_lock_of_another_is_waited_for_however_long_a_caller_may_wait() {
-    for patience in [Duration::from_secs(u64::MAX), Duration::MAX] {
-        let cache = Cache::new(Locmem::new(), CacheOptions { patience, ..CacheOptions::default() });
+    for max_wait in [Duration::from_secs(u64::MAX), Duration::MAX] {
+        let cache = Cache::new(Locmem::new(), CacheOptions { max_wait, ..CacheOptions::default() });
         let lock = Key::as_stored("k~lock").unwrap();
         cache.raw().set(&lock, "another's".into(), Ttl::Never).await.unwrap();
         let build = async || Ok::<_, ()>(7);
@@ -209,7 +209,7 @@ async fn a_name_and_a_version_may_be_any_text() {
     let long = "x y".repeat(1_000);
     for text in TEXTS.into_iter().chain([&*long]) {
         let version: Arc<str> = text.into();
-        let gate = Gate::new(move || std::future::ready(Ok::<_, Gone>(version.clone())));
+        let gate = VersionSource::new(move || std::future::ready(Ok::<_, Gone>(version.clone())));
         let versions = Versions::of(&gate, |gone| gone);
         let query = CachedQuery::versioned(&cache, key("list"), versions, |label: &String| label.clone());
         let build = async || Ok(String::from(text));
@@ -232,7 +232,7 @@ async fn no_key_of_a_visitor_makes_others_wait() {
         cache.set(&key(&format!("user.{name}")), "theirs", Ttl::Never).await;
         cache.set(&key(name), "theirs", Ttl::Never).await;
     }
-    for cache in [cache.clone(), cache.version(2)] {
+    for cache in [cache.clone(), cache.namespace(2)] {
         for name in ["user.bob", "bob"] {
             let build = async || Ok::<_, ()>(String::from("built"));
             assert_eq!(cache.get_or_set(&key(name), Ttl::Never, build).await.as_deref(), Ok("built"));

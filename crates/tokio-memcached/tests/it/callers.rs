@@ -96,12 +96,12 @@ async fn a_client_that_is_dropped_ends_its_tasks() {
     let metrics = tokio::runtime::Handle::current().metrics();
     let memcached = Memcached::start();
     let before = metrics.num_alive_tasks();
-    let (used, unused, left_out) =
+    let (used, unused, is_down) =
         (client_of(&memcached), client_of(&memcached), Client::new(super::impatient("127.0.0.1:1")));
     used.get("k").await.unwrap();
-    left_out.set("k", "v", MINUTE).await.unwrap_err();
+    is_down.set("k", "v", MINUTE).await.unwrap_err();
     assert_eq!(metrics.num_alive_tasks(), before + 3);
-    drop((used, unused, left_out));
+    drop((used, unused, is_down));
     eventually("the tasks end", async || metrics.num_alive_tasks() == before).await;
 }
 

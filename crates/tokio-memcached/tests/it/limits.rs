@@ -105,7 +105,7 @@ async fn an_idle_connection_that_was_lost_is_no_outage() {
     client.set("k", "new", MINUTE).await.unwrap();
     assert_eq!(data(client.get("k").await), Some(b"new".to_vec()));
     let now = stats(&client);
-    assert_eq!((now.connections, now.errors, now.timeouts, now.left_out), (2, 0, 0, false));
+    assert_eq!((now.connections, now.errors, now.timeouts, now.is_down), (2, 0, 0, false));
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ fn assert_kind<T>(result: Result<T, Error>, matches: impl Fn(&ErrorKind) -> bool
 }
 
 async fn until_left_out(client: &Client) {
-    eventually("the server is left out", async || stats(client).left_out).await;
+    eventually("the server is left out", async || stats(client).is_down).await;
 }
 
 /// Asks for a key until the server answers.

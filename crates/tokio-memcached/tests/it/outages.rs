@@ -16,9 +16,9 @@ async fn a_server_that_starts_later_is_found_without_being_asked_for() {
     let client = Client::new(impatient(&address));
     assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
     until_left_out(&client).await;
-    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
     let _rogue = Rogue::listen(&address, Question::well).await;
-    eventually("it is found", async || !stats(&client).left_out).await;
+    eventually("it is found", async || !stats(&client).is_down).await;
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
 }
 
@@ -59,7 +59,7 @@ async fn an_uncertain_write_is_reported_and_nothing_else_is_done_about_it() {
     let not_sent = client.set("not-sent", "new", MINUTE).await.unwrap_err();
     let many = client.set_many(&[("many", "new".into())], MINUTE).await.remove(0).unwrap_err();
     for error in [not_sent, many] {
-        assert!(*error.kind() == ErrorKind::LeftOut && !error.was_written(), "{error:?}");
+        assert!(*error.kind() == ErrorKind::Down && !error.was_written(), "{error:?}");
         assert!(matches!(error.outage(), Some(ErrorKind::Timeout(_))), "{error:?}");
     }
     memcached.go_on();
@@ -78,7 +78,7 @@ async fn a_restarted_server_is_no_outage() {
     client.set("k", "v", MINUTE).await.unwrap();
     memcached.restart();
     assert_eq!(until_answered(&client, "k").await, None);
-    assert_eq!((stats(&client).connections, stats(&client).left_out), (2, false));
+    assert_eq!((stats(&client).connections, stats(&client).is_down), (2, false));
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_server_that_fails_costs_its_own_keys_and_no_others() {
         }
     }
     assert_eq!(errors, lost);
-    assert_kind(client.flush().await, |kind| matches!(kind, ErrorKind::Connect(_) | ErrorKind::LeftOut));
+    assert_kind(client.flush().await, |kind| matches!(kind, ErrorKind::Connect(_) | ErrorKind::Down));
     let left = client_of(&there).get_many(&keys).await;
     assert!(left.into_iter().all(|value| data(value).is_none()), "the others are flushed");
     let versions = client.version().await;

@@ -25,11 +25,11 @@ async fn a_server_that_never_answers_costs_one_wait_and_is_used_again_once_it_do
     assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
     until_left_out(&client).await;
     for _ in 0..100 {
-        assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+        assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
     }
     assert_eq!(stats(&client).timeouts, 1);
     answers.store(true, Ordering::SeqCst);
-    eventually("nobody asks, and it is found all the same", async || !stats(&client).left_out).await;
+    eventually("nobody asks, and it is found all the same", async || !stats(&client).is_down).await;
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
 }
 
@@ -43,7 +43,7 @@ async fn a_server_that_greets_and_then_never_answers_is_left_out_too() {
     let client = Client::new(impatient(&rogue.address.to_string()));
     assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
     until_left_out(&client).await;
-    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::LeftOut);
+    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
     assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
 }
 

@@ -27,7 +27,7 @@ async fn the_right_login_is_let_in() {
     let client = Client::new(with_login(&memcached, PASSWORD));
     client.set("k", "v", MINUTE).await.unwrap();
     assert_eq!(data(client.get("k").await), Some(b"v".to_vec()));
-    assert!(stats(&client).logged_in);
+    assert!(stats(&client).is_authenticated);
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_wrong_login_and_none_are_told_from_an_outage() {
         assert_kind(Client::new(options.clone()).get_many(&["k"]).await.remove(0), is_authentication);
         let client = Client::new(options);
         assert_kind(client.version().await.remove(0).1, is_authentication);
-        assert!(stats(&client).left_out && !stats(&client).logged_in);
+        assert!(stats(&client).is_down && !stats(&client).is_authenticated);
     }
 }
 
@@ -60,7 +60,7 @@ async fn a_server_that_knows_no_logins_is_used_without() {
     let client = Client::new(with_login(&memcached, PASSWORD));
     client.set("k", "v", MINUTE).await.unwrap();
     assert_eq!(data(client.get("k").await), Some(b"v".to_vec()));
-    assert!(!stats(&client).logged_in);
+    assert!(!stats(&client).is_authenticated);
 }
 
 /// A memcached that speaks only TLS, and the certificate to trust it by.

@@ -267,7 +267,7 @@ async fn the_statistics_say_what_was_asked_and_how_it_went() {
     client.get_many(&["k", "missing", "missing-too"]).await;
     let now = stats(&client);
     assert_eq!((now.operations, now.hits, now.misses), (6, 2, 3));
-    assert_eq!((now.errors, now.timeouts, now.connections, now.left_out), (0, 0, 1, false));
+    assert_eq!((now.errors, now.timeouts, now.connections, now.is_down), (0, 0, 1, false));
     memcached.stop();
     client.get("k").await.unwrap_err();
     super::until_left_out(&client).await;
@@ -275,10 +275,10 @@ async fn the_statistics_say_what_was_asked_and_how_it_went() {
     let now = stats(&client);
     assert_eq!((now.errors, now.timeouts, now.connections), (2, 1, 1));
     memcached.go_on();
-    eventually("the server is used again", async || !stats(&client).left_out).await;
+    eventually("the server is used again", async || !stats(&client).is_down).await;
     assert_eq!(stats(&client).connections, 2);
     memcached.kill();
-    eventually("the server is left out", async || client.get("k").await.is_err() && stats(&client).left_out)
+    eventually("the server is left out", async || client.get("k").await.is_err() && stats(&client).is_down)
         .await;
     let now = stats(&client);
     assert_eq!((now.hits, now.misses), (2, 3));

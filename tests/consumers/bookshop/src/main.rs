@@ -20,9 +20,9 @@ use axum::{Extension, Router};
 use neverstale::backend::memcached::Memcached;
 use neverstale::fragment::{Fragments, digest};
 use neverstale::query::CachedQuery;
-use neverstale::version::{Gate, Lost, Versions};
+use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, CacheOptions, Key, Secret, Ttl};
-use neverstale_axum::{Asked, Label, ViewCache, watch_order};
+use neverstale_axum::{CurrentVersion, PageCache, PageVersion, watch_order};
 use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
@@ -104,7 +104,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
 
     // Whoever asks for the shelf first asks which version of it is the current one, together with all who ask just now.
     let origin = db.clone();
-    let gate = Gate::new(move || current_version(origin.clone()));
+    let gate = VersionSource::new(move || current_version(origin.clone()));
     let versions = Versions::of(&gate, |problem: Problem| problem);
     let shelf =
         CachedQuery::versioned(&cache, Key::new("books")?, versions, |shelf: &Shelf| shelf.version.clone());
@@ -112,7 +112,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
     // What another build of this file has rendered is not shown by this one.
     let build = digest(include_str!("main.rs"));
     let rows = Fragments::new(&cache, "book", build.clone(), DAY);
-    let pages = ViewCache::new(&cache).named("bookshop");
+    let pages = PageCache::new(&cache).named("bookshop");
     let front = pages.cache_page(DAY).without_query().digest(build.clone()).versioned(&gate);
     let prices = pages.cache_page(MINUTE).without_query().digest(build);
 
@@ -173,10 +173,10 @@ struct Row<'a> {
 
 async fn index(
     State(shop): State<Shop>,
-    asked: Option<Extension<Asked>>,
+    asked: Option<Extension<CurrentVersion>>,
 ) -> Result<impl IntoResponse, Problem> {
     // The layer has asked for the version already, and need not be asked again.
-    let shelf = shop.shelf.at(asked.map(|Extension(Asked(version))| version));
+    let shelf = shop.shelf.at(asked.map(|Extension(CurrentVersion(version))| version));
     let db = shop.db.clone();
     let shelf = shelf.get_or_set(async move || read(db).await).await?;
     // All that a row shows is in its key, so a row is never old. All rows are asked for in one round trip.
@@ -189,7 +189,7 @@ async fn index(
         rows.concat()
     );
     // Under this version, which was read together with the books, the page is kept.
-    Ok((Extension(Label(shelf.version)), Html(page)))
+    Ok((Extension(PageVersion(shelf.version)), Html(page)))
 }
 
 #[derive(Deserialize)]

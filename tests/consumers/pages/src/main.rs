@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::routing::get;
 use neverstale::backend::locmem::Locmem;
 use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_axum::ViewCache;
+use neverstale_axum::PageCache;
 use tokio::net::TcpListener;
 
 const HOUR: Ttl = Ttl::After(Duration::from_secs(60 * 60));
@@ -21,13 +21,13 @@ const HOUR: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 #[derive(Clone)]
 struct Site {
     number: Arc<AtomicU32>,
-    pages: ViewCache,
+    pages: PageCache,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let cache = Cache::new(Locmem::new(), CacheOptions::default());
-    let pages = ViewCache::new(&cache).named("consumer");
+    let pages = PageCache::new(&cache).named("consumer");
     let page = pages.cache_page(HOUR).without_query();
     let site = Router::new()
         .route("/", get(show).layer(page).post(change))

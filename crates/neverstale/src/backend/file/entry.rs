@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::Ttl;
 use crate::backend::{LARGEST_VALUE, end_of, unix_millis};
-use crate::seal::checksum;
+use crate::integrity::checksum;
 
 /// Changes with the layout.
 const MAGIC: [u8; 4] = *b"tlc1";

@@ -53,7 +53,7 @@ use futures_util::future::BoxFuture;
 use futures_util::poll;
 use shuttle::future::{block_on, spawn, yield_now};
 
-use self::gate::{Gate, GateStats, Lost};
+use self::gate::{Lost, VersionSource, VersionStats};
 use self::sync::{Arc, Mutex};
 use super::{Answer, Failed};
 
@@ -117,13 +117,16 @@ impl Origin {
 type Call = Arc<dyn Fn() -> BoxFuture<'static, Answer> + Send + Sync>;
 
 fn real(origin: Origin) -> Call {
-    call(Gate::new(move || origin.clone().query()))
+    call(VersionSource::new(move || origin.clone().query()))
 }
 
 /// With marks that are what they should be.
 fn marked(origin: Origin) -> Call {
     let version = Arc::clone(&origin.version);
-    call(Gate::with_marks(move || origin.clone().query(), move || Some(*version.lock().unwrap())))
+    call(VersionSource::with_change_tokens(
+        move || origin.clone().query(),
+        move || Some(*version.lock().unwrap()),
+    ))
 }
 
 /// With marks that say nothing every other time.
@@ -134,15 +137,15 @@ fn marked_now_and_then(origin: Origin) -> Call {
         *looks += 1;
         (*looks % 2 == 0).then(|| *version.lock().unwrap())
     };
-    call(Gate::with_marks(move || origin.clone().query(), look))
+    call(VersionSource::with_change_tokens(move || origin.clone().query(), look))
 }
 
 /// With a mark that never changes.
 fn marked_in_vain(origin: Origin) -> Call {
-    call(Gate::with_marks(move || origin.clone().query(), || Some(())))
+    call(VersionSource::with_change_tokens(move || origin.clone().query(), || Some(())))
 }
 
-fn call(gate: Gate<u32, Failed>) -> Call {
+fn call(gate: VersionSource<u32, Failed>) -> Call {
     Arc::new(move || {
         let gate = gate.clone();
         // By name, as pages ask.
@@ -267,8 +270,10 @@ fn marks_spare_queries() {
     let calls = || {
         let origin = Origin::new(well);
         let (asked, seen) = (origin.clone(), origin.clone());
-        let gate =
-            Gate::with_marks(move || asked.clone().query(), move || Some(*seen.version.lock().unwrap()));
+        let gate = VersionSource::with_change_tokens(
+            move || asked.clone().query(),
+            move || Some(*seen.version.lock().unwrap()),
+        );
         for _ in 0..2 {
             origin.change();
             for _ in 0..3 {
@@ -276,7 +281,7 @@ fn marks_spare_queries() {
             }
         }
         // The first is believed once there was another: three queries, one, and none.
-        assert_eq!(gate.stats(), GateStats { calls: 6, queries: 4, failures: 0, versions: 2 });
+        assert_eq!(gate.stats(), VersionStats { calls: 6, queries: 4, failures: 0, versions: 2 });
     };
     shuttle::check_random(calls, 1);
 }
@@ -296,13 +301,13 @@ fn no_more_queries_are_sent_than_there_are_calls() {
     let calls = || {
         let origin = Origin::new(well);
         let asked = origin.clone();
-        let gate = Gate::new(move || asked.clone().query());
+        let gate = VersionSource::new(move || asked.clone().query());
         let calls = (0..4).map(|_| gate.clone()).map(|gate| spawn(async move { gate.current().await }));
         for call in calls.collect::<Vec<_>>() {
             block_on(call).unwrap().unwrap();
         }
         let (stats, queries) = (gate.stats(), *origin.queries.lock().unwrap());
-        assert_eq!(stats, GateStats { calls: 4, queries: queries.into(), failures: 0, versions: 1 });
+        assert_eq!(stats, VersionStats { calls: 4, queries: queries.into(), failures: 0, versions: 1 });
         assert!((1..=4).contains(&queries), "{queries}");
     };
     shuttle::check_random(calls, ORDERS);

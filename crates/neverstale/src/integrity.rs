@@ -31,9 +31,9 @@ const SIGNATURE: usize = 32;
 /// Signed, each name has a key of its own, so that a server can neither make nor change a value, nor answer with that
 /// of another name. It can still lose values, and bring back an older one of the same name.
 #[derive(Clone, Debug, Default)]
-pub struct Seal(Option<hkdf::Prk>);
+pub struct Integrity(Option<hkdf::Prk>);
 
-impl Seal {
+impl Integrity {
     /// Signs with keys derived from a secret, which all processes need that share a cache.
     #[must_use]
     pub fn signed(secret: &Secret) -> Self {
@@ -68,13 +68,13 @@ impl Seal {
         envelope.freeze()
     }
 
-    /// Returns head and body of an envelope; none if it was not closed with this seal, for this name.
+    /// Returns head and body of an envelope; none if it was not made with this protection, for this name.
     pub(super) fn open<'a>(&self, name: &str, envelope: &'a [u8]) -> Option<(&'a [u8; HEAD], &'a [u8])> {
         match &self.0 {
             None => {
                 let (head, rest) = envelope.split_first_chunk()?;
-                let (seal, body) = rest.split_first_chunk::<CHECKSUM>()?;
-                (u32::from_be_bytes(*seal) == checksum(head, body)).then_some((head, body))
+                let (sum, body) = rest.split_first_chunk::<CHECKSUM>()?;
+                (u32::from_be_bytes(*sum) == checksum(head, body)).then_some((head, body))
             }
             Some(secret) => {
                 let (signed, signature) = envelope.split_last_chunk::<SIGNATURE>()?;
@@ -107,21 +107,21 @@ mod tests {
 
     const SECRET: &[u8] = b"a secret of thirty-two bytes or more";
 
-    fn with(secret: &[u8]) -> Seal {
-        Seal::signed(&secret.try_into().unwrap())
+    fn with(secret: &[u8]) -> Integrity {
+        Integrity::signed(&secret.try_into().unwrap())
     }
 
-    fn signed() -> Seal {
+    fn signed() -> Integrity {
         with(SECRET)
     }
 
-    fn close(seal: &Seal) -> Bytes {
-        seal.close(NAME, [seal.format(); HEAD], b"body")
+    fn close(integrity: &Integrity) -> Bytes {
+        integrity.close(NAME, [integrity.format(); HEAD], b"body")
     }
 
     #[test]
     fn what_was_closed_is_opened_by_the_same_seal_only() {
-        let seals = [Seal::default(), signed(), with(b"another secret of thirty-two bytes")];
+        let seals = [Integrity::default(), signed(), with(b"another secret of thirty-two bytes")];
         for (closing, seal) in seals.iter().enumerate() {
             let (envelope, head) = (close(seal), [seal.format(); HEAD]);
             for (opening, other) in seals.iter().enumerate() {
@@ -137,7 +137,7 @@ mod tests {
         for other in ["", "shop:tasks.al", "shop:tasks.all ", "shop:tasks.all\u{3}", "Shop:tasks.all"] {
             assert_eq!(signed().open(other, &envelope), None, "{other}");
         }
-        assert!(Seal::default().open("any", &close(&Seal::default())).is_some());
+        assert!(Integrity::default().open("any", &close(&Integrity::default())).is_some());
     }
 
     #[test]
