@@ -1,4 +1,4 @@
-//! Caching that is slower when it fails, and never an error.
+//! A cache that makes a call slower when it fails, never wrong and never an error.
 //!
 //! # What is here
 //!

@@ -5,14 +5,14 @@
 //! ```text
 //!   Client ── Ring ──► Server ──queue──► its task ──► connection ──► socket
 //!   verbs     which    counters          connect,      pipeline      TCP or TLS
-//!             server                     leave out,
-//!                                        bring back        protocol: bytes ⇄ values, no I/O
+//!             server                     mark down,
+//!                                        retry             protocol: bytes ⇄ values, no I/O
 //! ```
 //!
 //! - [`protocol`] turns requests into bytes and bytes into responses. It knows no socket and no clock.
 //! - A *connection* is owned by one task. It takes what is queued in batches, writes a batch at once, and gives each
 //!   answer to whoever waits for it by the `opaque` that request and answer share.
-//! - A *server* connects when there is work, logs in, and is left out for a while when it fails.
+//! - A *server* connects when there is work, authenticates, and is marked down for a while when it fails.
 //! - A *client* places keys on servers by a [`Ring`] that agrees with libmemcached's.
 //!
 //! ```
@@ -32,7 +32,7 @@
 //! let client = Client::new(options);
 //! let error = greet(&client).await.unwrap_err();
 //! assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
-//! // Whoever asks next waits for nothing: the server is left out until it answers.
+//! // The next call waits for nothing: the server is marked down until it answers.
 //! let error = greet(&client).await.unwrap_err();
 //! assert_eq!(error.kind(), &ErrorKind::Down);
 //! # Ok(())
@@ -46,7 +46,7 @@
 //!   step; whether its command was carried out is open.
 //! - **An overdue answer ends the connection,** and so does anything that is not an answer to what was asked. All that
 //!   was under way fails. Nothing is sent twice: the client does not retry.
-//! - **A server that fails is left out.** One operation pays for finding out; those that follow fail at once, until the
+//! - **A server that fails is marked down.** One operation pays for finding out; those that follow fail at once, until the
 //!   server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers meanwhile:
 //!   when they moved back, old values would be found.
 //! - **A write that fails may have happened.** [`Error::was_written`] says whether the server may have got it. The
