@@ -35,12 +35,22 @@ pub struct Value {
 /// What came of a [`Client::cas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cas {
-    /// The version was as expected; the value is stored.
-    Stored,
+    /// The version was as expected; the value is stored, and this is its version.
+    Stored(u64),
     /// Somebody else has stored meanwhile; nothing was done.
     Changed,
     /// There is no such key any more; nothing was done.
     Missing,
+}
+
+/// What a value is stored with, and when it is not stored.
+#[derive(Clone, Copy, Default)]
+struct Condition<'a> {
+    flags: u32,
+    /// Only over this version; 0 is any.
+    version: u64,
+    /// What the server says where the condition is not met.
+    unmet: &'a [Status],
 }
 
 /// A client of one or more servers. Cheap to clone; all clones share their connections.
@@ -82,7 +92,7 @@ impl Client {
         Ok(value)
     }
 
-    /// Stores a value, whatever was there.
+    /// Stores a value, whatever was there, and returns its version, for [`cas`](Self::cas).
     ///
     /// # Errors
     ///
@@ -92,8 +102,25 @@ impl Client {
         key: impl AsRef<[u8]>,
         value: impl Into<Bytes>,
         expires: Expiration,
-    ) -> Result<(), Error> {
-        self.store(Opcode::Set, key.as_ref(), value.into(), expires, 0, &[]).await.map(drop)
+    ) -> Result<u64, Error> {
+        self.set_with_flags(key, value, 0, expires).await
+    }
+
+    /// Stores a value as [`set`](Self::set), with a number of the caller's own: [`Value::flags`].
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked or refused it. An older value may be left behind.
+    pub async fn set_with_flags(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Bytes>,
+        flags: u32,
+        expires: Expiration,
+    ) -> Result<u64, Error> {
+        let condition = Condition { flags, ..Condition::default() };
+        let (_, version) = self.store(Opcode::Set, key.as_ref(), value.into(), expires, condition).await?;
+        Ok(version)
     }
 
     /// Stores a value where there is none, and returns whether there was none.
@@ -108,8 +135,8 @@ impl Client {
         expires: Expiration,
     ) -> Result<bool, Error> {
         // That it was not stored, without a reason, is a refusal and does not mean that there is a value.
-        let present = [Status::EXISTS];
-        let status = self.store(Opcode::Add, key.as_ref(), value.into(), expires, 0, &present).await?;
+        let condition = Condition { unmet: &[Status::EXISTS], ..Condition::default() };
+        let (status, _) = self.store(Opcode::Add, key.as_ref(), value.into(), expires, condition).await?;
         Ok(status == Status::OK)
     }
 
@@ -124,8 +151,8 @@ impl Client {
         value: impl Into<Bytes>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let missing = [Status::NOT_FOUND];
-        let status = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, 0, &missing).await?;
+        let condition = Condition { unmet: &[Status::NOT_FOUND], ..Condition::default() };
+        let (status, _) = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, condition).await?;
         Ok(status == Status::OK)
     }
 
@@ -148,11 +175,12 @@ impl Client {
             // On the wire 0 means "whatever the version". It is what a server without versions answers.
             return Ok(Cas::Changed);
         }
-        let other = [Status::EXISTS, Status::NOT_FOUND];
-        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, version, &other).await? {
-            Status::EXISTS => Cas::Changed,
-            Status::NOT_FOUND => Cas::Missing,
-            _ => Cas::Stored,
+        let unmet = &[Status::EXISTS, Status::NOT_FOUND];
+        let condition = Condition { version, unmet, ..Condition::default() };
+        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, condition).await? {
+            (Status::EXISTS, _) => Cas::Changed,
+            (Status::NOT_FOUND, _) => Cas::Missing,
+            (_, version) => Cas::Stored(version),
         })
     }
 
@@ -294,19 +322,20 @@ impl Client {
         Ok((server, key))
     }
 
+    /// Returns the status, and the version of what was stored.
     async fn store(
         &self,
         opcode: Opcode,
         key: &[u8],
         value: Bytes,
         expires: Expiration,
-        cas: u64,
-        also: &[Status],
-    ) -> Result<Status, Error> {
+        condition: Condition<'_>,
+    ) -> Result<(Status, u64), Error> {
+        let Condition { version, unmet, flags } = condition;
         let (server, key) = self.locate_for(key, &value)?;
-        let request = Request::store(opcode, key, value, 0, expires.to_wire(unix_time()), cas);
+        let request = Request::store(opcode, key, value, flags, expires.to_wire(unix_time()), version);
         let response = server.one(request).await?;
-        expect(server, response.status, also)
+        Ok((expect(server, response.status, unmet)?, response.cas))
     }
 
     async fn extend(&self, opcode: Opcode, key: &[u8], value: Bytes) -> Result<bool, Error> {

@@ -119,7 +119,8 @@ impl Backend for Memcached {
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
         let value = fitting(value, &self.server_of(key));
-        self.write(key, async move |client, key| Ok(client.set(key, value?, ttl.into()).await?)).await
+        self.write(key, async move |client, key| Ok(client.set(key, value?, ttl.into()).await.map(drop)?))
+            .await
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {

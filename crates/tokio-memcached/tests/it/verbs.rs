@@ -45,12 +45,26 @@ async fn add_stores_only_where_there_is_none_and_replace_only_where_there_is_one
 }
 
 #[tokio::test]
+async fn what_is_stored_has_a_version_and_flags_of_ones_own() {
+    let memcached = Memcached::start();
+    let client = client_of(&memcached);
+    let first = client.set_with_flags("k", "one", 7, MINUTE).await.unwrap();
+    let value = client.get("k").await.unwrap().unwrap();
+    assert_eq!((&*value.data, value.flags, value.cas), (&b"one"[..], 7, first));
+    let second = client.set("k", "two", MINUTE).await.unwrap();
+    assert_eq!(client.cas("k", "three", MINUTE, first).await.unwrap(), Cas::Changed);
+    assert!(matches!(client.cas("k", "three", MINUTE, second).await.unwrap(), Cas::Stored(_)));
+    assert_eq!(client.get("k").await.unwrap().unwrap().flags, 0);
+}
+
+#[tokio::test]
 async fn cas_stores_only_over_the_version_that_was_read() {
     let memcached = Memcached::start();
     let client = client_of(&memcached);
     client.set("k", "one", MINUTE).await.unwrap();
     let version = client.get("k").await.unwrap().unwrap().cas;
-    assert_eq!(client.cas("k", "two", MINUTE, version).await.unwrap(), Cas::Stored);
+    let Cas::Stored(second) = client.cas("k", "two", MINUTE, version).await.unwrap() else { panic!() };
+    assert_eq!(client.get("k").await.unwrap().unwrap().cas, second);
     assert_eq!(client.cas("k", "three", MINUTE, version).await.unwrap(), Cas::Changed);
     assert_eq!(data(client.get("k").await), Some(b"two".to_vec()));
     client.delete("k").await.unwrap();
