@@ -25,7 +25,15 @@ use super::{Cache, Key, Ttl};
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Raw<'a>(pub(super) &'a Cache);
+pub struct Raw<'a>(&'a Cache);
+
+impl Cache {
+    /// Returns a view for tools: raw values, and errors.
+    #[must_use]
+    pub fn raw(&self) -> Raw<'_> {
+        Raw(self)
+    }
+}
 
 /// Every operation is that of the [`Backend`](super::backend::Backend), under the cache's prefix and version.
 impl Raw<'_> {

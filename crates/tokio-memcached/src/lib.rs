@@ -46,9 +46,9 @@
 //!   step; whether its command was carried out is open.
 //! - **An overdue answer ends the connection,** and so does anything that is not an answer to what was asked. All that
 //!   was under way fails. Nothing is sent twice: the client does not retry.
-//! - **A server that fails is marked down.** One operation pays for finding out; those that follow fail at once, until the
-//!   server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers meanwhile:
-//!   when they moved back, old values would be found.
+//! - **A server that fails is marked down.** One operation pays for finding out; those that follow fail at once, until
+//!   the server, tried every [`Options::retry_interval`], answers again. Its keys do not move to other servers
+//!   meanwhile: when they moved back, old values would be found.
 //! - **A write that fails may have happened.** [`Error::was_written`] says whether the server may have got it. The
 //!   client does nothing else about it: by the time that the server answers again, the key may be another client's.
 //! - **A refusal is a failure.** Every status but those that a method names in its documentation is an error, also of
