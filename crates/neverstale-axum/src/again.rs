@@ -24,7 +24,7 @@ pub struct Replay {
     cache: &'static str,
 }
 
-/// What a request has been told of the current version, among its extensions: so the view cache need not ask again.
+/// The result of a version check, among a request's extensions, so that the page cache need not ask again.
 #[derive(Clone)]
 pub struct KnownVersion(Arc<Mutex<Option<Known>>>);
 

@@ -24,14 +24,14 @@ use neverstale::{Cache, Strategy, Ttl};
 /// How many URLs a process remembers the varying headers of. One that is forgotten costs a round trip.
 const LEARNED: u64 = 10_000;
 
-/// Keeps the answers of views in the cache: see [the module](super).
+/// A tower layer that caches whole pages: see [the crate](crate).
 #[derive(Clone)]
 pub struct CachePageLayer {
     pub(super) policy: Policy,
     pages: PageCache,
 }
 
-/// Keeps the answers of views for `ttl`: Django's `cache_page`.
+/// Caches the pages of a handler for `ttl`: Django's `cache_page`.
 ///
 /// ```
 /// use axum::{Router, body::Body, http::Request, routing::get};
@@ -165,7 +165,7 @@ impl<S> Layer<S> for CachePageLayer {
     }
 }
 
-/// All cached pages of one prefix. Cheap to clone.
+/// The cached pages of one key prefix: makes layers for handlers, and purges pages. Cheap to clone.
 #[derive(Clone)]
 pub struct PageCache {
     store: Arc<Store>,
@@ -218,7 +218,7 @@ impl PageCache {
         self.store.local.is_some()
     }
 
-    /// Lets go of the copies in this process.
+    /// Drops the copies in this process.
     pub fn drop_copies(&self) {
         if let Some(local) = &self.store.local {
             local.drop_all();
@@ -270,7 +270,7 @@ impl PageCache {
         }
     }
 
-    /// Lets nobody see any page of a path any more whose view began before: on all hosts, over http and https, with all
+    /// Purges a path: no page whose handler began before is shown any more, on all hosts, over http and https, with all
     /// queries, for all values of the headers it varies on. `path` is that of the URL; a query behind it is ignored.
     ///
     /// Where the cache cannot be reached, pages may be seen that this process had stored before: see

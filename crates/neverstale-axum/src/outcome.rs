@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::order::Left;
 
-/// The field that says what caches did with a request.
+/// The `Cache-Status` header (RFC 9211): what caches did with a request.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The field that says where the time went, which a browser gives to scripts.
+/// The `Server-Timing` header: where the time went, for scripts in a browser.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The longest value of these, in bytes.
@@ -50,18 +50,18 @@ pub enum Fwd {
     VaryMiss,
 }
 
-/// When a request came to the layer: among the request's extensions, for a view with a time limit. Others may have been
-/// waited for before it runs.
+/// The time when a request reached the layer, among the request's extensions. A handler with a time limit counts from
+/// it, since other builds may have been waited for before the handler runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival(pub Instant);
 
-/// Which version of its data was the current one after the request had arrived: among the request's extensions where
-/// pages are kept by version, so that a view which looks for data of that version need not ask again.
+/// The version that was current after the request had arrived, among the request's extensions where pages are kept by
+/// version, so that a view which looks for data of that version need not ask again.
 #[derive(Clone, Debug)]
 pub struct CurrentVersion(pub Arc<str>);
 
-/// Which version of its data an answer shows, among the answer's extensions: read together with the data, by the view.
-/// Without blanks.
+/// The version that a response shows. A handler reads it together with the data, and adds it to the response's
+/// extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageVersion(pub String);
 

@@ -36,7 +36,7 @@ pub fn may_be_in(list: &HeaderValue) -> bool {
 }
 
 impl Signer {
-    /// Makes a signer of a secret.
+    /// Creates a signer from a secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()) }

@@ -107,7 +107,7 @@ pub use tower_sessions::Session;
 /// How long a session lives after it was last used.
 pub const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Where sessions are kept, and what signs their cookies. Cheap to clone.
+/// The sessions of a site: their store, and the signer of their cookies. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,

@@ -48,7 +48,7 @@ pub enum Acceptable {
     Nothing,
 }
 
-/// What came of replacing a session.
+/// The outcome of replacing a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replaced {
     /// It is stored.

@@ -123,11 +123,11 @@ pub trait Backend: Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
-/// A value this long still fits into a memcached item of its default 1 MiB, with key and header. No backend takes
-/// longer ones, so that what works in development works on the servers.
+/// The longest value that a backend takes, in bytes. It fits into a memcached item of the default 1 MiB, with key and
+/// header; every backend has this limit, so that what works in development works on the servers.
 pub const LARGEST_VALUE: usize = 1_000_000;
 
-/// What one try of one server found.
+/// The result of trying one server once.
 #[derive(Debug)]
 pub struct ServerCheck {
     /// `host:port`, or the name of the store.
@@ -138,7 +138,7 @@ pub struct ServerCheck {
     pub took: Duration,
 }
 
-/// What one server says of itself.
+/// The statistics of one server, in its own names.
 #[derive(Debug)]
 pub struct ServerStats {
     /// `host:port`, or the name of the store.
@@ -149,10 +149,10 @@ pub struct ServerStats {
     pub link: Option<Link>,
 }
 
-/// How a process gets on with a server, since its start.
+/// Client-side statistics of one server, since the start of the process.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Whether the server is left out after a failure.
+    /// Whether the server is marked down.
     pub is_left_out: bool,
     /// Which failure that was.
     pub outage: Option<ErrorKind>,
@@ -168,7 +168,7 @@ pub struct Link {
     pub latency: Latency,
 }
 
-/// Why a store could not be asked, or would not do it. Never an error for a visitor: [`Cache`](super::Cache) makes a
+/// The failure of a store. Never an error for a visitor: [`Cache`](super::Cache) makes a
 /// miss of it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {kind}")]
@@ -242,8 +242,8 @@ impl fmt::Display for ErrorKind {
 /// How long an operation may take where no server's options say it: as on memcached, waiting for its turn included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 
-/// How many owed deletes are remembered; beyond it the oldest value may live until it expires.
-pub const MOST_OWED: usize = 10_000;
+/// How many pending deletes a backend remembers. Beyond it an old value may live until it expires.
+pub const MAX_PENDING_DELETES: usize = 10_000;
 
 /// Returns a value that is not too long.
 ///

@@ -44,7 +44,7 @@ pub struct CacheOptions {
     /// So many bytes are read by one call at most, counted decompressed. What is beyond is a miss: a server could have
     /// made of little much. 64 MiB by default.
     pub largest_read: usize,
-    /// How what the app itself has stored is known. By a checksum by default.
+    /// How cached values are protected. By a checksum by default.
     pub integrity: Integrity,
     /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
     /// default. Where callers have a time limit, let this be shorter by what a build takes.

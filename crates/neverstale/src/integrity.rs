@@ -21,7 +21,7 @@ const CHECKSUM: usize = 4;
 /// HMAC-SHA256 of the head and the body.
 const SIGNATURE: usize = 32;
 
-/// How an envelope is known from what others have stored: by default by a checksum, which finds damage and no malice.
+/// Integrity protection of cached values: a CRC-32, which finds damage and no malice, or an HMAC-SHA256.
 ///
 /// ```text
 ///   checked   head │ checksum │ body

@@ -150,8 +150,8 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
         }
     }
 
-    /// Lets nobody read the answer any more (but does nothing where answers are left to expire, or are kept by
-    /// version): for a write of which it is not known whether it happened.
+    /// Invalidates the answer. Call it when the outcome of a write is unknown. It does nothing where answers are left
+    /// to expire, or are kept by version.
     ///
     /// # Cancel safety
     ///

@@ -165,7 +165,7 @@ impl<E> Versions<E> {
         (self.0)().await
     }
 
-    /// Returns whether both ask the same gate in the same way, one being a clone of the other.
+    /// Returns whether both are clones of the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -21,7 +21,7 @@ const LONGEST_KEY: usize = 250;
 /// The longest value that is sent. Servers take 1 MiB, key and header included, unless told otherwise.
 pub(super) const LONGEST_VALUE: usize = 32 * 1024 * 1024;
 
-/// What is stored under a key.
+/// A stored value, with its flags and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     /// The bytes. They keep at most as much memory as they are long from being used otherwise.
@@ -32,7 +32,7 @@ pub struct Value {
     pub cas: u64,
 }
 
-/// What came of a [`Client::cas`].
+/// The outcome of [`Client::cas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cas {
     /// The version was as expected; the value is stored, and this is its version.
@@ -66,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client. It connects when it is first used. Without servers, all that names a key is
+    /// Creates a client, which connects when it is first used. Without servers, every operation on a key fails with
     /// [`ErrorKind::NoServers`].
     ///
     /// # Panics
@@ -156,7 +156,7 @@ impl Client {
         Ok(status == Status::OK)
     }
 
-    /// Stores a value over the version that [`Value::cas`] said.
+    /// Stores a value if its version is still the one that was read ([`Value::cas`]) or stored ([`set`](Self::set)).
     ///
     /// Versions start again with the server: after a restart an old one may seem to be the present one. A version of 0
     /// is none and never as expected.

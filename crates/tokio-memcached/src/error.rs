@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::protocol::Status;
 
-/// Why an operation did not happen, or may not have. Cheap to clone; holds no credential.
+/// The failure of an operation, which may have happened all the same. Cheap to clone; holds no credential.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -92,7 +92,7 @@ impl Error {
         self.was_written
     }
 
-    /// Returns the failure because of which the server is not asked, where the kind is [`Down`](ErrorKind::Down).
+    /// Returns the failure for which the server is marked down, where the kind is [`Down`](ErrorKind::Down).
     #[must_use]
     pub fn outage(&self) -> Option<&ErrorKind> {
         self.outage.as_deref()

@@ -13,7 +13,7 @@ use tokio_rustls::rustls;
 /// memcached's own port, where a server is named without one.
 pub(super) const DEFAULT_PORT: u16 = 11211;
 
-/// Which servers, how to log in to them, and how long to wait. Its `Debug` shows no password.
+/// The servers, credentials and time limits of a client. Its `Debug` shows no password.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -24,18 +24,18 @@ pub struct Options {
     /// For servers that offer TLS: whom to trust.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// How long connecting may take, name look-up, TLS and login included. 2 s by default.
+    /// The limit on connecting, with name look-up, TLS and authentication. 2 s by default.
     pub connect_timeout: Duration,
     /// How long a response may take, from when its request was written; also how long the system may take no further
     /// bytes of a request. Waiting to be written comes before it: a call ends within four times this. 750 ms by
     /// default.
     pub operation_timeout: Duration,
-    /// How long a server that failed is left out before it is tried again. 2 s by default.
+    /// How long a server stays marked down before it is retried. 2 s by default.
     pub retry_interval: Duration,
 }
 
 impl Options {
-    /// Servers with the tutorial's settings for pylibmc, and without login and TLS.
+    /// Returns the options for these servers, with default limits and without credentials and TLS.
     #[must_use]
     pub fn new(servers: Vec<ServerAddress>) -> Self {
         Self {

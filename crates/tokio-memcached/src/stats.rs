@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::error::ErrorKind;
 use super::options::ServerAddress;
 
-/// One server's numbers, as they were when asked for.
+/// Client-side statistics of one server, since the client was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStats {
     /// Which server.
     pub server: ServerAddress,
-    /// Whether it is left out after a failure.
+    /// Whether the server is marked down.
     pub is_down: bool,
-    /// Why, as it was found when it was last tried.
+    /// The failure for which it is, of the last retry.
     pub outage: Option<ErrorKind>,
     /// The last failure, of the server or of a single command, and how long ago it was.
     pub last_error: Option<(ErrorKind, Duration)>,

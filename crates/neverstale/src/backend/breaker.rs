@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{ErrorKind, MOST_OWED};
+use super::{ErrorKind, MAX_PENDING_DELETES};
 
 /// Closed: requests are sent to the server. Open: the server is marked down.
 #[derive(Default)]
@@ -135,7 +135,7 @@ impl State {
     fn add_pending(&mut self, keys: &[String]) {
         for key in keys {
             self.failed_writes += 1;
-            if self.pending.len() < MOST_OWED || self.pending.contains_key(key) {
+            if self.pending.len() < MAX_PENDING_DELETES || self.pending.contains_key(key) {
                 self.pending.insert(key.clone(), self.failed_writes);
             } else {
                 self.forgotten += 1;
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
         let breaker = Breaker::default();
-        for number in 0..MOST_OWED + 7 {
+        for number in 0..MAX_PENDING_DELETES + 7 {
             breaker.open(&[number.to_string()], &CAUSE);
         }
         assert_eq!(breaker.pending(9).len(), 9);

@@ -69,8 +69,8 @@ where
     S: Clone + PartialEq + Send + Sync + 'static,
     E: From<Lost> + Clone + Send + Sync + 'static,
 {
-    /// Makes a gate of the query, which nothing is asked of yet. What bounds the time that a query takes is its own
-    /// affair, and what bounds that of a call is twice as long: the rest of the query under way, and its own.
+    /// Creates a source from a query, which is not sent yet. Give the query a time limit: a call takes at most twice as
+    /// long, the rest of the query under way and its own.
     pub fn new<F>(query: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
@@ -102,12 +102,14 @@ where
         Self(Arc::new(Shared { query, marks, calls: AtomicU64::new(0), state: Mutex::new(state) }))
     }
 
-    /// Returns the version that a query has told that was sent after this call began, or that is still the current one
-    /// by a mark that was looked at after that.
+    /// Returns the current version, as of some moment after this call began.
+    ///
+    /// A query that was sent after the call began has returned it, or a change token that was read after that shows
+    /// that it is still the current one.
     ///
     /// # Errors
     ///
-    /// Those of that very query; [`Lost`] if it panicked.
+    /// Those of that query; [`Lost`] if it panicked.
     ///
     /// # Cancel safety
     ///

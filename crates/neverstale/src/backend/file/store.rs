@@ -19,7 +19,7 @@ use super::sweep::{self, Size};
 use super::threads::LOCKS;
 use super::threads::Turn;
 use crate::Ttl;
-use crate::backend::MOST_OWED;
+use crate::backend::MAX_PENDING_DELETES;
 use crate::backend::{ErrorKind, OPERATION_TIMEOUT};
 
 /// How much there may be: as many entries as a directory is listed and looked through in a fraction of a second. Those
@@ -180,7 +180,7 @@ impl Store {
     pub(super) fn owe(&self, names: impl IntoIterator<Item = Name>) {
         let mut owed = self.owed();
         for name in names {
-            if owed.len() < MOST_OWED || owed.contains(&name) {
+            if owed.len() < MAX_PENDING_DELETES || owed.contains(&name) {
                 owed.insert(name);
             }
         }

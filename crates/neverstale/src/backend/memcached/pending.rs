@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backend::MOST_OWED;
+use crate::backend::MAX_PENDING_DELETES;
 
 /// The pending deletes of one server.
 #[derive(Default)]
@@ -50,15 +50,15 @@ struct State {
 pub(super) struct Number(u64);
 
 impl Pending {
-    /// Adds a key, or gives it a new number. Beyond [`MOST_OWED`] keys it is only counted, and an older value may live
-    /// until it expires.
+    /// Adds a key, or gives it a new number. Beyond [`MAX_PENDING_DELETES`] keys it is only counted, and an older
+    /// value may live until it expires.
     pub(super) fn add(&self, key: &str) {
         let mut state = self.state();
         state.last += 1;
         let number = Number(state.last);
         if let Some(known) = state.keys.get_mut(key) {
             *known = number;
-        } else if state.keys.len() < MOST_OWED {
+        } else if state.keys.len() < MAX_PENDING_DELETES {
             state.keys.insert(key.into(), number);
         } else {
             state.forgotten += 1;
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
         let pending = Pending::default();
-        for number in 0..MOST_OWED + 7 {
+        for number in 0..MAX_PENDING_DELETES + 7 {
             pending.add(&number.to_string());
         }
         pending.add("0");
@@ -162,7 +162,7 @@ mod tests {
             count += keys.len();
             keys.into_iter().for_each(|(key, number)| pending.confirm(&key, Some(number)));
         }
-        assert_eq!((count, pending.end_delivery()), (MOST_OWED, Some(7)));
+        assert_eq!((count, pending.end_delivery()), (MAX_PENDING_DELETES, Some(7)));
     }
 
     #[test]
