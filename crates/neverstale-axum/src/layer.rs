@@ -28,7 +28,8 @@ const LEARNED: u64 = 10_000;
 #[derive(Clone)]
 pub struct CachePageLayer {
     pub(super) policy: Policy,
-    pages: PageCache,
+    store: Arc<Store>,
+    strategy: Strategy,
 }
 
 /// Caches the pages of a handler for `ttl`: Django's `cache_page`.
@@ -137,8 +138,7 @@ impl CachePageLayer {
     /// Keeps these pages apart from those of the same URL under another prefix, also for [`PageCache::purge`].
     #[must_use]
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.pages = self.pages.key_prefix(prefix);
-        self.policy.prefix = Arc::clone(&self.pages.prefix);
+        self.policy.prefix = prefix.into().into();
         self
     }
 
@@ -152,7 +152,8 @@ impl CachePageLayer {
     /// Returns the handle that purges these pages.
     #[must_use]
     pub fn handle(&self) -> PageCache {
-        self.pages.clone()
+        let (prefix, name) = (Arc::clone(&self.policy.prefix), self.policy.name);
+        PageCache { store: Arc::clone(&self.store), prefix, name, strategy: self.strategy }
     }
 }
 
@@ -160,7 +161,7 @@ impl<S> Layer<S> for CachePageLayer {
     type Service = CachePageService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let pages = Pages { policy: self.policy.clone(), store: Arc::clone(&self.pages.store) };
+        let pages = Pages { policy: self.policy.clone(), store: Arc::clone(&self.store) };
         CachePageService { inner, pages: Arc::new(pages) }
     }
 }
@@ -240,7 +241,7 @@ impl PageCache {
         let (browser, parameters, digest, versions, personal) = Default::default();
         let (prefix, name) = (Arc::clone(&self.prefix), self.name);
         let policy = Policy { ttl, browser, parameters, digest, max_wait, versions, personal, prefix, name };
-        CachePageLayer { policy, pages: self.clone() }
+        CachePageLayer { policy, store: Arc::clone(&self.store), strategy: self.strategy }
     }
 
     /// Returns a layer that keeps answers as long as the strategy allows: five minutes, if [`changed`](Self::changed)
@@ -270,8 +271,9 @@ impl PageCache {
         }
     }
 
-    /// Purges a path: no page whose handler began before is shown any more, on all hosts, over http and https, with all
-    /// queries, for all values of the headers it varies on. `path` is that of the URL; a query behind it is ignored.
+    /// Purges the pages of a path: on all hosts, over http and https, with all queries, for all values of the headers
+    /// that they vary on. A page is no longer shown if its handler began before the purge. `path` is that of the URL; a
+    /// query behind it is ignored.
     ///
     /// Where the cache cannot be reached, pages may be seen that this process had stored before: see
     /// [the limits](super#limits).

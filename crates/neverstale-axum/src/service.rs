@@ -21,7 +21,7 @@ use super::privacy::Privacy;
 use super::verdict::PRIVATE;
 use super::visit::{Pages, Visit, pass_by};
 
-/// A view whose answers are kept. Made by [`CachePageLayer`](crate::CachePageLayer).
+/// A handler whose responses are cached, made by [`CachePageLayer`](crate::CachePageLayer).
 #[derive(Clone)]
 pub struct CachePageService<S> {
     pub(super) inner: S,
