@@ -153,10 +153,9 @@ impl Cache {
                     let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
                     let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
                     match self.encode(&key, &value) {
-                        Some(bytes) => {
-                            let (cache, stored) = (self.clone(), bytes.clone());
-                            let built = Envelope { name: self.name(&key), key: key.clone(), bytes };
-                            permit.end_after(built, async move { cache.store(&key, stored, ttl).await });
+                        Some(built) => {
+                            let (cache, stored) = (self.clone(), built.clone());
+                            permit.end_after(built, async move { cache.store(&stored, ttl).await });
                         }
                         None => permit.end(None).await,
                     }
@@ -176,15 +175,15 @@ impl Cache {
         ttl: Ttl,
         flight: &Flight<'_>,
     ) -> Option<Envelope> {
-        let bytes = self.encode(key, value)?;
+        let built = self.encode(key, value)?;
         if !flight.is_closed() {
-            self.store(key, bytes.clone(), ttl).await;
+            self.store(&built, ttl).await;
             if flight.is_closed() {
                 // The delete may have overtaken the value. Those who build by now have nothing to do with it.
                 self.remove(key).await;
             }
         }
-        Some(Envelope { key: key.clone(), name: self.name(key), bytes })
+        Some(built)
     }
 }
 

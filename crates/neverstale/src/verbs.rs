@@ -64,7 +64,7 @@ impl Cache {
     pub async fn set<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) {
         self.flights().outdate(&self.name(key));
         match self.encode(key, value) {
-            Some(envelope) => self.store(key, envelope, ttl).await,
+            Some(envelope) => self.store(&envelope, ttl).await,
             None => self.delete(key).await,
         }
     }
@@ -76,11 +76,11 @@ impl Cache {
         let mut envelopes = vec![];
         for (key, value) in latest {
             match self.encode(key, value) {
-                Some(envelope) => envelopes.push((key.clone(), envelope)),
+                Some(envelope) => envelopes.push(envelope),
                 None => self.delete(key).await,
             }
         }
-        self.store_many(&envelopes, ttl).await;
+        self.store_many(envelopes.iter().collect(), ttl).await;
     }
 
     /// Stores a value where there is none, and returns whether it did.
@@ -90,7 +90,7 @@ impl Cache {
 
     /// As [`add`](Self::add), and answers `None` where the cache fails or will not store the value.
     pub async fn try_add<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> Option<bool> {
-        self.try_add_envelope(key, self.encode(key, value)?, ttl).await
+        self.try_add_envelope(&self.encode(key, value)?, ttl).await
     }
 
     /// Returns bytes in an envelope for a key. [`get_many_with`](Self::get_many_with) reads them.
@@ -105,24 +105,22 @@ impl Cache {
         Envelope { key: key.clone(), name, bytes }
     }
 
-    /// Stores a sealed value where there is none, and returns whether it did.
+    /// Stores an envelope where its key has no value, and returns whether it did.
     pub async fn add_envelope(&self, envelope: &Envelope, ttl: Ttl) -> bool {
-        self.try_add_envelope(&envelope.key, envelope.bytes.clone(), ttl).await.unwrap_or(false)
+        self.try_add_envelope(envelope, ttl).await.unwrap_or(false)
     }
 
-    /// Stores sealed values in one round trip, and returns whether all of them were stored. Where that fails, no older
+    /// Stores envelopes in one round trip, and returns whether all of them were stored. Where that fails, no older
     /// value is left behind. Of a key that is there twice, the last value counts.
     pub async fn set_envelopes(&self, envelopes: &[Envelope], ttl: Ttl) -> bool {
-        let latest: HashMap<_, _> =
-            envelopes.iter().map(|envelope| (&envelope.key, &envelope.bytes)).collect();
-        let values: Vec<_> = latest.into_iter().map(|(key, bytes)| (key.clone(), bytes.clone())).collect();
-        self.store_many(&values, ttl).await
+        let latest: HashMap<_, _> = envelopes.iter().map(|envelope| (&envelope.name, envelope)).collect();
+        self.store_many(latest.into_values().collect(), ttl).await
     }
 
-    async fn try_add_envelope(&self, key: &Key, envelope: Bytes, ttl: Ttl) -> Option<bool> {
-        let length = envelope.len();
-        let stored = self.timed(self.backend().add(&self.name(key), envelope, ttl)).await;
-        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(length, *is_stored))
+    async fn try_add_envelope(&self, envelope: &Envelope, ttl: Ttl) -> Option<bool> {
+        let Envelope { key, name, bytes } = envelope;
+        let stored = self.timed(self.backend().add(name, bytes.clone(), ttl)).await;
+        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(bytes.len(), *is_stored))
     }
 
     /// Stores a value where there is one, and returns whether it did.
@@ -133,9 +131,9 @@ impl Cache {
     /// As [`replace`](Self::replace), and answers `None` where the cache fails or will not store the value.
     pub async fn try_replace<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> Option<bool> {
         self.flights().outdate(&self.name(key));
-        let envelope = self.encode(key, value)?;
-        let length = envelope.len();
-        let stored = self.timed(self.backend().replace(&self.name(key), envelope, ttl)).await;
+        let Envelope { key, name, bytes } = self.encode(key, value)?;
+        let length = bytes.len();
+        let stored = self.timed(self.backend().replace(&name, bytes, ttl)).await;
         self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(length, *is_stored))
     }
 
@@ -204,31 +202,30 @@ impl Cache {
     }
 
     /// Returns a value in its envelope; none, after saying so, if it has no encoding.
-    pub(super) fn encode<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Option<Bytes> {
-        self.options()
-            .encode(&self.name(key), value)
-            .inspect_err(|error| {
-                self.counters().refused.add_one();
-                tracing::error!(cache.key = %key, %error, "a value that cannot be encoded is left uncached");
-            })
-            .ok()
+    pub(super) fn encode<T: Serialize + ?Sized>(&self, key: &Key, value: &T) -> Option<Envelope> {
+        let name = self.name(key);
+        let encoded = self.options().encode(&name, value).inspect_err(|error| {
+            self.counters().refused.add_one();
+            tracing::error!(cache.key = %key, %error, "a value that cannot be encoded is left uncached");
+        });
+        Some(Envelope { key: key.clone(), name, bytes: encoded.ok()? })
     }
 
-    pub(super) async fn store(&self, key: &Key, envelope: Bytes, ttl: Ttl) {
-        let length = envelope.len();
-        let stored = self.timed(self.backend().set(&self.name(key), envelope, ttl)).await;
-        self.count_fill(length, self.forgive(key, stored).is_some());
+    pub(super) async fn store(&self, envelope: &Envelope, ttl: Ttl) {
+        let Envelope { key, name, bytes } = envelope;
+        let stored = self.timed(self.backend().set(name, bytes.clone(), ttl)).await;
+        self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
     }
 
     /// Stores envelopes of distinct keys in one round trip, and returns whether all of them were.
-    async fn store_many(&self, envelopes: &[(Key, Bytes)], ttl: Ttl) -> bool {
-        let named: Vec<_> =
-            envelopes.iter().map(|(key, envelope)| (self.name(key), envelope.clone())).collect();
+    async fn store_many(&self, envelopes: Vec<&Envelope>, ttl: Ttl) -> bool {
+        let named = |envelope: &&Envelope| (envelope.name.clone(), envelope.bytes.clone());
+        let named: Vec<_> = envelopes.iter().map(named).collect();
         named.iter().for_each(|(name, _)| self.flights().outdate(name));
         let stored = self.timed(self.backend().set_many(&named, ttl)).await;
         let mut are_all_stored = true;
-        for ((key, envelope), stored) in envelopes.iter().zip(stored) {
-            are_all_stored &= self.count_fill(envelope.len(), self.forgive(key, stored).is_some());
+        for (Envelope { key, bytes, .. }, stored) in envelopes.into_iter().zip(stored) {
+            are_all_stored &= self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
         }
         are_all_stored
     }
