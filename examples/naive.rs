@@ -6,8 +6,6 @@
 //! this machine, and prints where. A number behind that is how many connections to memcached it has; the crate's own
 //! pool has one.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use askama::Template;
 use axum::Router;
@@ -15,9 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::get;
-use sqlx::postgres::PgConnectOptions;
-use tasklist::config::database::{DatabaseConfig, DatabaseUrl};
-use tasklist::db::Database;
+use tasklist::db::{Database, DatabaseUrl};
 use tasklist::tasks;
 use tasklist::templates::{IndexPage, TaskRow};
 use tasklist::visitor::Messages;
@@ -39,18 +35,14 @@ struct App {
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: naive POSTGRES_URL MEMCACHE_URL [CONNECTIONS]";
-    let options: PgConnectOptions = arguments.next().context(usage)?.parse()?;
-    let url = DatabaseUrl::Postgres(options.into());
+    let url: DatabaseUrl = arguments.next().context(usage)?.parse()?;
     let cache = arguments.next().context(usage)?;
     let connections = arguments.next().map(|number| number.parse().context(usage)).transpose()?;
     let connect = move || match connections {
         Some(connections) => memcache::Client::with_pool_size(cache, connections),
         None => memcache::connect(cache),
     };
-    let app = App {
-        db: Database::new(&DatabaseConfig { url, slow_query: Duration::ZERO }),
-        cache: spawn_blocking(connect).await??,
-    };
+    let app = App { db: Database::new(&url), cache: spawn_blocking(connect).await?? };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/", listener.local_addr()?);
     axum::serve(listener, Router::new().route("/", get(index)).with_state(app)).await?;

@@ -71,7 +71,7 @@ impl AppState {
     ///
     /// Outside a tokio runtime.
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
-        let db = Database::new(&config.database);
+        let db = Database::new(&config.database.url).with_slow_query(config.database.slow_query);
         let cache = cache_over(config, &db)?;
         let pages = PageCache::new(&cache).named("tasklist");
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
@@ -107,7 +107,7 @@ impl AppState {
 ///
 /// Outside a tokio runtime.
 pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredentials> {
-    cache_over(config, &Database::new(&config.database))
+    cache_over(config, &Database::new(&config.database.url))
 }
 
 /// Makes the sessions' store alone. Connects to nothing yet.
@@ -120,7 +120,7 @@ pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredential
 ///
 /// Outside a tokio runtime.
 pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCredentials> {
-    let db = Database::new(&config.database);
+    let db = Database::new(&config.database.url);
     Ok(sessions_over(config, &db, &cache_over(config, &db)?))
 }
 

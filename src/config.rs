@@ -22,7 +22,6 @@ pub mod cache;
 pub mod database;
 pub mod env;
 pub mod log;
-pub mod postgres;
 pub mod server;
 pub mod session;
 

@@ -11,6 +11,7 @@ mod pool;
 mod postgres;
 pub mod sessions;
 mod statement;
+mod url;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +32,7 @@ use self::pool::Connections;
 use self::postgres::Connector;
 pub use self::statement::{Arg, Row};
 use self::statement::{only_reads, with_args};
-use crate::config::database::{DatabaseConfig, DatabaseUrl};
+pub use self::url::{DatabaseUrl, InvalidUrl, PostgresServer};
 
 /// How long an operation may take, waiting for a connection included: with the cache's timeout before it, a lost
 /// database is a page that says so within five seconds.
@@ -73,8 +74,8 @@ enum AnyPool {
 impl Database {
     /// Prepares a pool; connects when it is first used.
     #[must_use]
-    pub fn new(config: &DatabaseConfig) -> Self {
-        let (pool, ahead, place) = match &config.url {
+    pub fn new(url: &DatabaseUrl) -> Self {
+        let (pool, ahead, place) = match url {
             DatabaseUrl::Sqlite(options) => {
                 let place = Place::of_file(options.get_filename());
                 let options = sqlite_options(options);
@@ -88,14 +89,13 @@ impl Database {
                 (AnyPool::Postgres(Connections::new(connector, CONNECTIONS)), ahead, Place::elsewhere())
             }
         };
-        Self {
-            pool,
-            ahead,
-            place,
-            marks: Arc::default(),
-            in_use: Arc::default(),
-            slow_query: config.slow_query,
-        }
+        Self { pool, ahead, place, marks: Arc::default(), in_use: Arc::default(), slow_query: Duration::ZERO }
+    }
+
+    /// Makes the list query pretend to be slow.
+    #[must_use]
+    pub fn with_slow_query(self, slow_query: Duration) -> Self {
+        Self { slow_query, ..self }
     }
 
     /// Returns how slow the list query pretends to be.

@@ -18,9 +18,8 @@ use super::serve;
 use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
-use crate::config::database::{DatabaseConfig, DatabaseUrl};
 use crate::db::sessions::DatabaseStore;
-use crate::db::{self, Database};
+use crate::db::{self, Database, DatabaseUrl};
 use crate::tasks;
 
 pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
@@ -102,11 +101,7 @@ async fn rehearse(config: &Config) -> Result<String, Problem> {
     let mut trial = target.unwrap_or_else(|_| file.to_owned()).into_os_string();
     trial.push(format!("-check-{:016x}", fastrand::u64(..)));
     let trial = PathBuf::from(trial);
-    let rehearsed = DatabaseConfig {
-        url: DatabaseUrl::Sqlite(options.clone().filename(&trial)),
-        ..config.database.clone()
-    };
-    let db = Database::new(&rehearsed);
+    let db = Database::new(&DatabaseUrl::Sqlite(options.clone().filename(&trial)));
     let made = match db.knock().await {
         Ok(()) => db.migrate().await.map(drop),
         Err(error) => Err(error),

@@ -5,8 +5,7 @@ use anyhow::{Context, Result};
 use super::output::say;
 use super::remedy::unreachable;
 use crate::config::Config;
-use crate::config::database::DatabaseUrl;
-use crate::db::Database;
+use crate::db::{Database, DatabaseUrl};
 
 /// Migrates a SQLite file in development, as `serve` does.
 ///
@@ -18,7 +17,7 @@ pub(super) async fn in_development(config: &Config) -> Result<()> {
     if !config.development || !matches!(url, DatabaseUrl::Sqlite(_)) {
         return Ok(());
     }
-    let db = Database::new(&config.database);
+    let db = Database::new(url);
     match db.migrate().await {
         Ok(_) => Ok(()),
         Err(error) => Err(unreachable(url, db.knock().await.err().unwrap_or(error))),
@@ -27,7 +26,7 @@ pub(super) async fn in_development(config: &Config) -> Result<()> {
 
 pub(super) async fn run(config: &Config) -> Result<()> {
     let url = &config.database.url;
-    let db = Database::new(&config.database);
+    let db = Database::new(url);
     let failed = || format!("failed to migrate {url}; `tasklist check` says more");
     let migrated = db.migrate().await;
     // The pool hides why there is no connection.

@@ -2,8 +2,7 @@
 
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
-use crate::config::database::DatabaseUrl;
-use crate::db;
+use crate::db::{self, DatabaseUrl};
 use neverstale::backend::ErrorKind;
 
 /// Says that a database cannot be reached, and what to do.

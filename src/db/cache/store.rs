@@ -255,7 +255,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::config::{Config, Variables};
     use crate::db::Database;
     use crate::db::cache::DatabaseCache;
     use neverstale::Ttl;
@@ -264,8 +263,7 @@ mod tests {
     /// Returns a cache in a database of its own, in which `k` and `other` are stored.
     async fn cache(directory: &tempfile::TempDir) -> DatabaseCache {
         let url = format!("sqlite://{}/db.sqlite3", directory.path().display());
-        let config = Config::from_variables(&Variables::from([("DATABASE_URL", url.as_str())])).unwrap();
-        let db = Database::new(&config.database);
+        let db = Database::new(&url.parse().unwrap());
         db.migrate().await.unwrap();
         let cache = DatabaseCache::new(db);
         for key in ["k", "other"] {

@@ -33,17 +33,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("reqwest", &["src/upstream.rs", "src/config/api.rs", "crates/testkit/"]),
     ("anyhow", &["src/cli"]),
     (".layer(", &["src/middleware.rs", "src/router.rs"]),
-    (
-        "sqlx::",
-        &[
-            "src/db",
-            "src/tasks",
-            "src/config/database.rs",
-            "src/config/log.rs",
-            "src/config/postgres.rs",
-            "crates/testkit/",
-        ],
-    ),
+    ("sqlx::", &["src/db", "src/tasks", "src/config/log.rs", "crates/testkit/"]),
 ];
 
 #[test]

@@ -1,13 +1,12 @@
 //! Databases as the program opens them: a SQLite file, and one in Postgres.
 
-use tasklist::config::{Config, Variables};
 use tasklist::db::Database;
 
 use testkit::postgres::Postgres;
 
 /// A database with connections of its own, as another process has.
 pub fn open_database(url: &str) -> Database {
-    Database::new(&Config::from_variables(&Variables::from([("DATABASE_URL", url)])).unwrap().database)
+    Database::new(&url.parse().unwrap())
 }
 
 /// Runs a test on a migrated database of each kind, by its URL.

@@ -39,9 +39,10 @@ const UNSUPPORTED: &str = "connection_limit gssdelegation gsslib krbsrvname max_
     pool_timeout prepared_statements replication require_auth requirepeer schema service sslaccept \
     sslcrl sslcrldir sslpassword ssl_min_protocol_version";
 
-/// Why a URL cannot be used, without any part of its text.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unusable(pub(super) String);
+/// A URL that cannot be used: what is accepted instead, without any part of the URL's text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("accepted: {0}")]
+pub struct InvalidUrl(pub String);
 
 pub(super) const SHAPE: &str = "postgres://user:password@host:5432/name, with special characters in user, password and name \
                      percent-encoded (@ is %40, / is %2F, : is %3A, ? is %3F, # is %23, % is %25), \
@@ -49,7 +50,7 @@ pub(super) const SHAPE: &str = "postgres://user:password@host:5432/name, with sp
 
 impl PostgresServer {
     /// Reads what follows `postgres://`.
-    pub(super) fn parse(rest: &str) -> Result<Self, Unusable> {
+    pub(super) fn parse(rest: &str) -> Result<Self, InvalidUrl> {
         let is_plain = !rest.contains(|c: char| c == '#' || c.is_control());
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
@@ -79,12 +80,6 @@ impl PostgresServer {
             _ => PgSslMode::VerifyFull,
         };
         Self { options: self.options.ssl_mode(mode).ssl_root_cert_from_pem(certificates), ..self }
-    }
-}
-
-impl From<PgConnectOptions> for PostgresServer {
-    fn from(options: PgConnectOptions) -> Self {
-        Self { options, has_pooler: false }
     }
 }
 
@@ -119,7 +114,7 @@ impl Pairs {
         self.0.iter().any(|(known, _)| known == name)
     }
 
-    fn read_authority(&mut self, authority: &str) -> Result<(), Unusable> {
+    fn read_authority(&mut self, authority: &str) -> Result<(), InvalidUrl> {
         let (userinfo, server) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
         self.add_unless_empty("user", decode(user)?);
@@ -130,9 +125,9 @@ impl Pairs {
     }
 
     /// Adds a name, an address literal with or without brackets, or the directory of a socket.
-    fn add_host(&mut self, host: &str) -> Result<(), Unusable> {
+    fn add_host(&mut self, host: &str) -> Result<(), InvalidUrl> {
         if host.contains(',') {
-            return Err(Unusable("one host: several, as libpq knows them, are not supported".into()));
+            return Err(InvalidUrl("one host: several, as libpq knows them, are not supported".into()));
         }
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let host = literal.unwrap_or(host);
@@ -148,7 +143,7 @@ impl Pairs {
         Ok(())
     }
 
-    fn add_port(&mut self, port: &str) -> Result<(), Unusable> {
+    fn add_port(&mut self, port: &str) -> Result<(), InvalidUrl> {
         let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
             && (port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0));
         if !is_port {
@@ -159,7 +154,7 @@ impl Pairs {
     }
 
     /// Reads parameters, and returns whether they say that there is a pooler.
-    fn read_query(&mut self, query: &str) -> Result<bool, Unusable> {
+    fn read_query(&mut self, query: &str) -> Result<bool, InvalidUrl> {
         let (mut has_pooler, mut mode) = (false, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -185,7 +180,7 @@ impl Pairs {
         Ok(has_pooler)
     }
 
-    fn add_ssl_mode(&mut self, mode: &str) -> Result<(), Unusable> {
+    fn add_ssl_mode(&mut self, mode: &str) -> Result<(), InvalidUrl> {
         let mode = mode.to_ascii_lowercase();
         let mode = match mode.as_str() {
             // node-postgres and Heroku: encrypt, and verify nothing. That is what `require` means.
@@ -195,7 +190,7 @@ impl Pairs {
             known @ ("disable" | "prefer" | "require" | "verify-ca" | "verify-full") => known,
             _ => {
                 let accepted = "disable, allow, prefer, require, no-verify, verify-ca or verify-full";
-                return Err(Unusable(format!("its parameter sslmode with {accepted}")));
+                return Err(InvalidUrl(format!("its parameter sslmode with {accepted}")));
             }
         };
         self.0.push(("sslmode".to_owned(), mode.to_owned()));
@@ -225,36 +220,38 @@ fn is_setting(name: &str) -> bool {
     name.starts_with("options[") && name.ends_with(']')
 }
 
-fn read_flag(name: &str, value: &str) -> Result<bool, Unusable> {
+fn read_flag(name: &str, value: &str) -> Result<bool, InvalidUrl> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "on" | "yes" => Ok(true),
         "false" | "0" | "off" | "no" => Ok(false),
-        _ => Err(Unusable(format!("its parameter {name} with true or false"))),
+        _ => Err(InvalidUrl(format!("its parameter {name} with true or false"))),
     }
 }
 
-fn check_default(name: &str, value: &str) -> Result<(), Unusable> {
+fn check_default(name: &str, value: &str) -> Result<(), InvalidUrl> {
     if let Some((name, values)) = DEFAULTS.iter().find(|(known, _)| *known == name) {
         let is_default = values.contains(&value);
         let values = values.join(" or ");
         return if is_default {
             Ok(())
         } else {
-            Err(Unusable(format!("its parameter {name} with {values}, or without it: no other is supported")))
+            Err(InvalidUrl(format!(
+                "its parameter {name} with {values}, or without it: no other is supported"
+            )))
         };
     }
     let named = match is_among(UNSUPPORTED, name) {
         true => format!("its parameter {name}, which is not supported"),
         false => "a parameter that is unknown here".to_owned(),
     };
-    Err(Unusable(format!("the same without {named}")))
+    Err(InvalidUrl(format!("the same without {named}")))
 }
 
 fn is_among(names: &str, name: &str) -> bool {
     names.split(' ').any(|known| known == name)
 }
 
-fn decode(text: &str) -> Result<String, Unusable> {
+fn decode(text: &str) -> Result<String, InvalidUrl> {
     let is_encoded =
         |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let is_right = text.split('%').skip(1).all(is_encoded);
@@ -262,8 +259,8 @@ fn decode(text: &str) -> Result<String, Unusable> {
     decoded.map(Into::into).ok_or_else(wrong_shape)
 }
 
-fn wrong_shape() -> Unusable {
-    Unusable(SHAPE.to_owned())
+fn wrong_shape() -> InvalidUrl {
+    InvalidUrl(SHAPE.to_owned())
 }
 
 #[cfg(test)]
@@ -279,7 +276,7 @@ mod tests {
     fn refused(rest: &str) -> String {
         match PostgresServer::parse(rest) {
             Ok(server) => panic!("{rest} is {server}"),
-            Err(Unusable(accepted)) => accepted,
+            Err(InvalidUrl(accepted)) => accepted,
         }
     }
 
@@ -337,6 +334,19 @@ mod tests {
         ] {
             let mode = parse(&format!("u@h/d?{query}")).options.get_ssl_mode();
             assert_eq!(mode as u8, expected as u8, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_ca_certificate_is_verified_whatever_the_mode() {
+        for (query, expected) in [
+            ("", PgSslMode::VerifyFull),
+            ("?sslmode=require", PgSslMode::VerifyFull),
+            ("?sslmode=disable", PgSslMode::VerifyFull),
+            ("?sslmode=verify-ca", PgSslMode::VerifyCa),
+        ] {
+            let server = parse(&format!("u@h/d{query}")).trusting(vec![]);
+            assert_eq!(server.options.get_ssl_mode() as u8, expected as u8, "{query}");
         }
     }
 
