@@ -15,12 +15,12 @@ use crate::db::Database;
 use crate::db::cache::DatabaseCache;
 use crate::db::sessions::DatabaseStore;
 use crate::error::Error;
+use crate::handlers::health::Readiness;
 use crate::listing::Listing;
 use crate::memcache_crate::{MemcacheCrate, UnsupportedCredentials};
 use crate::monitor::Monitor;
 use crate::tasks::Adder;
 use crate::upstream::Upstream;
-use crate::views::health::Readiness;
 use neverstale::backend::dummy::Dummy;
 use neverstale::backend::file::Files;
 use neverstale::backend::locmem::Locmem;
@@ -29,7 +29,7 @@ use neverstale::{Cache, CacheOptions, Integrity};
 use neverstale_axum::PageCache;
 use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
 
-/// What views take their parts from, each the one it names in its signature.
+/// What handlers take their parts from, each the one it names in its signature.
 #[derive(Clone, FromRef)]
 pub struct AppState {
     /// The tasks' database.

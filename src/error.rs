@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use crate::{db, upstream};
 use neverstale::version::Lost;
 
-/// Why a view has no page to show. `middleware::error_pages` makes a page and a log line of it.
+/// Why a handler has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
 pub struct Error {
     status: StatusCode,

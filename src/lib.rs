@@ -5,11 +5,11 @@
 //! ```text
 //!              cli ── config ── app                      start
 //!                                │
-//!   request ── middleware ── router ── views ── listing ── templates
-//!                  │            │        │       │   │
-//!                  │    neverstale_axum  │       │   └── neverstale ── tokio_memcached
-//!       neverstale_sessions ── visitor ──┘       │
-//!                                  tasks ── db ──┘
+//!   request ── middleware ── router ── handlers ── listing ── templates
+//!                  │            │         │         │   │
+//!                  │    neverstale_axum   │         │   └── neverstale ── tokio_memcached
+//!       neverstale_sessions ── visitor ───┘         │
+//!                                     tasks ── db ──┘
 //! ```
 //!
 //! The parts that have nothing to do with tasks are crates of their own, below `crates`: the memcached client
@@ -35,8 +35,8 @@
 //! 5. [`server`]: accepts connections within limits, and drains them at the end. What comes in goes to the layers.
 //! 6. `middleware` (private; `src/middleware.rs`): every layer, from the outside in, with the reason for its place. The
 //!    innermost is the router.
-//! 7. [`router`]: every route on one screen, each leading to a view, and around which of them there is a cache.
-//! 8. [`views`]: what a request is answered with; [`views::tasks`] first. A view fills a template, or fails.
+//! 7. [`router`]: every route on one screen, each leading to a handler, and around which of them there is a cache.
+//! 8. [`handlers`]: one function per route; [`handlers::tasks`] first. A handler fills a template, or fails.
 //! 9. [`templates`]: the pages, one struct each; [`assets`], the files that they name.
 //! 10. [`error`]: what a visitor is told of a failure, and what the log. [`no_store`] and [`admin`] are small, and
 //!     about who may keep and see what.
@@ -58,7 +58,7 @@
 //! **What is kept for a visitor, and what is seen from outside.**
 //!
 //! 17. [`neverstale_sessions`]: why no session is lost; [`visitor`] is what this application keeps in one.
-//! 18. [`upstream`]: a slow service, asked once for all, as [`views::api_calls`] shows it.
+//! 18. [`upstream`]: a slow service, asked once for all, as [`handlers::api_calls`] shows it.
 //! 19. [`monitor`]: the numbers of `/cache` and `/metrics`.
 //! 20. `mistake` (private; `src/mistake.rs`): what one could have got wrong, for tests to find.
 //!
@@ -78,8 +78,8 @@ pub mod no_store;
 
 pub mod admin;
 pub mod assets;
+pub mod handlers;
 pub mod templates;
-pub mod views;
 
 pub mod db;
 pub mod listing;

@@ -122,7 +122,7 @@ async fn security_headers(request: Request, next: Next) -> axum::response::Respo
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.extend(SECURITY_HEADERS);
-    // The list changes at any time, so a browser must ask; a view or a file that knows better has said so.
+    // The list changes at any time, so a browser must ask; a handler or a file that knows better has said so.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     if is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);

@@ -57,7 +57,7 @@ pub struct Decision {
     /// When it was answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// The method: one that a cached view knows.
+    /// The method: one that a cached handler knows.
     pub method: String,
     /// Path and query, which the cache goes by. A long one's end is missing.
     pub path: String,

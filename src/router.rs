@@ -4,9 +4,9 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::AppState;
+use crate::handlers::{api_calls, cache_stats, health, tasks};
 use crate::middleware::{self, Front};
 use crate::templates::digest;
-use crate::views::{api_calls, cache_stats, health, tasks};
 use crate::{assets, error};
 
 /// Returns the whole site as a service.

@@ -116,7 +116,7 @@ pub(super) async fn check(State(admission): State<Arc<Admission>>, request: Requ
         return admission.admit(request, next).await;
     }
     let (parts, body) = request.into_parts();
-    // No view reads the body of another method, and no other is counted by its address before it takes memory.
+    // No handler reads the body of another method, and no other is counted by its address before it takes memory.
     if parts.method != Method::POST {
         return admission.admit(Request::from_parts(parts, Body::empty()), next).await;
     }

@@ -3,7 +3,7 @@
 //! A page that is cached still passes every layer on its way out, and each does for everybody what it did for the one
 //! before. So what has come out at the end is kept, head and body, and given again at the door.
 //!
-//! **The invariant: an answer is given again only where the site would give the same.** The site's layers and views
+//! **The invariant: an answer is given again only where the site would give the same.** The site's layers and handlers
 //! look at nothing of a request but this:
 //!
 //! | what | so |

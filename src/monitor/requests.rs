@@ -23,7 +23,7 @@ pub(super) struct Requests {
 pub(super) struct RequestStats {
     /// By the class of their status.
     pub(super) by_class: [(&'static str, u64); CLASSES.len()],
-    /// Those to cached views, by what the cache did.
+    /// Those to cached handlers, by what the cache did.
     pub(super) by_outcome: [(&'static str, u64); Outcome::WORDS.len()],
     /// Those that were given out again as they had left the site before.
     pub(super) given_again: u64,

@@ -3,7 +3,7 @@
 //! # What is here
 //!
 //! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in a store of yours such as a table, or in such a store
-//! and read through the cache ([`WriteThrough`]). Views work with the [`Session`] of `tower-sessions`,
+//! and read through the cache ([`WriteThrough`]). Handlers work with the [`Session`] of `tower-sessions`,
 //! which [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those
 //! who want its own layer: only [`carry`] says of a request that its session was loaded, so that a page made of it is
 //! not cached ([`Privacy`](neverstale_axum::Privacy)).

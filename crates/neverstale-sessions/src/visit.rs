@@ -1,4 +1,4 @@
-//! One request's work with a session, between the [`Session`](super::Session) that views use and the store.
+//! One request's work with a session, between the [`Session`](super::Session) that handlers use and the store.
 
 use std::collections::HashMap;
 use std::fmt;

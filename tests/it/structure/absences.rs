@@ -11,7 +11,7 @@ const ABSENCES: &[(&str, &[&str])] = &[
     ("src/tasks", &[" axum::", "askama", "neverstale"]),
     ("src/db/", &[" axum::", "askama", "neverstale_axum"]),
     ("src/upstream", &[" axum::", "askama"]),
-    ("src/views", &["CACHE_CONTROL", "cache-control", "sqlx", "neverstale::backend", ".layer("]),
+    ("src/handlers", &["CACHE_CONTROL", "cache-control", "sqlx", "neverstale::backend", ".layer("]),
     ("src/templates", &["sqlx"]),
     ("src/monitor", &[" axum::", "http::", "askama", "sqlx"]),
     ("src/admin", &["askama", "sqlx"]),

@@ -64,7 +64,7 @@ struct Shelf {
     books: Vec<Book>,
 }
 
-/// What views take their parts from.
+/// What handlers take their parts from.
 #[derive(Clone, FromRef)]
 struct Shop {
     db: SqlitePool,

@@ -1,4 +1,4 @@
-//! The views: what a request is answered with.
+//! The handlers: one function per route.
 
 pub mod api_calls;
 pub mod cache_stats;

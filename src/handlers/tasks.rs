@@ -174,7 +174,7 @@ async fn refuse(listing: &Listing, name: String, problem: InvalidName) -> Result
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }
 
-/// Runs a change to its end even if its visitor goes away half-way, which drops the view: a task that is in the
+/// Runs a change to its end even if its visitor goes away half-way, which drops the handler: a task that is in the
 /// database must not stay out of the cached list.
 async fn to_the_end(
     changes: &TaskTracker,
