@@ -48,11 +48,11 @@ impl MemcacheCrate {
     /// [`UnsupportedCredentials`], which the crate could not send as they are.
     pub fn new(options: &Options) -> Result<Self, UnsupportedCredentials> {
         let connect = |address| Connector::new(address, options).map(Server::new);
-        let servers = options.servers.iter().map(connect).collect::<Result<_, _>>()?;
+        let servers = options.servers().iter().map(connect).collect::<Result<_, _>>()?;
         Ok(Self {
             servers,
-            ring: Ring::new(&options.servers),
-            user: options.credentials.as_ref().map(|credentials| credentials.username.clone()),
+            ring: Ring::new(options.servers()),
+            user: options.get_credentials().map(|credentials| credentials.username.clone()),
         })
     }
 

@@ -183,7 +183,7 @@ fn clickable(address: SocketAddr) -> SocketAddr {
 /// on its way out.
 fn reserved_descriptors(cache: &BackendConfig) -> u64 {
     let servers = match cache {
-        BackendConfig::Memcached(options) | BackendConfig::MemcacheCrate(options) => options.servers.len(),
+        BackendConfig::Memcached(options) | BackendConfig::MemcacheCrate(options) => options.servers().len(),
         _ => 0,
     };
     64 + 9 * servers as u64

@@ -155,8 +155,8 @@ fn options_from_family(variables: &Variables, family: &str) -> Result<Option<Opt
     match (variables.get(&servers)?, credentials) {
         (Some(list), credentials) => {
             let accepted = "host:port, several split by commas, semicolons or blanks";
-            let servers = parse_servers(list).ok_or_else(|| wrong_secret(&servers, accepted))?;
-            Ok(Some(options(servers, credentials)))
+            let options = options(list, credentials).ok_or_else(|| wrong_secret(&servers, accepted))?;
+            Ok(Some(options))
         }
         (None, Some(_)) => {
             Err(missing(&servers, &format!("{username} and {password} are; set it, or unset them")))
@@ -178,13 +178,18 @@ fn options_from_authority(authority: &str) -> Option<Options> {
         }
         Some(_) => return None,
     };
-    Some(options(parse_servers(servers)?, credentials))
+    options(servers, credentials)
 }
 
-fn options(servers: Vec<ServerAddress>, credentials: Option<Credentials>) -> Options {
-    let mut options = Options::new(servers);
-    options.credentials = credentials;
-    options
+/// Reads a list of servers, which must not be empty.
+fn options(list: &str, credentials: Option<Credentials>) -> Option<Options> {
+    let names = list.split([',', ';', ' ', '\t', '\n', '\r']).filter(|name| !name.is_empty());
+    let servers: Vec<ServerAddress> = names.map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    let options = Options::new(servers).ok()?;
+    Some(match credentials {
+        Some(credentials) => options.credentials(credentials),
+        None => options,
+    })
 }
 
 /// Reads `/directory`: not empty, and without a host before it, or a query behind it that would be part of the name.
@@ -199,11 +204,6 @@ fn directory_from_path(path: &str) -> Option<PathBuf> {
 
 fn decode(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Into::into)
-}
-
-fn parse_servers(list: &str) -> Option<Vec<ServerAddress>> {
-    let names = list.split([',', ';', ' ', '\t', '\n', '\r']).filter(|name| !name.is_empty());
-    names.map(|name| name.parse().ok()).collect::<Option<Vec<_>>>().filter(|servers| !servers.is_empty())
 }
 
 #[cfg(test)]
@@ -221,8 +221,8 @@ mod tests {
         let Ok(BackendConfig::Memcached(config)) = backend(pairs) else {
             panic!("{pairs:?} names no memcached")
         };
-        assert_eq!(config.servers.iter().map(ToString::to_string).collect::<Vec<_>>(), servers);
-        let credentials = config.credentials.as_ref();
+        assert_eq!(config.servers().iter().map(ToString::to_string).collect::<Vec<_>>(), servers);
+        let credentials = config.get_credentials();
         assert_eq!(credentials.map(|c| (c.username.as_str(), c.password.expose_secret())), login);
     }
 

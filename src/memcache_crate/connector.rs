@@ -46,8 +46,8 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(address: &ServerAddress, options: &Options) -> Result<Self, UnsupportedCredentials> {
-        let credentials = options.credentials.as_ref();
-        let seconds = options.operation_timeout.as_secs_f64();
+        let credentials = options.get_credentials();
+        let seconds = options.get_operation_timeout().as_secs_f64();
         let url = format!("memcache://{address}?protocol=binary&timeout={seconds}");
         let without_login: Url = url.parse().map_err(|_| UnsupportedCredentials)?;
         let mut with_login = without_login.clone();
@@ -61,8 +61,8 @@ impl Connector {
         }
         Ok(Self {
             address: address.clone(),
-            connect_timeout: options.connect_timeout,
-            operation_timeout: options.operation_timeout,
+            connect_timeout: options.get_connect_timeout(),
+            operation_timeout: options.get_operation_timeout(),
             with_login,
             without_login,
             plain: AtomicBool::new(credentials.is_none()),

@@ -343,8 +343,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_operation_that_waits_in_vain_for_a_permit_costs_its_own_key_only() {
         // Nothing listens there: an operation that was sent would mark the server down.
-        let options = Options::new(vec!["127.0.0.1:9".parse().unwrap()]);
-        let server = Server::new(Connector::new(&options.servers[0], &options).unwrap());
+        let options = Options::new(["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let server = Server::new(Connector::new(&options.servers()[0], &options).unwrap());
         let permits = Arc::clone(&server.permits)
             .acquire_many_owned(u32::try_from(CONNECTIONS).unwrap())
             .await

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// A cache as a process of its own would have it.
 fn cache(memcached: &Memcached) -> Cache {
-    let options = Options::new(vec![memcached.address().parse().unwrap()]);
+    let options = Options::new([memcached.address().parse().unwrap()]).unwrap();
     Cache::new(memcached::Memcached::new(options), CacheOptions::default())
 }
 
@@ -166,7 +166,7 @@ async fn a_caller_who_leaves_does_not_leave_the_lock_to_expire() {
 async fn a_caller_who_leaves_before_the_lock_is_there_lets_go_of_it() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
-    let options = Options::new(vec![proxy.address.to_string().parse().unwrap()]);
+    let options = Options::new([proxy.address.to_string().parse().unwrap()]).unwrap();
     let cache = Cache::new(memcached::Memcached::new(options), CacheOptions::default());
     proxy.hold("~lock");
     let asking = tokio::spawn(async move { get_or_set(&cache, "value").await });
@@ -198,7 +198,7 @@ async fn what_is_stored_while_the_key_is_invalidated_does_not_stay() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
     // With several connections a delete can overtake a value.
-    let options = Options::new(vec![proxy.address.to_string().parse().unwrap()]);
+    let options = Options::new([proxy.address.to_string().parse().unwrap()]).unwrap();
     let cache = Cache::new(memcache_crate::MemcacheCrate::new(&options).unwrap(), CacheOptions::default());
     let old = HeldBuild::begin(&cache).await;
     proxy.hold("overtaken");

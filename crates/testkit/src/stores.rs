@@ -63,15 +63,15 @@ pub async fn dummy() -> Store {
 
 /// Options for a server, which may ask for a login.
 pub fn options(address: &str, login: bool) -> Options {
-    let mut options = Options::new(vec![address.parse().unwrap()]);
-    options.credentials = login.then(|| Credentials { username: USER.to_owned(), password: PASSWORD.into() });
-    options
+    let options = Options::new([address.parse().unwrap()]).unwrap();
+    if !login {
+        return options;
+    }
+    options.credentials(Credentials { username: USER.to_owned(), password: PASSWORD.into() })
 }
 
 /// Options for a server that asks for a login and is expected to answer, however busy the machine is.
 pub fn patient(server: &Memcached) -> Options {
-    let mut options = options(&server.address(), true);
-    options.operation_timeout = Duration::from_secs(10);
-    options.connect_timeout = Duration::from_secs(10);
-    options
+    let limit = Duration::from_secs(10);
+    options(&server.address(), true).operation_timeout(limit).connect_timeout(limit)
 }

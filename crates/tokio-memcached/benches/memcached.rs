@@ -132,7 +132,7 @@ impl Contest {
         let server = ServerAddress { host: "127.0.0.1".into(), port };
         let client = {
             let _guard = runtime.enter();
-            Client::new(Options::new(vec![server]))
+            Client::new(Options::new([server])?)
         };
         let never = Expiration::Never;
         for length in [SHORT, LONG] {

@@ -66,8 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client, which connects when it is first used. Without servers, every operation on a key fails with
-    /// [`ErrorKind::NoServers`].
+    /// Creates a client, which connects when it is first used.
     ///
     /// # Panics
     ///
@@ -309,8 +308,7 @@ impl Client {
         if !is_valid_key(key) {
             return Err(Error::local(ErrorKind::InvalidKey));
         }
-        let server = self.servers.get(self.ring.server_of(key)).ok_or(Error::local(ErrorKind::NoServers))?;
-        Ok((server, Bytes::copy_from_slice(key)))
+        Ok((&self.servers[self.ring.server_of(key)], Bytes::copy_from_slice(key)))
     }
 
     /// As [`locate`](Self::locate), for a value that is to be sent there.

@@ -23,7 +23,7 @@ pub enum ErrorKind {
     InvalidKey,
     /// The value is longer than any server takes. Nothing was sent.
     TooLarge(usize),
-    /// The client has no servers. Nothing was sent.
+    /// A client was to be made for no servers at all.
     NoServers,
     /// No connection could be made.
     Connect(Arc<str>),
@@ -134,7 +134,7 @@ impl fmt::Display for ErrorKind {
                 f.write_str("key is empty, longer than 250 bytes, or holds a blank or control character")
             }
             Self::TooLarge(bytes) => write!(f, "value of {bytes} bytes is longer than any server takes"),
-            Self::NoServers => f.write_str("the client has no servers"),
+            Self::NoServers => f.write_str("no servers"),
             Self::Connect(cause) => write!(f, "no connection ({cause})"),
             Self::Closed(cause) => write!(f, "connection broke ({cause})"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),

@@ -27,9 +27,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Nobody listens at this port: an example cannot ask for more.
-//! let mut options = Options::new(vec!["127.0.0.1:9".parse()?]);
-//! options.credentials = Some(Credentials { username: "user".into(), password: "secret".into() });
-//! let client = Client::new(options);
+//! let credentials = Credentials { username: "user".into(), password: "secret".into() };
+//! let client = Client::new(Options::new(["127.0.0.1:9".parse()?])?.credentials(credentials));
 //! let error = greet(&client).await.unwrap_err();
 //! assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
 //! // The next call waits for nothing: the server is marked down until it answers.

@@ -74,10 +74,7 @@ impl Client {
                 continue;
             }
             let number = self.ring.server_of(key);
-            let Some(server) = self.servers.get(number) else {
-                results.push(Err(Error::local(ErrorKind::NoServers)));
-                continue;
-            };
+            let server = &self.servers[number];
             keys.extend_from_slice(key);
             let request = request(keys.split().freeze());
             let length = request.value().len();

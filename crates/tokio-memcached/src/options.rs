@@ -10,35 +10,50 @@ use secrecy::SecretString;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls;
 
+use super::error::{Error, ErrorKind};
+
 /// memcached's own port, where a server is named without one.
 pub(super) const DEFAULT_PORT: u16 = 11211;
 
-/// The servers, credentials and time limits of a client. Its `Debug` shows no password.
+/// The servers, credentials and limits of a client. Its `Debug` shows no password.
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio_memcached::Options;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = Options::new(["mc1:11211".parse()?, "mc2:11211".parse()?])?
+///     .connect_timeout(Duration::from_secs(1))
+///     .operation_timeout(Duration::from_millis(200));
+/// assert_eq!(options.servers().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Options {
-    /// Keys are spread over them, so all clients should name them alike. Without any, every operation fails.
-    pub servers: Vec<ServerAddress>,
-    /// The same for all servers; none for servers that ask for none.
-    pub credentials: Option<Credentials>,
-    /// For servers that offer TLS: whom to trust.
+    pub(super) servers: Vec<ServerAddress>,
+    pub(super) credentials: Option<Credentials>,
     #[cfg(feature = "tls")]
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// The limit on connecting, with name look-up, TLS and authentication. 2 s by default.
-    pub connect_timeout: Duration,
-    /// How long a response may take, from when its request was written; also how long the system may take no further
-    /// bytes of a request. Waiting to be written comes before it: a call ends within four times this. 750 ms by
-    /// default.
-    pub operation_timeout: Duration,
-    /// How long a server stays marked down before it is retried. 2 s by default.
-    pub retry_interval: Duration,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) connect_timeout: Duration,
+    pub(super) operation_timeout: Duration,
+    pub(super) retry_interval: Duration,
 }
 
 impl Options {
-    /// Returns the options for these servers, with default limits and without credentials and TLS.
-    #[must_use]
-    pub fn new(servers: Vec<ServerAddress>) -> Self {
-        Self {
+    /// Returns the options for these servers, without credentials and TLS.
+    ///
+    /// Keys are spread over the servers, so all clients should name them alike.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoServers`] if there are none.
+    pub fn new(servers: impl IntoIterator<Item = ServerAddress>) -> Result<Self, Error> {
+        let servers: Vec<_> = servers.into_iter().collect();
+        if servers.is_empty() {
+            return Err(Error::local(ErrorKind::NoServers));
+        }
+        Ok(Self {
             servers,
             credentials: None,
             #[cfg(feature = "tls")]
@@ -46,7 +61,71 @@ impl Options {
             connect_timeout: Duration::from_secs(2),
             operation_timeout: Duration::from_millis(750),
             retry_interval: Duration::from_secs(2),
-        }
+        })
+    }
+
+    /// Sets the credentials for all servers. Without them the client does not authenticate.
+    #[must_use]
+    pub fn credentials(self, credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..self }
+    }
+
+    /// Has all connections encrypted, and sets which certificates to trust. Without it they are not encrypted.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, config: Arc<rustls::ClientConfig>) -> Self {
+        Self { tls: Some(config), ..self }
+    }
+
+    /// Sets the limit on connecting, with name look-up, TLS and authentication. 2 s by default.
+    #[must_use]
+    pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
+        Self { connect_timeout, ..self }
+    }
+
+    /// Sets how long a response may take, from when its request was written. 750 ms by default.
+    ///
+    /// It is also how long the system may take no further bytes of a request. Before that, a request waits to be
+    /// written for at most twice as long. A call ends within four times this.
+    #[must_use]
+    pub fn operation_timeout(self, operation_timeout: Duration) -> Self {
+        Self { operation_timeout, ..self }
+    }
+
+    /// Sets how long a server stays marked down before it is retried. 2 s by default.
+    #[must_use]
+    pub fn retry_interval(self, retry_interval: Duration) -> Self {
+        Self { retry_interval, ..self }
+    }
+
+    /// Returns the servers; there is at least one.
+    #[must_use]
+    pub fn servers(&self) -> &[ServerAddress] {
+        &self.servers
+    }
+
+    /// Returns the credentials.
+    #[must_use]
+    pub fn get_credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// Returns the limit on connecting.
+    #[must_use]
+    pub fn get_connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Returns the limit on a response.
+    #[must_use]
+    pub fn get_operation_timeout(&self) -> Duration {
+        self.operation_timeout
+    }
+
+    /// Returns how long a server stays marked down before it is retried.
+    #[must_use]
+    pub fn get_retry_interval(&self) -> Duration {
+        self.retry_interval
     }
 }
 

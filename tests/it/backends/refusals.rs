@@ -12,10 +12,9 @@ use testkit::fake::{ADD, DELETE, DELETE_QUIET, FLUSH, Fake, LOGIN, REFUSALS, SET
 
 /// A backend over one server, which asks for credentials.
 fn backend_of(fake: &Fake) -> Memcached {
-    let mut options = Options::new(vec![fake.address().parse().unwrap()]);
-    options.credentials = Some(Credentials { username: "user".into(), password: "pass".to_owned().into() });
-    options.retry_interval = std::time::Duration::from_millis(50);
-    Memcached::new(options)
+    let credentials = Credentials { username: "user".into(), password: "pass".to_owned().into() };
+    let options = Options::new([fake.address().parse().unwrap()]).unwrap();
+    Memcached::new(options.credentials(credentials).retry_interval(std::time::Duration::from_millis(50)))
 }
 
 const VERBS: [&str; 6] = ["set", "set_many", "replace", "delete", "delete_many", "touch"];
@@ -139,9 +138,8 @@ async fn a_caller_that_leaves_a_refused_set_leaves_no_older_value() {
 #[tokio::test]
 async fn credentials_that_may_only_read_do_not_reconnect_without_end() {
     let fake = Fake::start().await;
-    let mut options = Options::new(vec![fake.address().parse().unwrap()]);
-    options.retry_interval = std::time::Duration::from_secs(60);
-    let backend = Memcached::new(options);
+    let options = Options::new([fake.address().parse().unwrap()]).unwrap();
+    let backend = Memcached::new(options.retry_interval(std::time::Duration::from_secs(60)));
     backend.set("there", "v".into(), MINUTE).await.unwrap();
     fake.refuse(&WRITES, UNAUTHENTICATED);
     for number in 0..100 {
@@ -205,7 +203,7 @@ async fn the_memcache_crate_says_what_was_refused_and_why_the_server_is_down() {
         (0x99, "cannot do it now (status 0x0099)"),
     ] {
         let fake = Fake::start().await;
-        let backend = MemcacheCrate::new(&Options::new(vec![fake.address().parse().unwrap()])).unwrap();
+        let backend = MemcacheCrate::new(&Options::new([fake.address().parse().unwrap()]).unwrap()).unwrap();
         fake.refuse(&WRITES, status);
         let error = backend.set("k", "v".into(), MINUTE).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");

@@ -103,10 +103,10 @@ impl Rig {
 
 /// A handle on a memcached that is not expected to answer.
 fn impatient(address: &str) -> Cache {
-    let mut options = options(address, false);
-    options.operation_timeout = Duration::from_millis(200);
-    options.connect_timeout = Duration::from_millis(400);
-    options.retry_interval = Duration::from_millis(50);
+    let options = options(address, false)
+        .operation_timeout(Duration::from_millis(200))
+        .connect_timeout(Duration::from_millis(400))
+        .retry_interval(Duration::from_millis(50));
     Cache::new(memcached::Memcached::new(options), CacheOptions::default())
 }
 

@@ -110,9 +110,8 @@ fn through([here, there]: [Cache; 2], table: Table, kept: impl Any) -> Place {
 
 /// A handle on a memcached that is expected to answer, however busy the machine is.
 pub fn patient(address: &str) -> Cache {
-    let mut options = options(address, false);
-    options.operation_timeout = std::time::Duration::from_secs(10);
-    options.connect_timeout = std::time::Duration::from_secs(10);
+    let limit = std::time::Duration::from_secs(10);
+    let options = options(address, false).operation_timeout(limit).connect_timeout(limit);
     Cache::new(neverstale::backend::memcached::Memcached::new(options), CacheOptions::default())
 }
 

@@ -33,7 +33,7 @@ use tokio_memcached::{Client, Expiration, Options};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // No server answers there: pages are slower, and nothing else.
-/// let servers = Options::new(vec!["127.0.0.1:9".parse()?]);
+/// let servers = Options::new(["127.0.0.1:9".parse()?])?;
 /// let (cache, key) = (Cache::new(Memcached::new(servers), CacheOptions::default()), Key::new("tasks.all")?);
 /// cache.set(&key, "old", Ttl::Never).await;
 /// assert_eq!(cache.get::<String>(&key).await, None);
@@ -49,14 +49,14 @@ pub struct Memcached {
 }
 
 impl Memcached {
-    /// Prepares the servers; connects to none yet. Without servers every operation fails.
+    /// Prepares the servers; connects to none yet.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let user = options.credentials.as_ref().map(|credentials| credentials.username.clone());
+        let user = options.get_credentials().map(|credentials| credentials.username.clone());
         Self { shared: Shared::new(options), user }
     }
 
@@ -279,7 +279,6 @@ impl From<&tokio_memcached::ErrorKind> for ErrorKind {
             Kind::Authentication => Self::Unauthenticated,
             Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
             Kind::TooLarge(bytes) => Self::TooLarge(*bytes),
-            Kind::NoServers => Self::Unreachable(kind.to_string()),
             Kind::Refused(Status::NOT_A_NUMBER) => Self::NotANumber,
             Kind::Refused(status @ (Status::TOO_LARGE | Status::OUT_OF_MEMORY)) => {
                 Self::Refused(status.to_string())

@@ -21,7 +21,7 @@ fn cache() -> Cache {
 }
 
 fn cache_at(address: &str) -> Cache {
-    let backend = memcached::Memcached::new(Options::new(vec![address.parse().unwrap()]));
+    let backend = memcached::Memcached::new(Options::new([address.parse().unwrap()]).unwrap());
     Cache::new(backend, CacheOptions::default())
 }
 

@@ -20,19 +20,17 @@ const MINUTE: Expiration = Expiration::After(Duration::from_secs(60));
 
 /// Options for servers that are expected to answer.
 fn options(servers: &[String]) -> Options {
-    let mut options = Options::new(servers.iter().map(|address| address.parse().unwrap()).collect());
-    options.operation_timeout = Duration::from_secs(10);
-    options.connect_timeout = Duration::from_secs(10);
-    options.retry_interval = Duration::from_millis(50);
-    options
+    Options::new(servers.iter().map(|address| address.parse().unwrap()))
+        .unwrap()
+        .operation_timeout(Duration::from_secs(10))
+        .connect_timeout(Duration::from_secs(10))
+        .retry_interval(Duration::from_millis(50))
 }
 
 /// Options for a server that is not.
 fn impatient(server: &str) -> Options {
-    let mut options = options(&[server.to_owned()]);
-    options.operation_timeout = Duration::from_millis(200);
-    options.connect_timeout = Duration::from_millis(400);
-    options
+    let options = options(&[server.to_owned()]);
+    options.operation_timeout(Duration::from_millis(200)).connect_timeout(Duration::from_millis(400))
 }
 
 fn client_of(server: &Memcached) -> Client {

@@ -84,9 +84,8 @@ async fn check(wrong: fn(&Question) -> Answer, matches: fn(&ErrorKind) -> bool) 
         _ => question.well(),
     })
     .await;
-    let mut options = options(&[rogue.address.to_string()]);
-    options.operation_timeout = Duration::from_secs(2);
-    let client = Client::new(options);
+    let options = options(&[rogue.address.to_string()]);
+    let client = Client::new(options.operation_timeout(Duration::from_secs(2)));
     assert_kind(client.get("k").await, matches);
     assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
     assert!(rogue.connections() > 1, "what was out of step is not spoken to again");
@@ -179,9 +178,8 @@ async fn answers_that_are_too_long_together_end_the_connection() {
         _ => question.well(),
     })
     .await;
-    let mut options = options(&[rogue.address.to_string()]);
-    options.operation_timeout = Duration::from_secs(8);
-    let client = Client::new(options);
+    let options = options(&[rogue.address.to_string()]);
+    let client = Client::new(options.operation_timeout(Duration::from_secs(8)));
     for answer in client.get_many(&["a", "b", "c", "d"]).await {
         assert_kind(answer, is_protocol);
     }

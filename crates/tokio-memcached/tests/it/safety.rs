@@ -12,9 +12,8 @@ use super::{MINUTE, assert_kind, data, options, stats};
 use testkit::memcached::{Memcached, PASSWORD, USER};
 
 fn with_login(server: &Memcached, password: &str) -> Options {
-    let mut options = options(&[server.address()]);
-    options.credentials = Some(Credentials { username: USER.into(), password: password.to_owned().into() });
-    options
+    let credentials = Credentials { username: USER.into(), password: password.to_owned().into() };
+    options(&[server.address()]).credentials(credentials)
 }
 
 fn is_authentication(kind: &ErrorKind) -> bool {
@@ -87,9 +86,8 @@ fn trusting(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> 
 async fn tls_is_spoken_with_a_server_that_is_trusted() {
     let (memcached, certificate, _directory) = start_with_tls();
     for host in ["localhost", "127.0.0.1"] {
-        let mut options = options(&[format!("{host}:{}", memcached.port)]);
-        options.tls = Some(trusting([certificate.clone()]));
-        let client = Client::new(options);
+        let options = options(&[format!("{host}:{}", memcached.port)]);
+        let client = Client::new(options.tls(trusting([certificate.clone()])));
         // Long enough for many records, and for a socket that is full now and then.
         let value = vec![b'v'; 900_000];
         let stored = (0..20).map(|number| client.set(format!("key-{number}"), value.clone(), MINUTE));
@@ -104,11 +102,9 @@ async fn tls_is_spoken_with_a_server_that_is_trusted() {
 #[tokio::test]
 async fn a_server_that_is_not_trusted_or_speaks_no_tls_is_not_spoken_to() {
     let (memcached, certificate, _directory) = start_with_tls();
-    let mut options = options(&[memcached.address()]);
-    options.tls = Some(trusting([]));
-    assert_kind(Client::new(options.clone()).get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
     let plain = Memcached::start();
-    options.servers = vec![plain.address().parse().unwrap()];
-    options.tls = Some(trusting([certificate]));
-    assert_kind(Client::new(options).get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
+    for (server, trusted) in [(memcached, None), (plain, Some(certificate))] {
+        let client = Client::new(options(&[server.address()]).tls(trusting(trusted)));
+        assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
+    }
 }

@@ -78,9 +78,9 @@ struct Shop {
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: bookshop MEMCACHED FILE";
-    let servers = vec![arguments.next().context(usage)?.parse()?];
+    let options = Options::new([arguments.next().context(usage)?.parse()?])?;
     let db = open(&arguments.next().context(usage)?).await?;
-    let site = site(db, Options::new(servers)).await?;
+    let site = site(db, options).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}/", listener.local_addr()?);
     Ok(axum::serve(listener, site).await?)

@@ -19,7 +19,7 @@ const HOUR: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 async fn main() -> Result<(), Box<dyn Error>> {
     let cache = match std::env::args().nth(1) {
         Some(server) => {
-            let options = Options::new(vec![server.parse()?]);
+            let options = Options::new([server.parse()?])?;
             Cache::new(Memcached::new(options), CacheOptions::default())
         }
         None => Cache::new(Locmem::new(), CacheOptions::default()),

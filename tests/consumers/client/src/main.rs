@@ -9,7 +9,7 @@ use tokio_memcached::{Client, Expiration, Options};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let server = std::env::args().nth(1).ok_or("usage: consumer-client HOST:PORT")?;
-    let client = Client::new(Options::new(vec![server.parse()?]));
+    let client = Client::new(Options::new([server.parse()?])?);
     println!("run {}", count(&client, "runs").await?);
     Ok(())
 }

@@ -36,11 +36,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(options: Options) -> Arc<Self> {
         Arc::new(Self {
-            names: options.servers.iter().map(ToString::to_string).collect(),
-            ring: Ring::new(&options.servers),
-            pending: options.servers.iter().map(|_| Pending::default()).collect(),
+            names: options.servers().iter().map(ToString::to_string).collect(),
+            ring: Ring::new(options.servers()),
+            pending: options.servers().iter().map(|_| Pending::default()).collect(),
             // An interval of zero must not keep the processor busy.
-            retry_interval: options.retry_interval.max(Duration::from_millis(10)),
+            retry_interval: options.get_retry_interval().max(Duration::from_millis(10)),
             background_writes: Arc::new(Semaphore::new(BACKGROUND_WRITES)),
             client: Client::new(options),
         })
