@@ -1,4 +1,4 @@
-//! Who may look at what is nobody else's business.
+//! Access to `/cache` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -15,45 +15,56 @@ use secrecy::ExposeSecret;
 use crate::config::ServerConfig;
 use neverstale_axum::Privacy;
 
-/// Proof that a request comes from somebody who may: anybody where `DEBUG` is on, else who knows `ADMIN_PASSWORD`.
-/// Where there is none, there is no such page.
+/// Proof that a request may see the site's internals.
+///
+/// With `DEBUG` every request may; otherwise it has to bring `ADMIN_PASSWORD`. Without a password there is no such page.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin;
 
-/// Who may. Cheap to clone.
-#[derive(Clone)]
-pub struct Guard {
-    is_open: bool,
-    expected: Option<Arc<Expected>>,
+/// The reason why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such page, for nobody may see it.
+    NotFound,
+    /// The password is missing or wrong.
+    Unauthorized,
 }
 
-/// A digest of the password, so that comparing takes the same time whatever is wrong with the other one.
-struct Expected {
-    key: hmac::Key,
-    tag: hmac::Tag,
-}
+impl<S: Sync> FromRequestParts<S> for Admin
+where
+    Arc<ServerConfig>: FromRef<S>,
+{
+    type Rejection = Refusal;
 
-impl Guard {
-    /// Lets those in that the configuration allows.
-    #[must_use]
-    pub fn new(config: &ServerConfig) -> Self {
-        let expected = config.admin_password.as_ref().map(|password| {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, b"admin");
-            let tag = hmac::sign(&key, password.expose_secret().as_bytes());
-            Arc::new(Expected { key, tag })
-        });
-        Self { is_open: config.debug, expected }
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Privacy::of(&mut parts.extensions).mark();
+        check(&Arc::from_ref(state), &parts.headers)
     }
+}
 
-    fn check(&self, headers: &HeaderMap) -> Result<Admin, Refusal> {
-        if self.is_open {
-            return Ok(Admin);
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let challenge = HeaderValue::from_static("Basic realm=\"tasklist\", charset=\"UTF-8\"");
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND.into_response(),
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
+            }
         }
-        let expected = self.expected.as_ref().ok_or(Refusal::NoSuchPage)?;
-        let (user, password) = credentials(headers).ok_or(Refusal::Unauthorized)?;
-        let is_right = hmac::verify(&expected.key, password.as_bytes(), expected.tag.as_ref()).is_ok();
-        if is_right && user == "admin" { Ok(Admin) } else { Err(Refusal::Unauthorized) }
     }
+}
+
+fn check(config: &ServerConfig, headers: &HeaderMap) -> Result<Admin, Refusal> {
+    if config.debug {
+        return Ok(Admin);
+    }
+    let expected = config.admin_password.as_ref().ok_or(Refusal::NotFound)?;
+    let (user, password) = credentials(headers).ok_or(Refusal::Unauthorized)?;
+    // Digests are compared, so that it takes the same time whatever is wrong with the password.
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"admin");
+    let expected = hmac::sign(&key, expected.expose_secret().as_bytes());
+    let is_right = hmac::verify(&key, password.as_bytes(), expected.as_ref()).is_ok();
+    if is_right && user == "admin" { Ok(Admin) } else { Err(Refusal::Unauthorized) }
 }
 
 /// Some clients leave out the padding.
@@ -62,52 +73,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// RFC 7617, section 2.
+/// Returns user and password (RFC 7617, section 2).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, encoded) = value.split_once(' ')?;
-    let decoded = BASE64.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
-    let decoded = String::from_utf8(decoded).ok()?;
+    let (_, encoded) = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))?;
+    let decoded = String::from_utf8(BASE64.decode(encoded.trim()).ok()?).ok()?;
     decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
-}
-
-/// Why somebody may not.
-#[derive(Debug)]
-pub enum Refusal {
-    /// Nobody may.
-    NoSuchPage,
-    /// Without the password.
-    Unauthorized,
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        match self {
-            Self::NoSuchPage => StatusCode::NOT_FOUND.into_response(),
-            Self::Unauthorized => {
-                let challenge = HeaderValue::from_static("Basic realm=\"tasklist\", charset=\"UTF-8\"");
-                (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
-            }
-        }
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Admin
-where
-    Guard: FromRef<S>,
-{
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        Privacy::of(&mut parts.extensions).mark();
-        Guard::from_ref(state).check(&parts.headers)
-    }
-}
-
-impl std::fmt::Debug for Guard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Guard")
-    }
 }
 
 #[cfg(test)]
@@ -116,18 +87,17 @@ mod tests {
     use crate::config::{Config, Variables};
 
     #[track_caller]
-    fn check<const N: usize>(
+    fn assert_refused<const N: usize>(
         variables: [(&str, &str); N],
         authorization: Option<&str>,
-        expected: Option<u16>,
+        expected: Option<Refusal>,
     ) {
-        let guard = Guard::new(&Config::from_variables(&Variables::from(variables)).unwrap().server);
+        let config = Config::from_variables(&Variables::from(variables)).unwrap().server;
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
         }
-        let refused = guard.check(&headers).err().map(|refusal| refusal.into_response().status().as_u16());
-        assert_eq!(refused, expected, "{variables:?} {authorization:?}");
+        assert_eq!(check(&config, &headers).err(), expected, "{variables:?} {authorization:?}");
     }
 
     fn basic(text: &str) -> String {
@@ -135,24 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_look_at_a_site_without_a_password() {
-        check([("DEBUG", "True")], None, None);
-        check([("DEBUG", "False")], None, Some(404));
-        check([("DEBUG", "False")], Some(&basic("admin:")), Some(404));
+    fn without_a_password_there_is_no_such_page() {
+        assert_refused([("DEBUG", "True")], None, None);
+        assert_refused([("DEBUG", "False")], None, Some(Refusal::NotFound));
+        assert_refused([("DEBUG", "False")], Some(&basic("admin:")), Some(Refusal::NotFound));
     }
 
     #[test]
-    fn who_knows_the_password_may() {
+    fn a_request_with_the_password_is_let_in() {
         let closed = [("DEBUG", "False"), ("ADMIN_PASSWORD", "se:same")];
-        check(closed, Some(&basic("admin:se:same")), None);
-        check(closed, Some(&basic("admin:se:same").replace("Basic", "basic")), None);
-        check(closed, Some(basic("admin:se:same").trim_end_matches('=')), None);
-        for wrong in ["admin:sesame", "root:se:same", "admin:", ":", "admin", "admin:se:same "] {
-            check(closed, Some(&basic(wrong)), Some(401));
+        assert_refused(closed, Some(&basic("admin:se:same")), None);
+        assert_refused(closed, Some(&basic("admin:se:same").replace("Basic", "basic")), None);
+        assert_refused(closed, Some(basic("admin:se:same").trim_end_matches('=')), None);
+        let wrong = ["admin:sesame", "root:se:same", "admin:", ":", "admin", "admin:se:same "].map(basic);
+        let odd = ["Bearer x", "Basic", "Basic ???", "Basic /w==", &BASE64.encode("admin:se:same")];
+        for value in wrong.iter().map(String::as_str).chain(odd) {
+            assert_refused(closed, Some(value), Some(Refusal::Unauthorized));
         }
-        for wrong in ["Bearer x", "Basic", "Basic ???", "Basic /w==", &BASE64.encode("admin:se:same")] {
-            check(closed, Some(wrong), Some(401));
-        }
-        check(closed, None, Some(401));
+        assert_refused(closed, None, Some(Refusal::Unauthorized));
     }
 }

@@ -7,7 +7,6 @@ use axum::response::IntoResponse;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Guard;
 use crate::config::cache::BackendConfig;
 use crate::config::session::SessionEngine;
 use crate::config::{Config, ServerConfig};
@@ -54,8 +53,6 @@ pub struct AppState {
     pub readiness: Readiness,
     /// Hosts and debug.
     pub server: Arc<ServerConfig>,
-    /// Who may look into the cache.
-    pub admin: Guard,
     /// What is to be seen there.
     pub monitor: Monitor,
 }
@@ -81,7 +78,6 @@ impl AppState {
         let gate = move || gate.gate_stats();
         Ok(Self {
             monitor: Monitor::new(&cache, &config.cache.strategy, gate, &sessions),
-            admin: Guard::new(&config.server),
             adder: Adder::new(&db),
             db,
             listing,
