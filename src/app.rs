@@ -74,10 +74,9 @@ impl AppState {
         let pages = if config.cache.local { pages.with_local_copies() } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
-        let gate = listing.clone();
-        let gate = move || gate.gate_stats();
+        let checks = listing.clone();
         Ok(Self {
-            monitor: Monitor::new(&cache, &config.cache.strategy, gate, &sessions),
+            monitor: Monitor::new(&cache, &config.cache.strategy, &sessions, move || checks.gate_stats()),
             adder: Adder::new(&db),
             db,
             listing,

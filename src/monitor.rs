@@ -1,99 +1,97 @@
-//! What is to be seen of the cache: what each layer has done, altogether and in the last half hour, how its servers
-//! are, and what was decided for the latest requests.
+//! The numbers of `/cache` and `/metrics`: what the cache's layers and servers have done, and the latest decisions.
 
-mod edge;
+mod counters;
 mod history;
 mod metrics;
 mod report;
-mod requests;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use self::edge::Refusals;
+use self::counters::Requests;
 use self::history::History;
-use self::requests::Requests;
 use neverstale::Cache;
 use neverstale::version::VersionStats;
 use neverstale_axum::Outcome;
-use neverstale_sessions::Sessions;
 
-pub use self::edge::{Connections, Cut, Open, Refusal};
+pub use self::counters::{Connections, Cut, Open, Refusal};
 pub use self::history::Point;
 pub use self::report::{GateReport, Layer, Report, Server};
 
 /// How many decisions are kept.
 const DECISIONS: usize = 50;
 
-/// How much of a path is kept.
+/// How many characters of a path are kept.
 const LONGEST_PATH: usize = 100;
 
-/// Looks at the cache from outside. Cheap to clone.
+/// Watches the cache from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct Monitor(Arc<Shared>);
 
 struct Shared {
     cache: Cache,
     strategy: String,
+    sessions: String,
     gate: Box<dyn Fn() -> Option<VersionStats> + Send + Sync>,
-    sessions: Sessions,
     started: Instant,
     started_at: SystemTime,
     history: Mutex<History>,
     decisions: Mutex<VecDeque<Decision>>,
+    registry: Registry,
     requests: Requests,
-    connections: Arc<Connections>,
-    refusals: Refusals,
+    connections: Connections,
 }
 
-/// What was decided for a request, and why.
+/// What the cache did for a request, and why.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decision {
-    /// When it was answered.
+    /// When the request was answered.
     #[serde(serialize_with = "as_rfc3339")]
     pub at: SystemTime,
-    /// The method: one that a cached handler knows.
+    /// The method.
     pub method: String,
-    /// Path and query, which the cache goes by. A long one's end is missing.
+    /// Path and query, cut if they are long.
     pub path: String,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// As `Cache-Status` says it.
+    /// The decision as in `Cache-Status`.
     pub outcome: String,
-    /// How long the answer took, in milliseconds.
+    /// How long the response took, in milliseconds.
     pub took_ms: f64,
 }
 
 impl Monitor {
-    /// Begins to look at these parts. `gate` tells what asking for the current version came to, if it is asked for.
+    /// Returns a monitor of these parts. `gate` returns the statistics of version checks, if there are any.
     #[must_use]
     pub fn new(
         cache: &Cache,
         strategy: &impl ToString,
+        sessions: &impl ToString,
         gate: impl Fn() -> Option<VersionStats> + Send + Sync + 'static,
-        sessions: &Sessions,
     ) -> Self {
+        let mut registry = Registry::with_prefix("tasklist");
         Self(Arc::new(Shared {
             cache: cache.clone(),
             strategy: strategy.to_string(),
+            sessions: sessions.to_string(),
             gate: Box::new(gate),
-            sessions: sessions.clone(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             history: Mutex::default(),
             decisions: Mutex::default(),
-            requests: Requests::default(),
-            connections: Arc::default(),
-            refusals: Refusals::default(),
+            requests: Requests::register(&mut registry),
+            connections: Connections::register(&mut registry),
+            registry,
         }))
     }
 
-    /// Notes down, now and then, what the layers have done. Never ends.
+    /// Samples the layers for their history, for ever.
     pub async fn watch(self) {
         loop {
             lock(&self.0.history).sample(&self.0.cache.stats());
@@ -101,40 +99,35 @@ impl Monitor {
         }
     }
 
-    /// Counts an answer, and what the view cache did for it, where there is one.
+    /// Counts a response, and what the cache did for its page.
     pub fn count(&self, status: u16, outcome: Option<&Outcome>, took: Duration) {
         self.0.requests.count(status, outcome.map(Outcome::word), took);
     }
 
-    /// As [`count`](Self::count), for an answer that is given out again as it has left the site before.
-    pub fn count_again(&self, status: u16, outcome: &Outcome, took: Duration) {
-        self.0.requests.given_again.add_one();
-        self.count(status, Some(outcome), took);
+    /// Counts a response as one that was replayed.
+    pub fn count_replay(&self) {
+        self.0.requests.replayed.inc();
     }
 
-    /// Returns where connections are counted.
+    /// Returns the counters of connections.
     #[must_use]
-    pub fn connections(&self) -> Arc<Connections> {
-        Arc::clone(&self.0.connections)
+    pub fn connections(&self) -> Connections {
+        self.0.connections.clone()
     }
 
-    /// Counts a request that was not let in.
-    pub fn refuse(&self, refusal: Refusal) {
-        self.0.refusals.refused[refusal as usize].add_one();
+    /// Counts a refused request. Returns how many were refused for this reason so far.
+    pub fn refuse(&self, refusal: Refusal) -> u64 {
+        let counter = self.0.requests.refused(refusal);
+        counter.inc();
+        counter.get()
     }
 
-    /// Returns how many were not let in for this reason so far.
-    #[must_use]
-    pub fn refused(&self, refusal: Refusal) -> u64 {
-        self.0.refusals.refused[refusal as usize].get()
-    }
-
-    /// Counts a POST that was let in although the cache could not say how many there were before it.
+    /// Counts a POST that was let in although the cache could not count it.
     pub fn pass_uncounted(&self) {
-        self.0.refusals.uncounted.add_one();
+        self.0.requests.uncounted_posts.inc();
     }
 
-    /// Keeps a decision among the latest, unless others are at it just now: nobody waits for this.
+    /// Keeps a decision among the latest, unless another is being kept: no request waits for this.
     pub fn note(&self, decide: impl FnOnce() -> Decision) {
         let Ok(mut decisions) = self.0.decisions.try_lock() else { return };
         let mut decision = decide();
@@ -144,7 +137,7 @@ impl Monitor {
     }
 }
 
-/// Returns so many characters of a text, and whether there were more.
+/// Returns the first characters of a text, with an ellipsis if there are more.
 pub(crate) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
     match text.char_indices().nth(longest) {
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),

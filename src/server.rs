@@ -99,7 +99,7 @@ pub async fn serve<S>(
     listener: TcpListener,
     site: S,
     limits: Limits,
-    seen: Arc<Connections>,
+    seen: Connections,
     stop: impl Future<Output = Duration>,
 ) -> bool
 where
@@ -188,7 +188,7 @@ async fn converse<S>(
     tokio::select! {
         _ = stream.peek(&mut first) => {}
         () = is_given_up => return,
-        () = sleep(limits.head(is_crowded)) => return open.cut(Some(Cut::Late)),
+        () = sleep(limits.head(is_crowded)) => return open.end(Some(Cut::Late)),
     }
     let mut connection = pin!(connection(stream, site, &limits, is_crowded));
     let result = tokio::select! {
@@ -202,7 +202,7 @@ async fn converse<S>(
     };
     if let Err(error) = result {
         tracing::debug!("connection ended: {error}");
-        open.cut(reason(&error));
+        open.end(reason(&error));
     }
 }
 

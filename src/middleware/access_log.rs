@@ -133,7 +133,8 @@ impl Line<'_> {
         } else if enabled!(Level::DEBUG) {
             self.write(status, Some(outcome), took, true);
         }
-        self.log.monitor.count_again(status.as_u16(), outcome, took);
+        self.log.monitor.count_replay();
+        self.log.monitor.count(status.as_u16(), Some(outcome), took);
         self.name(response);
     }
 

@@ -88,13 +88,12 @@ impl Admission {
     /// Counts a request for which there is no room, and says so now and then. A line for each would be one more thing
     /// that there is too much of.
     fn refuse(&self, refusal: Refusal) -> Response {
-        self.monitor.refuse(refusal);
+        let count = self.monitor.refuse(refusal);
         let now = self.started.elapsed().as_secs() + 1;
         let said = self.said.load(Ordering::Relaxed);
         let is_due = said == 0 || now.saturating_sub(said) >= QUIET;
         let is_ours = || self.said.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed);
         if is_due && is_ours().is_ok() {
-            let count = self.monitor.refused(refusal);
             let what = match refusal {
                 Refusal::Bodies => "bodies in memory",
                 _ => "requests in work",

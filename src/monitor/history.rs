@@ -1,4 +1,4 @@
-//! The last half hour.
+//! The last half hour of each layer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use neverstale::LayerStats;
 
-/// How long a point of the history is.
+/// The time between two samples.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many points there are.
-const POINTS: usize = 180;
+/// How many samples are kept.
+const SAMPLES: usize = 180;
 
-/// What the layers had done at the end of each interval.
+/// The totals of all layers at each sample.
 #[derive(Default)]
 pub(super) struct History(VecDeque<Vec<(&'static str, Point)>>);
 
@@ -27,19 +27,19 @@ pub struct Point {
 }
 
 impl History {
-    /// Notes down what the layers have done by now.
+    /// Adds a sample.
     pub(super) fn sample(&mut self, layers: &[LayerStats]) {
         self.push(layers.iter().map(|stats| (stats.layer, stats.into())).collect());
     }
 
     fn push(&mut self, totals: Vec<(&'static str, Point)>) {
-        if self.0.len() >= POINTS {
+        if self.0.len() >= SAMPLES {
             self.0.pop_front();
         }
         self.0.push_back(totals);
     }
 
-    /// Returns what a layer did in each interval, up to what it has done by `now`.
+    /// Returns what a layer did between two samples each, up to its totals `now`.
     pub(super) fn of(&self, layer: &str, now: Point) -> Vec<Point> {
         let of_layer = |totals: &Vec<(&str, Point)>| {
             totals.iter().find(|(name, _)| *name == layer).map_or(Point::default(), |(_, point)| *point)
@@ -54,7 +54,7 @@ impl History {
 }
 
 impl Point {
-    /// Returns which share of the keys asked for had a value, if any was asked for.
+    /// Returns the share of hits, if any key was asked for.
     #[must_use]
     pub fn hit_rate(&self) -> Option<f64> {
         let all = self.hits + self.misses;
@@ -90,7 +90,7 @@ mod tests {
             history.push(vec![("views", Point { hits, misses: 0 })]);
         }
         let points = history.of("views", Point { hits: 1000, misses: 0 });
-        assert_eq!(points.len(), POINTS);
+        assert_eq!(points.len(), SAMPLES);
         assert!(points.iter().all(|point| *point == Point { hits: 1, misses: 0 }));
     }
 }

@@ -1,4 +1,4 @@
-//! One look at everything, for people and for machines.
+//! `/cache` and `/cache.json`: the state of the cache, for people and for machines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,31 +10,31 @@ use neverstale::backend::{ErrorKind, Link, ServerStats};
 use neverstale::version::VersionStats;
 use neverstale::{Latency, LayerStats};
 
-/// What is to be seen of the cache of this process.
+/// Everything about the cache of this process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Where values are kept.
     pub cache: String,
-    /// How a write becomes visible.
+    /// The strategy.
     pub strategy: String,
     /// Where sessions are kept.
     pub sessions: String,
-    /// How long the process has been there.
+    /// How long the process has been up.
     pub uptime_seconds: u64,
-    /// How the current version is asked for, where it is.
+    /// Version checks, with the strategy `versioned`.
     pub gate: Option<GateReport>,
     /// What each layer has done.
     pub layers: Vec<Layer>,
     /// The servers, or the store itself.
     pub servers: Vec<Server>,
-    /// What was decided for the latest requests, the latest first.
+    /// The latest decisions, the latest first.
     pub decisions: Vec<Decision>,
 }
 
-/// What asking for the current version came to.
+/// Statistics of version checks.
 #[derive(Clone, Debug, Serialize)]
 pub struct GateReport {
-    /// Requests that had to know.
+    /// Requests that needed the current version.
     pub calls: u64,
     /// Queries that were sent for them.
     pub queries: u64,
@@ -42,9 +42,9 @@ pub struct GateReport {
     pub failures: u64,
     /// Versions that were met.
     pub versions: u64,
-    /// How many queries a request has cost.
+    /// Queries for each request.
     pub queries_per_call: Option<f64>,
-    /// How often the list was read for a version.
+    /// How often the list was read for each version.
     pub builds_per_version: Option<f64>,
 }
 
@@ -54,26 +54,26 @@ pub struct Layer {
     /// Its numbers.
     #[serde(flatten)]
     pub stats: LayerStats,
-    /// Which share of the keys asked for had a value.
+    /// The share of hits.
     pub hit_rate: Option<f64>,
     /// What it did in each ten seconds of the last half hour.
     pub history: Vec<Point>,
 }
 
-/// How a server is.
+/// A server, as it and this process see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Server {
     /// `host:port`, or the name of the store.
     pub server: String,
     /// Why it does not answer, if it does not.
     pub failure: Option<String>,
-    /// Whether this process leaves it out for a while.
+    /// Whether this process has marked it down.
     pub is_left_out: bool,
-    /// Keys that anybody asked it for and that had a value.
+    /// Keys any client asked it for that had a value.
     pub hits: Option<u64>,
-    /// Those that had none.
+    /// Keys any client asked it for that had none.
     pub misses: Option<u64>,
-    /// Which share of all those keys had a value.
+    /// The share of hits.
     pub hit_rate: Option<f64>,
     /// Values it holds.
     pub items: Option<u64>,
@@ -81,9 +81,9 @@ pub struct Server {
     pub bytes: Option<u64>,
     /// Bytes it may hold.
     pub limit_bytes: Option<u64>,
-    /// Values it has let go for want of room.
+    /// Values it has evicted.
     pub evictions: Option<u64>,
-    /// How long it has been there.
+    /// How long it has been up.
     pub uptime_seconds: Option<u64>,
     /// Operations of this process.
     pub operations: Option<u64>,
@@ -93,15 +93,17 @@ pub struct Server {
     pub last_error: Option<String>,
     /// Connections this process has made.
     pub connections: Option<u64>,
-    /// How long its answers to this process took.
+    /// How long its responses to this process took.
     pub latency: Option<Latency>,
 }
 
-/// From the outside in, and then what is beside them. Others come first.
+/// The order of the layers, from the outside in. Others come first.
 const LAYERS: [&str; 6] = ["local", "views", "fragments", "query", "sessions", "cache"];
 
 impl Monitor {
-    /// Looks at everything. Asks each server for its numbers, for as long as any operation may take.
+    /// Returns the state of the cache.
+    ///
+    /// Asks each server for its statistics, for as long as any operation may take.
     pub async fn report(&self) -> Report {
         let shared = &self.0;
         let servers = shared.cache.raw().stats().await;
@@ -116,7 +118,7 @@ impl Monitor {
         Report {
             cache: shared.cache.to_string(),
             strategy: shared.strategy.clone(),
-            sessions: shared.sessions.to_string(),
+            sessions: shared.sessions.clone(),
             uptime_seconds: shared.started.elapsed().as_secs(),
             gate: (shared.gate)().map(|stats| GateReport::of(stats, reads)),
             layers: layers.into_iter().map(layer).collect(),
@@ -182,7 +184,7 @@ fn number(stats: &BTreeMap<String, String>, name: &str) -> Option<u64> {
 }
 
 impl Layer {
-    /// Returns a time that the backend stayed below with this share of its operations.
+    /// Returns a time that this share of the backend's operations stayed below.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         quantile(&self.stats.latency, share)
@@ -190,7 +192,7 @@ impl Layer {
 }
 
 impl Server {
-    /// Returns a time that this share of its answers to this process stayed below.
+    /// Returns a time that this share of its responses to this process stayed below.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         quantile(self.latency.as_ref()?, share)

@@ -29,7 +29,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("backend::memcached", &["src/app.rs", "crates/testkit/"]),
     ("DatabaseCache", &["src/app.rs", "src/db/"]),
     ("memcache_crate::", &["src/app.rs"]),
-    ("prometheus_client", &["src/monitor/metrics.rs"]),
+    ("prometheus_client", &["src/monitor"]),
     ("reqwest", &["src/upstream.rs", "src/config/api.rs", "crates/testkit/"]),
     ("anyhow", &["src/cli"]),
     (".layer(", &["src/middleware.rs", "src/router.rs"]),
