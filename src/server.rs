@@ -1,12 +1,9 @@
 //! Accepts connections and serves them, within limits.
 //!
-//! A client may be slow, silent, greedy or confused, and costs the others nothing but its place: a head has a time and
-//! a size, an idle connection a time, and so has an answer that its client does not read. hyper knows the first two; it
-//! waits for a reader for ever, so the stream below it gives up. (`TCP_USER_TIMEOUT` would let the kernel do so, on
-//! Linux only, and where no test can turn the clock.) Requests that a client sends ahead are answered one after the
-//! other, and read no further ahead than one head may be long.
-
-mod descriptors;
+//! A slow, silent or greedy client costs the others nothing but one connection. hyper limits the time and size of a
+//! request's head and the time between two requests, but waits for a client that does not read for ever, so
+//! [`TimeoutWriter`] below it gives up. Pipelined requests are answered one after the other, and read no further ahead
+//! than one head may be long.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -16,52 +13,54 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Method, Request};
+use axum::http::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::monitor::{Connections, Cut, Open};
+use crate::monitor::{Connections, Cut};
 
 /// Connections served at once, where there are file descriptors for so many.
 const CONNECTIONS: usize = 8_192;
 
-/// So few that visitors may have to wait for each other: who runs the server is told.
+/// With fewer than this, visitors may have to wait for each other, and a warning says so.
 const FEW_CONNECTIONS: usize = 512;
+
+/// With fewer than this there is no server; better one that meets the limit of open files now and then.
+const FEWEST_CONNECTIONS: usize = 16;
 
 /// The longest head of a request, in bytes, and how much is read ahead of one.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// How long one that has just been made may still say its first word once we stop: it was accepted, and so is its
-/// request.
-const FIRST_WORD: Duration = Duration::from_secs(2);
-
-/// What passes when none can be accepted, for lack of file descriptors mostly.
+/// The pause when no connection can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What clients may take.
+/// Limits on clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections served at once; others wait to be accepted.
     pub connections: usize,
-    /// How long a connection may take to send a request's head, and so how long it may be idle before one. By default
-    /// longer than any router keeps it (Heroku's 90 s, nginx 60 s), so that none sends a request just as we hang up.
-    /// For its first request a connection has that twice: until the first byte, and from then on.
+    /// How long a connection may be idle and take to send a request's head. By default longer than any reverse proxy
+    /// keeps one (Heroku's 90 s, nginx 60 s), so that none sends a request just as the server closes it.
     pub head: Duration,
     /// The same once three of four connections are taken. Such a connection has one request.
     pub crowded_head: Duration,
-    /// How long an answer may wait for a client that reads nothing of it.
+    /// How long a response may wait for a client that reads nothing of it.
     pub unread: Duration,
+    /// How long a new connection may take to send its first request when the server stops.
+    pub first_request: Duration,
 }
 
 impl Default for Limits {
@@ -71,30 +70,31 @@ impl Default for Limits {
             head: Duration::from_secs(95),
             crowded_head: Duration::from_secs(5),
             unread: Duration::from_secs(30),
+            first_request: Duration::from_secs(1),
         }
     }
 }
 
 impl Limits {
-    /// Lets the process open as many files as it may, of which it needs so many for other things than connections, and
-    /// returns its limits.
+    /// Raises the process's limit of open files as far as allowed, and returns the limits that leave `reserved` files
+    /// for other things than connections.
     #[must_use]
     pub fn for_process(reserved: u64) -> Self {
-        let files = descriptors::raise_limit();
-        let connections = descriptors::connections(files, reserved, CONNECTIONS);
+        let files = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or_else(|error| {
+            tracing::warn!("the limit of open files stays as it is: {error}");
+            rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
+        });
+        let left = usize::try_from(files.saturating_sub(reserved)).unwrap_or(usize::MAX);
+        let connections = left.clamp(FEWEST_CONNECTIONS, CONNECTIONS);
         if connections < FEW_CONNECTIONS {
             tracing::warn!(connections, files, "few connections can be served at once; raise `ulimit -n`");
         }
         Self { connections, ..Self::default() }
     }
-
-    fn head(&self, is_crowded: bool) -> Duration {
-        if is_crowded { self.crowded_head } else { self.head }
-    }
 }
 
 /// Serves until `stop`, then lets requests under way end. Returns whether they all did within the time that `stop`
-/// says.
+/// returns.
 pub async fn serve<S>(
     listener: TcpListener,
     site: S,
@@ -110,11 +110,16 @@ where
     let (connections, stopping) = (TaskTracker::new(), CancellationToken::new());
     let serve = |stream, peer, permit| {
         let is_crowded = permits.available_permits() < limits.connections / 4;
-        let site = Site { site: site.clone(), peer };
-        let connection = converse(stream, site, limits.clone(), is_crowded, seen.open(), stopping.clone());
+        let site = site.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+            site.clone().call(request)
+        });
+        let served = serve_connection(stream, service, limits.clone(), is_crowded, stopping.clone());
+        let open = seen.open();
         connections.spawn(async move {
             let _permit = permit;
-            connection.await;
+            open.end(served.await);
         });
     };
     let mut stop = pin!(stop);
@@ -142,94 +147,70 @@ where
     timeout(drain, connections.wait()).await.is_ok()
 }
 
-/// Closes the door behind those who wait before it. For them it is open: the kernel has taken their connection, and
-/// would cut it with the request that it may carry already. The last look and the closing are two calls with nothing
-/// between. Where more keep coming, so many are let in.
+/// Closes a listener, and returns the connections that the kernel has accepted and would reset, at most so many.
 fn close(listener: TcpListener, most: usize) -> Vec<(TcpStream, SocketAddr)> {
-    let mut waiting = vec![];
-    let Ok(listener) = listener.into_std() else { return waiting };
-    while waiting.len() < most {
-        match listener.accept().map(|(stream, peer)| (into_tokio(stream), peer)) {
-            Ok((Ok(stream), peer)) => waiting.push((stream, peer)),
-            Ok((Err(_), _)) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => break,
-        }
-    }
-    waiting
+    let Ok(listener) = listener.into_std() else { return vec![] };
+    let waiting = std::iter::from_fn(|| listener.accept().ok()).take(most);
+    let into_tokio = |(stream, peer): (std::net::TcpStream, _)| {
+        stream.set_nonblocking(true)?;
+        io::Result::Ok((TcpStream::from_std(stream)?, peer))
+    };
+    waiting.filter_map(|accepted| into_tokio(accepted).ok()).collect()
 }
 
-fn into_tokio(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    stream.set_nonblocking(true)?;
-    TcpStream::from_std(stream)
-}
-
-/// Serves a connection until its end, or until the request under way is answered once we stop.
-async fn converse<S>(
+/// Serves a connection until its end, or until the request under way is answered once the server stops. Returns why it
+/// was cut, if that was its client's doing.
+async fn serve_connection<S>(
     stream: TcpStream,
-    site: Site<S>,
+    service: S,
     limits: Limits,
     is_crowded: bool,
-    open: Open,
     stopping: CancellationToken,
-) where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+) -> Option<Cut>
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
 {
-    // Answers are written whole, so waiting for more to send would only delay them.
+    let accepted = Instant::now();
+    // Responses are written whole, so waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let is_given_up = async {
+    let mut connection = pin!(connection(stream, service, &limits, is_crowded));
+    // At once, hyper would close a connection whose first request is still on its way.
+    let shutdown = async {
         stopping.cancelled().await;
-        sleep(FIRST_WORD).await;
+        sleep_until(accepted + limits.first_request).await;
     };
-    // hyper hangs up on whoever has said nothing yet when it is told to stop. A look, since a stream may seem readable
-    // and not be.
-    let mut first = [0];
-    tokio::select! {
-        _ = stream.peek(&mut first) => {}
-        () = is_given_up => return,
-        () = sleep(limits.head(is_crowded)) => return open.end(Some(Cut::Late)),
-    }
-    let mut connection = pin!(connection(stream, site, &limits, is_crowded));
     let result = tokio::select! {
-        // First, so that it hears what has come before it is told.
+        // The connection first, so that it reads what has come before it is shut down.
         biased;
         result = connection.as_mut() => result,
-        () = stopping.cancelled() => {
+        () = shutdown => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = result {
-        tracing::debug!("connection ended: {error}");
-        open.end(reason(&error));
-    }
+    let error = result.err()?;
+    tracing::debug!("connection ended: {error}");
+    cut(&error)
 }
 
-type Io<S> = TokioIo<Pin<Box<TimeoutWriter<S>>>>;
+type Io<T> = TokioIo<Pin<Box<TimeoutWriter<T>>>>;
 
-fn connection<T, S>(
-    stream: T,
-    site: Site<S>,
-    limits: &Limits,
-    is_crowded: bool,
-) -> http1::Connection<Io<T>, Site<S>>
+fn connection<T, S>(stream: T, service: S, limits: &Limits, is_crowded: bool) -> http1::Connection<Io<T>, S>
 where
     T: AsyncRead + AsyncWrite,
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
 {
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.unread));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head(is_crowded))
+        .header_read_timeout(if is_crowded { limits.crowded_head } else { limits.head })
         .keep_alive(!is_crowded)
         .max_buf_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), site)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
 }
 
-/// Returns why a connection was cut, if it was its client's doing.
-fn reason(error: &hyper::Error) -> Option<Cut> {
+fn cut(error: &hyper::Error) -> Option<Cut> {
     let is_unread = || {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
@@ -238,33 +219,8 @@ fn reason(error: &hyper::Error) -> Option<Cut> {
         Some(Cut::Malformed)
     } else if error.is_timeout() {
         Some(Cut::Late)
-    } else if is_unread() {
-        Some(Cut::Unread)
     } else {
-        None
-    }
-}
-
-/// The site, as one connection meets it.
-struct Site<S> {
-    site: S,
-    peer: SocketAddr,
-}
-
-impl<S> hyper::service::Service<Request<Incoming>> for Site<S>
-where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = S::Future;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        // Only these are counted by address, so only they pay for knowing it.
-        if request.method() == Method::POST {
-            request.extensions_mut().insert(ConnectInfo(self.peer));
-        }
-        self.site.clone().call(request)
+        is_unread().then_some(Cut::Unread)
     }
 }
 
@@ -272,26 +228,30 @@ where
 mod tests {
     use axum::Router;
     use axum::routing::get;
+    use hyper_util::service::TowerToHyperService;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
-    use tokio::time::Instant;
 
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
     type End = (Result<(), Option<Cut>>, Duration);
 
-    /// Serves one client, on a line that holds 1 KiB; says how that ends, and after how long.
+    fn site() -> Router {
+        Router::new().route("/", get(|| async { vec![b'x'; 100_000] }))
+    }
+
+    /// Serves one client, over a stream that holds 1 KiB. Returns how that ends, and after how long.
     fn connect(is_crowded: bool) -> (DuplexStream, JoinHandle<End>) {
         let (client, stream) = duplex(1024);
-        let router = Router::new().route("/", get(|| async { vec![b'x'; 100_000] }));
-        let site = Site { site: router, peer: ([127, 0, 0, 1], 1).into() };
-        let connection = connection(stream, site, &Limits::default(), is_crowded);
+        let connection = connection(stream, TowerToHyperService::new(site()), &Limits::default(), is_crowded);
         let started = Instant::now();
         let served = async move {
             let end = timeout(3600 * SECOND, connection).await.expect("it ends");
-            (end.map_err(|error| reason(&error)), started.elapsed())
+            (end.map_err(|error| cut(&error)), started.elapsed())
         };
         (client, tokio::spawn(served))
     }
@@ -305,9 +265,8 @@ mod tests {
     async fn a_head_that_comes_by_the_byte_has_so_long_to_come() {
         let (mut client, served) = connect(false);
         let slowly = async move {
-            let head =
-                format!("GET / HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n", "everything".repeat(10));
-            for byte in head.bytes() {
+            let head = [b"GET / HTTP/1.1\r\nhost: ", &[b'x'; 100][..]].concat();
+            for byte in head {
                 client.write_all(&[byte]).await.unwrap();
                 sleep(SECOND).await;
             }
@@ -326,16 +285,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_reads_is_given_up() {
+    async fn a_response_that_nobody_reads_is_given_up() {
         let (mut client, served) = connect(false);
-        client.write_all(&b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(10)).await.unwrap();
+        client.write_all(GET).await.unwrap();
         assert_cut(&served.await.unwrap(), Cut::Unread, 30);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_read_slowly_is_not() {
+    async fn a_response_that_is_read_slowly_is_not() {
         let (mut client, served) = connect(false);
-        client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        client.write_all(GET).await.unwrap();
         let mut length = 0;
         while let Ok(read @ 1..) = client.read(&mut [0; 1024]).await {
             length += read;
@@ -344,5 +303,30 @@ mod tests {
         assert!(length > 100_000);
         let (end, took) = served.await.unwrap();
         assert!(end.is_ok() && took > 1000 * SECOND, "{end:?} after {took:?}");
+    }
+
+    // The first connection is accepted, and its request comes late; the second waits for the first to end.
+    #[tokio::test]
+    async fn connections_made_before_the_end_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let limits = Limits { connections: 1, first_request: 600 * SECOND, ..Limits::default() };
+        let stopped = async { stopped.await.unwrap() };
+        let server = tokio::spawn(serve(listener, site(), limits, Connections::default(), stopped));
+        let [mut accepted, mut waiting] =
+            [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        waiting.write_all(GET).await.unwrap();
+        stop.send(600 * SECOND).unwrap();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        accepted.write_all(GET).await.unwrap();
+        for mut client in [accepted, waiting] {
+            let mut response = vec![];
+            client.read_to_end(&mut response).await.unwrap();
+            assert!(response.starts_with(b"HTTP/1.1 200 "), "{} bytes", response.len());
+        }
+        assert!(server.await.unwrap(), "both ended by themselves");
     }
 }
