@@ -1,15 +1,14 @@
 //! Every layer of the site, from the outside in, with the reason for its place.
 
 mod access_log;
-mod admission;
-mod allowed_hosts;
-mod body_limit;
+mod body;
 mod client_address;
 mod error_pages;
 mod front;
-mod origin;
+mod host;
+mod load_shedding;
+mod log_limit;
 mod post_limit;
-mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,17 +26,17 @@ use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use self::admission::Admission;
 pub(crate) use self::front::Front;
+use self::load_shedding::LoadShedding;
 use crate::app::AppState;
 use neverstale_axum::headers::accepts_nothing;
 use neverstale_axum::target::is_https;
 use neverstale_axum::{Outcome, conditional, head, watch_order};
 
-/// Of a whole request, the longest `SLOW_QUERY` included.
+/// The time that a whole request may take, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// On every answer. Everything comes from this site and nothing from elsewhere, nothing inline, in nobody's frame.
+/// Headers of every response: nothing from elsewhere, nothing inline, in no other site's frame.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -56,37 +55,37 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
 
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Puts everything around the pages, and what is not for pages only around the probes as well.
+/// Puts all layers around the pages, and the outer ones around the probes as well.
 pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
-    let admission = Admission::new(&state);
-    let site = outer(inner(pages, &state, &admission).merge(probes), &state);
-    // The outermost, since what it gives again passes none of the others. It writes the log.
-    Front::new(site, admission, state)
+    let limits = LoadShedding::new(&state);
+    let site = outer(inner(pages, &state, &limits).merge(probes), &state);
+    // The outermost, since a replayed response passes none of the others. It writes the log.
+    Front::new(site, limits, state)
 }
 
-fn inner(pages: Router<AppState>, state: &AppState, admission: &Arc<Admission>) -> Router<AppState> {
+fn inner(pages: Router<AppState>, state: &AppState, limits: &Arc<LoadShedding>) -> Router<AppState> {
     let hosts = state.server.allowed_hosts.clone();
     pages.layer(
         ServiceBuilder::new()
-            // Outside compression, which is not begun for what the browser has already.
+            // Outside compression, which need not begin for a page that the browser has.
             .layer(from_fn(conditional::evaluate))
-            // Compression would refuse who accepts nothing with a 406, also what has been done already.
+            // Compression would answer 406 to a client that accepts no encoding, even after a change.
             .map_request(accept_plain)
             // Outside the error pages, which are compressed as well. Cached pages come compressed already.
             .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(is_not_cached)))
-            // Outside all that can refuse a request, so that every refusal is a page in the site's look.
+            // Outside the layers that refuse requests, so that every refusal is a page of the site.
             .layer(from_fn_with_state(state.server.debug, error_pages::render))
             // Outside the layers below, whose panics it catches too.
             .layer(CatchPanicLayer::new())
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
             // Before anything that trusts the host: the CSRF check compares the origin with it.
-            .layer(from_fn_with_state(hosts, allowed_hosts::check))
+            .layer(from_fn_with_state(hosts, host::check))
             // Before a POST is counted and its body read.
-            .map_request(origin::align)
+            .map_request(host::align_origin)
             .layer(CsrfLayer::new())
-            // Counts, reads and makes room, in this order, in one layer: each costs every request something.
-            .layer(from_fn_with_state(Arc::clone(admission), admission::check))
-            // Inside all that can refuse a request, which then needs no session.
+            // Counts POSTs, reads bodies and limits concurrency, in this order.
+            .layer(from_fn_with_state(Arc::clone(limits), load_shedding::check))
+            // Inside the layers that refuse requests, which then need no session.
             .layer(from_fn_with_state(state.sessions.clone(), neverstale_sessions::carry))
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
@@ -108,10 +107,10 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
 fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
-            // Outside all that looks at the method or the body.
+            // Outside the layers that look at the method or the body.
             .layer(from_fn(head::as_get))
             .layer(from_fn_with_state(state.stopping.clone(), end_connection))
-            // Outside all that sets a header that matters here.
+            // Outside the layers that set a header that matters here.
             .layer(watch_order())
             .layer(from_fn(security_headers)),
     )
@@ -122,7 +121,7 @@ async fn security_headers(request: Request, next: Next) -> axum::response::Respo
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.extend(SECURITY_HEADERS);
-    // The list changes at any time, so a browser must ask; a handler or a file that knows better has said so.
+    // The list changes at any time, so browsers must revalidate, unless the handler says otherwise.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     if is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
@@ -130,7 +129,7 @@ async fn security_headers(request: Request, next: Next) -> axum::response::Respo
     response
 }
 
-/// Lets a router in front take its next request elsewhere, once this process stops.
+/// Makes reverse proxies send their next request elsewhere once this process stops.
 async fn end_connection(
     State(stopping): State<CancellationToken>,
     request: Request,

@@ -1,63 +1,36 @@
-//! Whose request it is, as far as that can be believed.
+//! The address of a client, as far as it can be believed.
 //!
-//! Each router on the way appends to `X-Forwarded-For` the address it got the request from. With one trusted router the
-//! last entry is the client; with two the last is the first router, and the one before it the client; what stands
-//! further to the left a client may have sent itself. So the entry is counted from the right, over all lines of the
-//! header, and only as far as there are routers that are trusted.
+//! Each reverse proxy appends to `X-Forwarded-For` the address that its request came from. With one trusted proxy the
+//! last entry is the client's, with two the one before it, and a client may have sent whatever stands further to the
+//! left itself. So the entry is counted from the right, over all lines of the header, and only as far as proxies are
+//! trusted.
 //!
-//! Where there is no such entry, or it is no address, the request counts for the address of its connection: that is the
-//! one thing no client can choose. Behind a router it is the router's, and many clients share its count, so that is
-//! said in the log. The header's other entries are no way out: a client that reaches the process around the routers
-//! could write them. (Nor can the number be found out: one that is too high lets a client choose its address. Hence it
-//! is 0 by default.)
+//! Without such an entry, the request counts for the address of its connection, which no client can choose. Behind a
+//! proxy that is the proxy's, and many clients share its count, so a warning says so. Neither can other entries be
+//! used, since a client that reaches the process around the proxies could write them, nor can the number of proxies
+//! be detected: one that is too high lets a client choose its address. Hence it is 0 by default.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Why the address of the connection may not be the client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doubt {
-    /// There is a router, and none is trusted.
-    Untrusted,
-    /// Fewer routers than trusted have left an entry.
-    TooFew,
-    /// The entry is no address.
-    NoAddress,
-}
+const UNTRUSTED: &str = "X-Forwarded-For is not believed while TRUSTED_HOPS is 0";
+const TOO_FEW: &str = "X-Forwarded-For has fewer entries than TRUSTED_HOPS";
+const NO_ADDRESS: &str = "the entry of X-Forwarded-For at TRUSTED_HOPS is no address";
 
-impl Doubt {
-    pub(super) const COUNT: usize = 3;
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Untrusted => "X-Forwarded-For is not believed while TRUSTED_HOPS is 0",
-            Self::TooFew => "X-Forwarded-For has fewer entries than TRUSTED_HOPS",
-            Self::NoAddress => "the entry of X-Forwarded-For at TRUSTED_HOPS is no address",
-        })
-    }
-}
-
-/// Returns the address that a request counts for.
-pub(super) fn find(headers: &HeaderMap, peer: IpAddr, hops: usize) -> (IpAddr, Option<Doubt>) {
+/// Returns the address of a client behind so many trusted proxies, or why it is unknown.
+pub(super) fn find(headers: &HeaderMap, peer: IpAddr, hops: usize) -> Result<IpAddr, &'static str> {
     let Some(skipped) = hops.checked_sub(1) else {
-        return (peer, headers.contains_key(FORWARDED_FOR).then_some(Doubt::Untrusted));
+        return if headers.contains_key(FORWARDED_FOR) { Err(UNTRUSTED) } else { Ok(peer) };
     };
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
     let mut entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    match entries.nth(skipped).map(address) {
-        Some(Some(address)) => (address, None),
-        Some(None) => (peer, Some(Doubt::NoAddress)),
-        None => (peer, Some(Doubt::TooFew)),
-    }
+    address(entries.nth(skipped).ok_or(TOO_FEW)?).ok_or(NO_ADDRESS)
 }
 
-/// Reads an entry. Some routers add the port, which is another for each connection, and brackets with it.
+/// Parses an entry. Some proxies add the port, which is another for each connection, and brackets with it.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?.trim();
     let with_port = || entry.parse().map(|address: SocketAddr| address.ip()).ok();
@@ -75,51 +48,44 @@ mod tests {
     const PEER: &str = "10.0.0.1";
 
     #[track_caller]
-    fn check(hops: usize, lines: &[&str], address: &str, doubt: Option<Doubt>) {
+    fn check(hops: usize, lines: &[&str], expected: Result<&str, &'static str>) {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        let expected = (address.parse().unwrap(), doubt);
+        let expected = expected.map(|address| address.parse().unwrap());
         assert_eq!(find(&headers, PEER.parse().unwrap(), hops), expected, "{hops} {lines:?}");
     }
 
     #[test]
     fn the_entry_is_counted_from_the_right_over_all_lines() {
-        check(1, &["203.0.113.9"], "203.0.113.9", None);
-        check(1, &["6.6.6.6, 203.0.113.9"], "203.0.113.9", None);
-        check(1, &["6.6.6.6", "203.0.113.9"], "203.0.113.9", None);
-        check(2, &["6.6.6.6,203.0.113.9 ,\t10.0.0.2"], "203.0.113.9", None);
-        check(2, &["6.6.6.6, 203.0.113.9", "10.0.0.2"], "203.0.113.9", None);
-        check(3, &["6.6.6.6", "2001:db8::7, 10.0.0.3", "10.0.0.2"], "2001:db8::7", None);
+        for (hops, lines, address) in [
+            (1, &["203.0.113.9"][..], "203.0.113.9"),
+            (1, &["6.6.6.6, 203.0.113.9"], "203.0.113.9"),
+            (1, &["6.6.6.6", "203.0.113.9"], "203.0.113.9"),
+            (2, &["6.6.6.6,203.0.113.9 ,\t10.0.0.2"], "203.0.113.9"),
+            (2, &["6.6.6.6, 203.0.113.9", "10.0.0.2"], "203.0.113.9"),
+            (3, &["6.6.6.6", "2001:db8::7, 10.0.0.3", "10.0.0.2"], "2001:db8::7"),
+            // A port and brackets are no part of an address.
+            (1, &["203.0.113.9:51234"], "203.0.113.9"),
+            (1, &["[2001:db8::7]:51234"], "2001:db8::7"),
+            (1, &["[2001:db8::7]"], "2001:db8::7"),
+        ] {
+            check(hops, lines, Ok(address));
+        }
     }
 
     #[test]
-    fn without_trusted_routers_the_header_is_not_believed() {
-        check(0, &[], PEER, None);
-        check(0, &["203.0.113.9"], PEER, Some(Doubt::Untrusted));
-    }
-
-    #[test]
-    fn where_routers_left_no_entry_the_connection_counts() {
-        check(1, &[], PEER, Some(Doubt::TooFew));
-        check(3, &["6.6.6.6, 203.0.113.9"], PEER, Some(Doubt::TooFew));
-    }
-
-    #[test]
-    fn a_port_and_brackets_are_no_part_of_an_address() {
-        check(1, &["203.0.113.9:51234"], "203.0.113.9", None);
-        check(1, &["[2001:db8::7]:51234"], "2001:db8::7", None);
-        check(1, &["[2001:db8::7]"], "2001:db8::7", None);
-    }
-
-    #[test]
-    fn what_is_no_address_is_nobodys() {
+    fn without_an_entry_that_can_be_believed_the_address_is_unknown() {
+        check(0, &[], Ok(PEER));
+        check(0, &["203.0.113.9"], Err(UNTRUSTED));
+        check(1, &[], Err(TOO_FEW));
+        check(3, &["6.6.6.6, 203.0.113.9"], Err(TOO_FEW));
         for odd in
             ["unknown", "_hidden", "", " ", "203.0.113", "203.0.113.9:", "[203.0.113.9]", "[::1", "é", "a b"]
         {
-            check(1, &[odd], PEER, Some(Doubt::NoAddress));
-            check(1, &["6.6.6.6, ", odd], PEER, Some(Doubt::NoAddress));
+            check(1, &[odd], Err(NO_ADDRESS));
+            check(1, &["6.6.6.6, ", odd], Err(NO_ADDRESS));
         }
     }
 
@@ -129,13 +95,13 @@ mod tests {
             sent in proptest::collection::vec("[ -~]{0,30}", 0..4),
             hops in 1_usize..4,
         ) {
-            let routers = ["203.0.113.9", "10.0.0.3", "10.0.0.2"];
-            let appended = routers[..hops].join(", ");
+            let proxies = ["203.0.113.9", "10.0.0.3", "10.0.0.2"];
+            let appended = proxies[..hops].join(", ");
             let mut lines: Vec<_> = sent.iter().map(String::as_str).collect();
             lines.push(&appended);
-            check(hops, &lines, "203.0.113.9", None);
+            check(hops, &lines, Ok("203.0.113.9"));
             let joined = [&sent[..], std::slice::from_ref(&appended)].concat().join(",");
-            check(hops, &[&joined], "203.0.113.9", None);
+            check(hops, &[&joined], Ok("203.0.113.9"));
         }
     }
 }

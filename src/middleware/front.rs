@@ -34,7 +34,7 @@ use tower::Service;
 
 use self::finished::Finished;
 use super::access_log::{AccessLog, Line};
-use super::admission::Admission;
+use super::load_shedding::LoadShedding;
 use crate::app::AppState;
 use neverstale_axum::Privacy;
 use neverstale_axum::target::without_needless_escapes;
@@ -47,16 +47,16 @@ struct Shared {
     site: Router,
     log: AccessLog,
     finished: Finished,
-    admission: Arc<Admission>,
+    limits: Arc<LoadShedding>,
     stopping: CancellationToken,
 }
 
 impl Front {
-    pub(super) fn new(site: Router<AppState>, admission: Arc<Admission>, state: AppState) -> Self {
+    pub(super) fn new(site: Router<AppState>, limits: Arc<LoadShedding>, state: AppState) -> Self {
         Self(Arc::new(Shared {
             log: AccessLog::new(&state.monitor),
             finished: Finished::default(),
-            admission,
+            limits,
             stopping: state.stopping.clone(),
             site: site.with_state(state),
         }))
@@ -90,7 +90,7 @@ impl Shared {
         let Some(key) = finished::key(&request) else { return self.let_in(request, line).boxed().await };
         if let Some(answer) = self.finished.get(&key).filter(|_| !self.stopping.is_cancelled())
             && let Some(status) = answer.status(request.headers())
-            && let Some(_place) = self.admission.reader()
+            && let Some(_permit) = self.limits.read()
         {
             match answer.again.ask(line.started()).await {
                 Ok(current) => {
