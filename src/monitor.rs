@@ -116,7 +116,7 @@ impl Monitor {
     }
 
     /// Counts a refused request. Returns how many were refused for this reason so far.
-    pub fn refuse(&self, refusal: Refusal) -> u64 {
+    pub(crate) fn refuse(&self, refusal: Refusal) -> u64 {
         let counter = self.0.requests.refused(refusal);
         counter.inc();
         counter.get()
