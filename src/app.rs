@@ -28,12 +28,12 @@ use neverstale::{Cache, CacheOptions, Integrity};
 use neverstale_axum::PageCache;
 use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
 
-/// What handlers take their parts from, each the one it names in its signature.
+/// The application's parts. A handler takes those that it names in its signature.
 #[derive(Clone, FromRef)]
 pub struct AppState {
     /// The tasks' database.
     pub db: Database,
-    /// Who adds tasks to it.
+    /// Adds tasks, many at once.
     pub adder: Adder,
     /// The cache.
     pub cache: Cache,
@@ -41,32 +41,32 @@ pub struct AppState {
     pub listing: Listing,
     /// Whole pages.
     pub pages: PageCache,
-    /// What is kept for visitors.
+    /// Sessions of visitors.
     pub sessions: Sessions,
     /// The service that `/apicalls` asks.
     pub upstream: Upstream,
-    /// Changes under way, which are ended before the process does.
+    /// Changes under way, which the process waits for before it ends.
     pub changes: TaskTracker,
     /// Cancelled when the process has been told to stop.
     pub stopping: CancellationToken,
-    /// What probes are told.
+    /// What `/readyz` reports.
     pub readiness: Readiness,
-    /// Hosts and debug.
+    /// Settings of the server.
     pub server: Arc<ServerConfig>,
-    /// What is to be seen there.
+    /// The numbers of `/cache` and `/metrics`.
     pub monitor: Monitor,
 }
 
 impl AppState {
-    /// Makes all parts. Connects to nothing yet.
+    /// Makes all parts, which connect to nothing yet.
     ///
     /// # Errors
     ///
-    /// A cache that cannot be used as configured.
+    /// [`UnsupportedCredentials`] if the `memcache` crate cannot log in as configured.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn from_config(config: &Config) -> Result<Self, UnsupportedCredentials> {
         let db = Database::new(&config.database.url).with_slow_query(config.database.slow_query);
         let cache = cache_over(config, &db)?;
@@ -90,33 +90,6 @@ impl AppState {
             server: Arc::new(config.server.clone()),
         })
     }
-}
-
-/// Makes the cache alone, for commands that need nothing else. Connects to nothing yet.
-///
-/// # Errors
-///
-/// A cache that cannot be used as configured.
-///
-/// # Panics
-///
-/// Outside a tokio runtime.
-pub fn cache_from_config(config: &Config) -> Result<Cache, UnsupportedCredentials> {
-    cache_over(config, &Database::new(&config.database.url))
-}
-
-/// Makes the sessions' store alone. Connects to nothing yet.
-///
-/// # Errors
-///
-/// A cache that cannot be used as configured.
-///
-/// # Panics
-///
-/// Outside a tokio runtime.
-pub fn sessions_from_config(config: &Config) -> Result<Sessions, UnsupportedCredentials> {
-    let db = Database::new(&config.database.url);
-    Ok(sessions_over(config, &db, &cache_over(config, &db)?))
 }
 
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {

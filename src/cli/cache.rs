@@ -10,7 +10,7 @@ use clap::Args;
 use super::migrate;
 use super::output::{note, print};
 use super::remedy::Place;
-use crate::app::cache_from_config;
+use crate::app::AppState;
 use crate::config::Config;
 use crate::config::cache::BackendConfig;
 
@@ -46,7 +46,7 @@ pub(super) async fn prepare(config: &Config) {
 
 pub(super) async fn run(config: &Config, command: &CacheCommand) -> Result<()> {
     prepare(config).await;
-    let cache = cache_from_config(config)?;
+    let cache = AppState::from_config(config)?.cache;
     if matches!(config.cache.backend, BackendConfig::Locmem) {
         note("tasklist: the cache is in this process and ends with it; `tasklist shell` keeps one longer");
     }

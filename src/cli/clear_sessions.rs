@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::migrate;
 use super::output::say;
-use crate::app;
+use crate::app::AppState;
 use crate::config::Config;
 use crate::config::session::SessionEngine;
 
@@ -12,7 +12,7 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     if config.session.engine != SessionEngine::Cache {
         migrate::in_development(config).await?;
     }
-    let sessions = app::sessions_from_config(config)?;
+    let sessions = AppState::from_config(config)?.sessions;
     let failed =
         || format!("failed to clear sessions of {}; `tasklist check` says more", config.database.url);
     let cleared = sessions.clear_expired(usize::MAX).await.with_context(failed)?;

@@ -17,7 +17,7 @@ use self::prompt::{Input, Prompt};
 use super::cache::prepare;
 use super::output::{Unwritten, note, say};
 use super::remedy::Place;
-use crate::app::cache_from_config;
+use crate::app::AppState;
 use crate::config::Config;
 use neverstale::Cache;
 
@@ -46,7 +46,7 @@ struct Shell<'a> {
 pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
     let _context = runtime.enter();
     runtime.block_on(prepare(config));
-    let shell = Shell { cache: cache_from_config(config)?, place: Place::of(config), runtime };
+    let shell = Shell { cache: AppState::from_config(config)?.cache, place: Place::of(config), runtime };
     if io::stdin().is_terminal() && io::stdout().is_terminal() { shell.converse() } else { shell.obey() }
 }
 
