@@ -17,7 +17,7 @@ use neverstale_axum::Privacy;
 
 /// Proof that a request may see the site's internals.
 ///
-/// With `DEBUG` every request may; otherwise it has to bring `ADMIN_PASSWORD`. Without a password there is no such page.
+/// With `DEBUG` every request may; otherwise it needs `ADMIN_PASSWORD`. Without a password there is no such page.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin;
 

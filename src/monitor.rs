@@ -5,7 +5,6 @@ mod history;
 mod metrics;
 mod report;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,9 +25,6 @@ pub use self::report::{GateReport, Layer, Report, Server};
 
 /// How many decisions are kept.
 const DECISIONS: usize = 50;
-
-/// How many characters of a path are kept.
-const LONGEST_PATH: usize = 100;
 
 /// Watches the cache from outside. Cheap to clone.
 #[derive(Clone)]
@@ -127,21 +123,11 @@ impl Monitor {
         self.0.requests.uncounted_posts.inc();
     }
 
-    /// Keeps a decision among the latest, unless another is being kept: no request waits for this.
-    pub fn note(&self, decide: impl FnOnce() -> Decision) {
-        let Ok(mut decisions) = self.0.decisions.try_lock() else { return };
-        let mut decision = decide();
-        decision.path = cut(&decision.path, LONGEST_PATH).into_owned();
+    /// Keeps a decision among the latest.
+    pub(crate) fn note(&self, decision: Decision) {
+        let mut decisions = lock(&self.0.decisions);
         decisions.truncate(DECISIONS - 1);
         decisions.push_front(decision);
-    }
-}
-
-/// Returns the first characters of a text, with an ellipsis if there are more.
-pub(crate) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(longest) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => Cow::Borrowed(text),
     }
 }
 

@@ -1,9 +1,9 @@
-//! An answer that is right now and for this visitor, and is kept nowhere.
+//! Responses that no cache may store.
 
 use axum::http::header::{self, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
-/// Tells caches, ours and others, to keep nothing of an answer.
+/// Adds `Cache-Control: no-store` to a response.
 #[derive(Clone, Copy, Debug)]
 pub struct NoStore<T>(pub T);
 

@@ -3,6 +3,7 @@
 //! The line has the path without the query, which may be private, and no header. Long methods and paths are cut. Neither
 //! can hold control characters, so that none can look like another line.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use tracing::field::display;
 use tracing::{Instrument, Level, Span, debug, enabled, error_span, info};
 
 use super::log_limit::LogLimit;
-use crate::monitor::{Decision, Monitor, cut};
+use crate::monitor::{Decision, Monitor};
 use neverstale_axum::Outcome;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,9 +22,10 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest id that is taken over from a reverse proxy.
 const LONGEST_ID: usize = 64;
 
-/// How many characters of a method and of a path are logged.
+/// How many characters of a method and of a path are logged, and of a path with its query on `/cache`.
 const LONGEST_METHOD: usize = 16;
 const LONGEST_PATH: usize = 200;
+const LONGEST_DECISION: usize = 100;
 
 /// Paths that machines poll. Lines for successful requests would hide the others, so they are logged at `debug`.
 const POLLED: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/cache", "/cache.json"];
@@ -116,10 +118,11 @@ impl Line<'_> {
             }
         });
         if let Some(outcome) = outcome {
-            self.log.monitor.note(|| Decision {
+            let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+            self.log.monitor.note(Decision {
                 at: SystemTime::now(),
                 method: self.method.to_string(),
-                path: self.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+                path: cut(path, LONGEST_DECISION).into_owned(),
                 status,
                 outcome: outcome.summary().to_string(),
                 took_ms,
@@ -153,4 +156,12 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         let id = format!("{:016x}", fastrand::u64(..));
         HeaderValue::try_from(id).expect("a header can hold digits and letters")
     })
+}
+
+/// Returns the first characters of a text, with an ellipsis if there are more.
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }

@@ -1,4 +1,4 @@
-//! Makes a page of every refusal and failure, whoever it comes from, and logs what a visitor is not told.
+//! Makes a page of every refusal and failure of any layer or handler, and logs its cause.
 
 use askama::Template;
 use axum::body::Body;
@@ -14,7 +14,7 @@ use crate::templates::ErrorPage;
 
 const HTML: &[u8] = b"text/html";
 
-/// Seconds after which a browser or a client may try again what was refused with 503.
+/// Seconds after which a client may repeat a request that was refused with 503.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 pub(super) async fn render(State(debug): State<bool>, request: Request, next: Next) -> Response {
@@ -32,12 +32,11 @@ pub(super) async fn render(State(debug): State<bool>, request: Request, next: Ne
     page(status, cause.filter(|_| debug), response)
 }
 
-/// The form with a message is a page of its own.
+/// Returns whether a handler has made a page, such as the form with a message.
 fn is_page(response: &Response) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE);
-    let starts_alike =
-        |value: &[u8]| value.get(..HTML.len()).is_some_and(|start| start.eq_ignore_ascii_case(HTML));
-    content_type.is_some_and(|value| starts_alike(value.as_bytes()))
+    let start = content_type.and_then(|value| value.as_bytes().get(..HTML.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(HTML))
 }
 
 fn cause(response: &Response) -> Option<String> {

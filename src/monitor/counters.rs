@@ -15,10 +15,13 @@ use neverstale_axum::Outcome;
 /// The first upper bounds of durations: 1 µs and its doubles, up to about 4 s.
 const BUCKETS: u32 = 23;
 
+/// The classes of status codes, by their first digit.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
 /// Counters of requests.
 #[derive(Debug)]
 pub(super) struct Requests {
-    by_class: [Counter; 5],
+    by_class: [Counter; CLASSES.len()],
     by_outcome: [Counter; Outcome::WORDS.len()],
     pub(super) replayed: Counter,
     durations: Histogram,
@@ -42,40 +45,19 @@ impl Requests {
         let durations = Histogram::new((0..BUCKETS).map(|bits| f64::from(1_u32 << bits) / 1e6));
         let help = "How long the responses took";
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, durations.clone());
-        Self {
-            by_class: labelled(
-                registry,
-                "http_requests",
-                "Requests answered",
-                "status",
-                ["1xx", "2xx", "3xx", "4xx", "5xx"],
-            ),
-            by_outcome: labelled(
-                registry,
-                "page_outcomes",
-                "Requests for cached pages, by what the cache did",
-                "outcome",
-                Outcome::WORDS,
-            ),
-            replayed: counter(
-                registry,
-                "http_answers_given_again",
-                "Responses replayed as they had left before",
-            ),
-            durations,
-            refused: labelled(
-                registry,
-                "http_requests_refused",
-                "Requests refused: too many in work, too many bodies in memory, too many POSTs of one address",
-                "cause",
-                ["crowd", "bodies", "posts"],
-            ),
-            uncounted_posts: counter(
-                registry,
-                "posts_uncounted",
-                "POSTs let in that the cache could not count",
-            ),
-        }
+        let help = "Requests answered";
+        let by_class = labelled(registry, "http_requests", help, "status", CLASSES);
+        let help = "Requests for cached pages, by what the cache did";
+        let by_outcome = labelled(registry, "page_outcomes", help, "outcome", Outcome::WORDS);
+        let help = "Responses replayed as they had left before";
+        let replayed = counter(registry, "http_answers_given_again", help);
+        let help =
+            "Requests refused: too many in work, too many bodies in memory, too many POSTs of one address";
+        let refused =
+            labelled(registry, "http_requests_refused", help, "cause", ["crowd", "bodies", "posts"]);
+        let help = "POSTs let in that the cache could not count";
+        let uncounted_posts = counter(registry, "posts_uncounted", help);
+        Self { by_class, by_outcome, replayed, durations, refused, uncounted_posts }
     }
 
     pub(super) fn count(&self, status: u16, outcome: Option<&str>, took: Duration) {
@@ -118,19 +100,13 @@ pub struct Open(Connections);
 
 impl Connections {
     pub(super) fn register(registry: &mut Registry) -> Self {
+        let accepted = counter(registry, "http_connections", "Connections accepted");
         let open = Gauge::default();
         registry.register("http_connections_open", "Connections that are open", open.clone());
-        Self {
-            accepted: counter(registry, "http_connections", "Connections accepted"),
-            open,
-            cut: labelled(
-                registry,
-                "http_connections_cut",
-                "Connections cut: no request, none in time, response not read",
-                "cause",
-                ["malformed", "late", "unread"],
-            ),
-        }
+        let help = "Connections cut: no request, none in time, response not read";
+        let causes = ["malformed", "late", "unread"];
+        let cut = labelled(registry, "http_connections_cut", help, "cause", causes);
+        Self { accepted, open, cut }
     }
 
     /// Counts a connection.

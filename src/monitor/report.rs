@@ -1,6 +1,5 @@
 //! `/cache` and `/cache.json`: the state of the cache, for people and for machines.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -150,18 +149,20 @@ impl From<ServerStats> for Server {
         let is_refused = matches!(kind, Some(ErrorKind::Down(_) | ErrorKind::LeftOut));
         let failure = kind.map(ToString::to_string);
         let stats = server.stats.unwrap_or_default();
+        let number = |name: &str| stats.get(name)?.parse().ok();
+        let (hits, misses) = (number("get_hits"), number("get_misses"));
         Self {
             server: server.server,
             failure,
             is_left_out: link.map_or(is_refused, |link| link.is_left_out),
-            hits: number(&stats, "get_hits"),
-            misses: number(&stats, "get_misses"),
-            hit_rate: Point::of(&stats).and_then(|point| point.hit_rate()),
-            items: number(&stats, "curr_items"),
-            bytes: number(&stats, "bytes"),
-            limit_bytes: number(&stats, "limit_maxbytes"),
-            evictions: number(&stats, "evictions"),
-            uptime_seconds: number(&stats, "uptime"),
+            hits,
+            misses,
+            hit_rate: hits.zip(misses).and_then(|(hits, misses)| Point { hits, misses }.hit_rate()),
+            items: number("curr_items"),
+            bytes: number("bytes"),
+            limit_bytes: number("limit_maxbytes"),
+            evictions: number("evictions"),
+            uptime_seconds: number("uptime"),
             operations: link.map(|link| link.operations),
             errors: link.map(|link| link.errors),
             last_error: link
@@ -171,16 +172,6 @@ impl From<ServerStats> for Server {
             latency: link.map(|Link { latency, .. }| latency.clone()),
         }
     }
-}
-
-impl Point {
-    fn of(stats: &BTreeMap<String, String>) -> Option<Self> {
-        Some(Self { hits: number(stats, "get_hits")?, misses: number(stats, "get_misses")? })
-    }
-}
-
-fn number(stats: &BTreeMap<String, String>, name: &str) -> Option<u64> {
-    stats.get(name)?.parse().ok()
 }
 
 impl Layer {
