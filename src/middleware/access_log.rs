@@ -1,7 +1,7 @@
 //! The access log: a line for each request with the cache's decision, and an id that the request's other lines share.
 //!
-//! The line has the path without the query, which may be private, and no header. Long methods and paths are cut. Neither
-//! can hold control characters, so that none can look like another line.
+//! The line has the path without the query, which may be private, and no header. Long methods and paths are cut, and
+//! neither can hold control characters, so that none can look like another line.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
