@@ -21,7 +21,7 @@ use neverstale_axum::Outcome;
 
 pub use self::counters::{Connections, Cut, Open, Refusal};
 pub use self::history::Point;
-pub use self::report::{GateReport, Layer, Report, Server};
+pub use self::report::{Layer, Report, Server, VersionChecks};
 
 /// How many decisions are kept.
 const DECISIONS: usize = 50;

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Monitor, Report, Server};
+use super::{Monitor, Server};
 use crate::telemetry::lost_lines;
 use neverstale::{Latency, LayerStats};
 
@@ -22,7 +22,7 @@ impl Monitor {
     ///
     /// Asks each server for its statistics, for as long as any operation may take.
     pub async fn metrics(&self) -> String {
-        let Report { gate, servers, .. } = self.report().await;
+        let servers = self.report().await.servers;
         let mut registry = Registry::default();
         let started = self.0.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let help = "When the process was started, in seconds since 1970";
@@ -31,7 +31,7 @@ impl Monitor {
         ours.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let help = "Lines of the log that its reader or its disk did not take";
         ours.register("log_lines_lost", help, ConstCounter::new(lost_lines()));
-        if let Some(gate) = gate {
+        if let Some(gate) = (self.0.gate)() {
             for (name, help, count) in [
                 ("gate_calls", "Requests that had to know the current version", gate.calls),
                 ("gate_queries", "Queries sent for them", gate.queries),

@@ -21,7 +21,7 @@ pub struct Report {
     /// How long the process has been up.
     pub uptime_seconds: u64,
     /// Version checks, with the strategy `versioned`.
-    pub gate: Option<GateReport>,
+    pub gate: Option<VersionChecks>,
     /// What each layer has done.
     pub layers: Vec<Layer>,
     /// The servers, or the store itself.
@@ -30,17 +30,12 @@ pub struct Report {
     pub decisions: Vec<Decision>,
 }
 
-/// Statistics of version checks.
+/// Version checks since the process started.
 #[derive(Clone, Debug, Serialize)]
-pub struct GateReport {
-    /// Requests that needed the current version.
-    pub calls: u64,
-    /// Queries that were sent for them.
-    pub queries: u64,
-    /// Those of them that failed.
-    pub failures: u64,
-    /// Versions that were met.
-    pub versions: u64,
+pub struct VersionChecks {
+    /// Their numbers.
+    #[serde(flatten)]
+    pub stats: VersionStats,
     /// Queries for each request.
     pub queries_per_call: Option<f64>,
     /// How often the list was read for each version.
@@ -108,7 +103,7 @@ impl Monitor {
         let servers = shared.cache.raw().stats().await;
         let mut layers = shared.cache.stats();
         layers.sort_by_key(|stats| LAYERS.iter().position(|layer| *layer == stats.layer));
-        let reads = layers.iter().find(|stats| stats.layer == "query").map_or(0, |stats| stats.builds);
+        let builds = layers.iter().find(|stats| stats.layer == "query").map_or(0, |stats| stats.builds);
         let history = lock(&shared.history);
         let layer = |stats: LayerStats| {
             let total = Point::from(&stats);
@@ -119,7 +114,7 @@ impl Monitor {
             strategy: shared.strategy.clone(),
             sessions: shared.sessions.clone(),
             uptime_seconds: shared.started.elapsed().as_secs(),
-            gate: (shared.gate)().map(|stats| GateReport::of(stats, reads)),
+            gate: (shared.gate)().map(|stats| VersionChecks::new(stats, builds)),
             layers: layers.into_iter().map(layer).collect(),
             servers: servers.into_iter().map(Server::from).collect(),
             decisions: lock(&shared.decisions).iter().cloned().collect(),
@@ -127,17 +122,13 @@ impl Monitor {
     }
 }
 
-impl GateReport {
-    fn of(stats: VersionStats, reads: u64) -> Self {
-        let VersionStats { calls, queries, failures, versions } = stats;
+impl VersionChecks {
+    fn new(stats: VersionStats, builds: u64) -> Self {
         let ratio = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
         Self {
-            calls,
-            queries,
-            failures,
-            versions,
-            queries_per_call: ratio(queries, calls),
-            builds_per_version: ratio(reads, versions),
+            queries_per_call: ratio(stats.queries, stats.calls),
+            builds_per_version: ratio(builds, stats.versions),
+            stats,
         }
     }
 }

@@ -7,6 +7,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
+use serde::Serialize;
+
 use super::mark::{Looks, Marks, Told};
 use super::round::{Round, Seat};
 use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
@@ -19,7 +21,7 @@ const ENOUGH: usize = 16;
 pub struct VersionSource<S, E>(Arc<Shared<S, E>>);
 
 /// What the gate has done since it was made. Queries per call say what it saves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VersionStats {
     /// Calls that have begun.
     pub calls: u64,
