@@ -24,7 +24,7 @@ pub struct Admin;
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such page, for nobody may see it.
+    /// There is no such page without a password.
     NotFound,
     /// The password is missing or wrong.
     Unauthorized,

@@ -43,7 +43,7 @@ pub struct AppState {
     pub pages: PageCache,
     /// Sessions of visitors.
     pub sessions: Sessions,
-    /// The service that `/apicalls` asks.
+    /// The service behind `/apicalls`.
     pub upstream: Upstream,
     /// Changes under way, which the process waits for before it ends.
     pub changes: TaskTracker,
@@ -95,7 +95,7 @@ impl AppState {
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
     let secret = config.session.signing_secret();
     let signer = Signer::new(&secret);
-    // Whatever CACHE_SIGNED says: who can write to the cache must not be able to make a session.
+    // Whatever CACHE_SIGNED says: write access to the cache must not be enough to make a session.
     let cache = &cache.with_integrity(Integrity::signed(&secret));
     let sessions = match config.session.engine {
         SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),

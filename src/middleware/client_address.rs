@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_a_client_sends_changes_what_the_routers_say(
+        fn nothing_a_client_sends_changes_what_the_proxies_say(
             sent in proptest::collection::vec("[ -~]{0,30}", 0..4),
             hops in 1_usize..4,
         ) {

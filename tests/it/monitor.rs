@@ -1,4 +1,4 @@
-//! Eyes into the cache: `/cache`, `/cache.json`, `/metrics`, and the log.
+//! The numbers of the cache: `/cache`, `/cache.json`, `/metrics`, and the log.
 
 mod access;
 mod clearing;
@@ -17,12 +17,12 @@ const PAGES: [&str; 3] = ["/cache", "/cache.json", "/metrics"];
 
 const PASSWORD: &str = "correct:horse";
 
-/// A site whose visitors are not its developers.
+/// A site without `DEBUG`.
 fn closed() -> Settings {
     Settings::new().with("DEBUG", "False")
 }
 
-/// A site that its operator may look into.
+/// A site without `DEBUG` and with a password.
 fn guarded() -> Settings {
     closed().with("ADMIN_PASSWORD", PASSWORD)
 }
@@ -31,7 +31,7 @@ async fn ask_as(app: &App, password: &str, method: &str, path: &str) -> Page {
     Page::read(app.request(method, path).basic_auth("admin", Some(password))).await
 }
 
-/// What the app says of itself.
+/// Returns `/cache.json`.
 async fn report(app: &App) -> Value {
     let page = app.get("/cache.json").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("application/json")));

@@ -13,13 +13,13 @@ use crate::support::app::App;
 use testkit::page::Page;
 use testkit::wait_until;
 
-/// How many connections an app has for all that does not go ahead.
+/// The connections of an app to its database, without the one for version checks.
 const CONNECTIONS: usize = 8;
 
-/// What no visitor is told where `DEBUG` is off.
+/// Words that no page has without `DEBUG`.
 const SECRETS: [&str; 6] = ["sqlx", "select ", "insert into", "list_state", "code:", "os error"];
 
-/// Asserts a page that tells nothing of what is inside, and when to try again.
+/// Asserts a page that says when to try again and nothing about the inside.
 #[track_caller]
 fn assert_unavailable(page: &Page) {
     page.assert_error(503, "Back in a moment");

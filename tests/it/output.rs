@@ -1,4 +1,4 @@
-//! What the server does while its log cannot be written: all that it does otherwise. Lines that are lost are counted.
+//! A server whose log cannot be written works all the same, and counts lost lines.
 
 mod panics;
 
@@ -37,7 +37,7 @@ pub fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 impl Server {
-    /// Starts one with other standard streams, and waits until it lets visitors in.
+    /// Starts a server with other standard streams, and waits until it listens.
     fn start(settings: &Settings, line: &str, output: Option<OwnedFd>, errors: Option<OwnedFd>) -> Self {
         let port = free_port();
         let mut command = settings.clone().with("PORT", &port.to_string()).shell(line);
@@ -98,7 +98,7 @@ fn forms() -> [Settings; 2] {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_who_has_gone_costs_nothing_but_lines() {
+async fn a_closed_log_costs_nothing_but_lines() {
     for settings in forms() {
         let (reader, writer) = io::pipe().unwrap();
         let server = Server::start(&settings, &serve(), Some(copy(&writer)), Some(copy(&writer)));
@@ -111,7 +111,7 @@ async fn a_reader_of_the_log_who_has_gone_costs_nothing_but_lines() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_who_does_not_read_costs_nothing_but_lines() {
+async fn a_stalled_log_costs_nothing_but_lines() {
     for settings in forms() {
         let (_reader, writer) = full_pipe();
         let server = Server::start(&settings, &serve(), Some(copy(&writer)), Some(copy(&writer)));
@@ -127,7 +127,7 @@ async fn a_log_that_cannot_be_written_from_the_start_costs_nothing_but_lines() {
     for redirected in [">/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "1</dev/null"] {
         let server = Server::start(&Settings::new(), &format!("{} {redirected}", serve()), None, None);
         server.is_used("Kept").await;
-        // What is closed when a program starts is nothing that could fail, but /dev/null.
+        // A closed stream becomes /dev/null when a program starts, and never fails.
         let can_fail = !redirected.contains("&-");
         eventually("lines are lost", async || (server.lost().await > 0) == can_fail).await;
         server.terminate();
@@ -164,7 +164,7 @@ async fn a_disk_that_has_room_again_gets_the_log_again() {
 }
 
 #[test]
-fn a_server_that_cannot_start_ends_although_nobody_reads_why() {
+fn a_server_that_cannot_start_ends_although_its_output_is_full() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let (_reader, writer) = full_pipe();

@@ -1,4 +1,4 @@
-//! What is refused, and how.
+//! Refusals.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -68,7 +68,7 @@ async fn a_form_from_another_site_is_refused() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_security_headers() {
+async fn every_response_has_the_security_headers() {
     let app = App::start();
     for page in [app.get("/").await, app.get("/nowhere").await, app.get("/healthz").await] {
         let policy = page.header("content-security-policy").unwrap();
@@ -116,7 +116,7 @@ fn chunked_post(address: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_what_is_allowed() {
+async fn other_methods_get_the_list_of_allowed_ones() {
     let app = App::start();
     for (method, path, allowed) in
         [("PUT", "/add", "POST"), ("GET", "/remove", "POST"), ("POST", "/", "GET,HEAD")]

@@ -1,5 +1,5 @@
-//! What docs/security.md promises: against a cache server in other hands, visitors who want others to be shown
-//! something else, and whoever reads what the program prints.
+//! The promises of docs/security.md: against a hostile cache server, visitors that poison pages for others, and readers
+//! of the output.
 
 pub mod document;
 mod hostile;
@@ -25,7 +25,7 @@ fn settings(memcached: &Memcached, signed: bool) -> Settings {
     settings.with("CACHE_SIGNED", if signed { "on" } else { "off" })
 }
 
-/// How many values a server has taken for none of its own.
+/// Returns how many values were unreadable.
 async fn unreadable(app: &App) -> u64 {
     let metrics = app.get("/metrics").await.body;
     let lines = metrics.lines().filter(|line| line.starts_with("tasklist_cache_unreadable_total"));

@@ -41,7 +41,7 @@ async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_no_view_reads_is_not_waited_for() {
+async fn a_body_that_no_handler_reads_is_not_waited_for() {
     let app = App::start();
     for (method, status) in [("GET", 200), ("PUT", 405)] {
         let mut client = Client::connect(&app).await;

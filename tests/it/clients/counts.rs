@@ -19,7 +19,7 @@ fn handles(memcached: &Memcached) -> Vec<Cache> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_who_begin_at_once_each_counts_once() {
+async fn counts_that_begin_at_once_add_up() {
     let memcached = Memcached::start();
     let caches = handles(&memcached);
     for round in 0..20 {
@@ -47,7 +47,7 @@ async fn a_count_ends_when_its_time_is_over_however_many_come() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_counted_is_unknown() {
+async fn a_count_is_unknown_if_the_cache_fails() {
     let mut memcached = Memcached::start();
     let caches = handles(&memcached);
     let key = Key::new("n").unwrap();

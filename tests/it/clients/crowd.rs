@@ -8,7 +8,7 @@ use testkit::upstream::{Reply, Upstream};
 
 const REFUSED: &str = "tasklist_http_requests_refused_total{cause=\"crowd\"}";
 
-/// So many clients, each of whom has sent a request and waits.
+/// Connects so many clients, each of which sends a request and waits.
 async fn crowd(app: &App, size: usize, request: impl Fn(usize) -> String) -> Vec<Client> {
     let mut clients = vec![];
     for number in 0..size {
@@ -56,7 +56,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
+async fn changes_count_until_they_are_done_although_their_clients_have_left() {
     let database = Postgres::shared().database().await;
     let app = Settings::new().with("DATABASE_URL", &database.url).serve();
     app.add("Before").await;
@@ -74,7 +74,7 @@ async fn changes_whose_visitors_have_left_take_room_until_they_are_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn visitors_who_wait_for_a_service_leave_room_for_everybody_else() {
+async fn requests_that_wait_for_a_service_leave_permits_for_others() {
     let upstream = Upstream::start(|_, _| Reply::Nothing).await;
     let app = Settings::new().with("API_URL", &upstream.url()).serve();
     app.add("Before").await;

@@ -6,7 +6,7 @@ use testkit::eventually;
 use testkit::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_idle_connections_keep_nobody_waiting() {
+async fn five_thousand_idle_connections_delay_no_request() {
     let files = rlimit::increase_nofile_limit(8_192).unwrap();
     assert!(files > 6_000, "this test needs 6,000 files, `ulimit -Hn` is {files}");
     let app = App::start();
@@ -25,7 +25,7 @@ async fn five_thousand_idle_connections_keep_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_files_are_few_no_connection_takes_what_an_answer_needs() {
+async fn with_few_files_connections_leave_enough_for_requests() {
     let database = Postgres::shared().database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_files(256);
     let files = format!("file://{}", settings.directory().display());
@@ -42,7 +42,7 @@ async fn where_files_are_few_no_connection_takes_what_an_answer_needs() {
         idle.push(Client::connect(&app).await);
     }
     for number in 0..5 {
-        // All at once, so that the database is asked on all its connections.
+        // All at once, so that all connections to the database are used.
         for client in &mut known {
             client.send(post(&format!("task-{number}"))).await;
         }

@@ -1,4 +1,4 @@
-//! What is no request, or one that can be taken for two.
+//! Invalid requests, and requests that can be taken for two.
 
 use super::Client;
 use crate::support::app::App;
@@ -23,7 +23,7 @@ fn chunked(lines: &str, body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_told_so_and_the_connection_closed() {
+async fn an_invalid_request_is_refused_and_its_connection_closed() {
     let app = App::start();
     let long = "x".repeat(20_000);
     let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
@@ -76,7 +76,7 @@ async fn a_body_in_bad_chunks_is_a_bad_request() {
     assert_eq!(app.get("/").await.tasks(), [""; 0]);
 }
 
-/// A router in front that goes by the length takes the rest of the body for the next visitor's request.
+/// A reverse proxy that goes by the length would take the rest of the body for the next client's request.
 #[tokio::test]
 async fn nothing_behind_a_body_of_two_lengths_is_read_as_a_request() {
     let app = App::start();
@@ -92,7 +92,7 @@ async fn nothing_behind_a_body_of_two_lengths_is_read_as_a_request() {
 }
 
 #[tokio::test]
-async fn what_is_odd_and_clear_is_answered() {
+async fn unusual_valid_requests_are_answered() {
     let app = App::start();
     for (sent, expected) in [
         (&b"GET / HTTP/1.1\nhost: localhost\nconnection: close\n\n"[..], 200),

@@ -20,7 +20,7 @@ async fn a_hundred_requests_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_refused_ends_what_was_sent_behind_it() {
+async fn a_refused_request_ends_the_requests_sent_behind_it() {
     let app = App::start();
     let mut client = Client::connect(&app).await;
     client.send(format!("{GET}BAD REQUEST\r\n\r\n{GET}")).await;

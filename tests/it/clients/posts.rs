@@ -13,7 +13,7 @@ async fn add(app: &App) -> u16 {
     app.post("/add", &[("name", "x")]).await.status
 }
 
-/// Adds by way of routers, who say so.
+/// Adds by way of reverse proxies, with their headers.
 async fn add_for(app: &App, forwarded: &[&str]) -> u16 {
     let mut request = app.request("POST", "/add").form(&[("name", "x")]);
     for line in forwarded {
@@ -47,7 +47,7 @@ async fn an_address_may_send_so_many_to_all_processes_together() {
 }
 
 #[tokio::test]
-async fn without_a_limit_nobody_counts() {
+async fn without_a_limit_nothing_is_counted() {
     let memcached = Memcached::start();
     for off in [Settings::new(), Settings::new().with("POST_LIMIT", "off")] {
         let app = off.with_memcached(&memcached).serve();
@@ -59,7 +59,7 @@ async fn without_a_limit_nobody_counts() {
 }
 
 #[tokio::test]
-async fn behind_routers_the_address_is_the_one_that_they_saw() {
+async fn behind_proxies_the_address_is_the_one_that_they_saw() {
     let memcached = Memcached::start();
     let app = limited(&memcached).with("TRUSTED_HOPS", "2").serve();
     for forged in ["6.6.6.6, ", "6.6.6.7, 1.1.1.1, ", "unknown, "] {
@@ -102,7 +102,7 @@ async fn an_address_that_cannot_be_known_is_that_of_the_connection_and_said_once
 }
 
 #[tokio::test]
-async fn without_the_cache_everybody_passes() {
+async fn without_the_cache_every_post_passes() {
     let mut memcached = Memcached::start();
     let app = limited(&memcached).serve();
     for _ in 0..3 {
@@ -122,7 +122,7 @@ async fn without_the_cache_everybody_passes() {
 }
 
 #[tokio::test]
-async fn a_cache_that_keeps_nothing_limits_nobody() {
+async fn a_cache_that_stores_nothing_limits_no_client() {
     let app = Settings::new().with("CACHE_URL", "dummy://").with("POST_LIMIT", "1").serve();
     for _ in 0..5 {
         assert_eq!(add(&app).await, 303);
@@ -130,7 +130,7 @@ async fn a_cache_that_keeps_nothing_limits_nobody() {
 }
 
 #[tokio::test]
-async fn who_is_refused_has_no_body_read_and_no_forged_form_is_counted() {
+async fn a_refused_post_has_no_body_read_and_a_forged_one_is_not_counted() {
     let memcached = Memcached::start();
     let app = limited(&memcached).serve();
     for _ in 0..5 {

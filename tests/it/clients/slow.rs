@@ -18,7 +18,7 @@ async fn dribble(client: Client, request: String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn senders_by_the_byte_keep_nobody_waiting() {
+async fn senders_by_the_byte_delay_no_request() {
     let app = App::start();
     app.add("Before").await;
     let memory = app.memory();

@@ -1,4 +1,4 @@
-//! Clients that ask and do not read.
+//! Clients that send requests and read no response.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Client, GET, MIB, post};
 use crate::support::app::App;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_is_read_no_further() {
+async fn a_client_that_does_not_read_is_read_no_further() {
     let app = App::start();
     for _ in 0..100 {
         app.post("/add", &[("name", &"x".repeat(100))]).await;
@@ -26,7 +26,7 @@ async fn who_does_not_read_is_read_no_further() {
                 assert!(sent < 100 * MIB, "the server reads and reads");
             }
         };
-        // Until nobody takes anything any more.
+        // Until neither the server nor the kernel takes more.
         let _ = timeout(Duration::from_millis(300), send).await;
         deaf.push(client);
     }

@@ -1,10 +1,10 @@
-//! Who may look.
+//! Access to `/cache` and `/metrics`.
 
 use super::{PAGES, PASSWORD, ask_as, closed, guarded};
 use crate::support::app::{App, Settings};
 use testkit::page::Page;
 
-/// All that is guarded, and what it answers to who may.
+/// The guarded routes, and their statuses with the password.
 const GUARDED: [(&str, &str, u16); 4] = [
     ("GET", "/cache", 200),
     ("GET", "/cache.json", 200),
@@ -32,7 +32,7 @@ async fn where_there_is_no_password_there_is_no_such_page() {
 }
 
 #[tokio::test]
-async fn who_knows_the_password_may_look() {
+async fn a_request_with_the_password_is_let_in() {
     let app = guarded().serve();
     for (method, path, expected) in GUARDED {
         for page in [Page::read(app.request(method, path)).await, ask_as(&app, "wrong", method, path).await] {
@@ -48,7 +48,7 @@ async fn who_knows_the_password_may_look() {
 }
 
 #[tokio::test]
-async fn developers_may_look() {
+async fn with_debug_every_request_is_let_in() {
     let app = Settings::new().with("DEVELOPMENT_MODE", "True").serve();
     for (method, path, expected) in GUARDED {
         let page = Page::read(app.request(method, path)).await;

@@ -15,7 +15,7 @@ async fn clear(app: &App) {
 }
 
 #[tokio::test]
-async fn what_is_cleared_is_built_anew() {
+async fn a_cleared_page_is_built_again() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     app.get("/").await;

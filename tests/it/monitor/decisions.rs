@@ -1,4 +1,4 @@
-//! What was decided for the latest requests.
+//! The latest decisions.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ async fn decisions(app: &App) -> Vec<(String, String, u64, String)> {
 }
 
 #[tokio::test]
-async fn they_say_what_the_cache_did_and_why() {
+async fn decisions_say_where_each_page_came_from_and_why() {
     let (app, visitor) = (App::start(), Visitor::new());
     visitor.get(&app, "/").await;
     visitor.get(&app, "/").await;
@@ -38,7 +38,7 @@ async fn they_say_what_the_cache_did_and_why() {
 }
 
 #[tokio::test]
-async fn who_looks_or_asks_for_no_cached_page_is_not_among_them() {
+async fn requests_for_no_cached_page_are_not_among_the_decisions() {
     let app = App::start();
     for path in ["/cache", "/cache.json", "/metrics", "/healthz", "/nowhere"] {
         app.get(path).await;
@@ -59,7 +59,7 @@ async fn the_latest_fifty_are_kept() {
 }
 
 #[tokio::test]
-async fn what_a_visitor_sends_is_cut_and_cannot_change_the_page() {
+async fn a_path_is_cut_and_cannot_change_the_page() {
     let app = App::start();
     let long = format!("/?<b>&amp;'\"{}", "x".repeat(500));
     app.get(&long).await;

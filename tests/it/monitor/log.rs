@@ -1,4 +1,4 @@
-//! The log: a line for each request, which tells what an operator needs and nobody's secrets.
+//! The log: a line for each request, with the facts that an operator needs and without secrets.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn json() -> Settings {
     Settings::new().with("LOG_FORMAT", "json")
 }
 
-/// What has been logged when the app is at its end, line by line.
+/// Stops the app and returns the lines of its log.
 fn objects(app: App) -> Vec<Value> {
     let (_, output) = app.terminate();
     output.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
@@ -63,7 +63,7 @@ async fn in_json_a_line_is_an_object_with_the_same_fields() {
 }
 
 #[tokio::test]
-async fn all_lines_of_a_request_have_its_id_and_so_has_the_answer() {
+async fn all_lines_of_a_request_have_its_id_and_so_has_the_response() {
     let app = json().serve();
     let mut ids = vec![];
     for name in ["One", "Two"] {
@@ -95,7 +95,7 @@ async fn a_warning_names_its_request_too() {
 }
 
 #[tokio::test]
-async fn the_router_in_front_may_name_a_request() {
+async fn a_reverse_proxy_may_choose_the_id_of_a_request() {
     let app = App::start();
     let id_of = async |given: &str| {
         let page = Page::read(app.request("GET", "/").header("x-request-id", given)).await;
@@ -144,7 +144,7 @@ async fn send(app: &App, head: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_before_the_answer_is_in_the_log_and_counted() {
+async fn a_client_that_leaves_before_the_response_is_logged_and_counted() {
     let upstream = Upstream::start(|_, _| Reply::Nothing).await;
     let app = Settings::new().with("API_URL", &upstream.url()).serve();
     let mut client = TcpStream::connect(app.address()).await.unwrap();
@@ -188,7 +188,7 @@ async fn no_request_can_forge_a_line_or_fill_the_log() {
 }
 
 #[tokio::test]
-async fn what_is_asked_again_and_again_is_logged_for_those_who_look_closely() {
+async fn polled_paths_are_logged_at_debug() {
     for (level, expected) in [("info", 1), ("debug", 5)] {
         let app = json().with("RUST_LOG", level).serve();
         for path in ["/healthz", "/readyz", "/metrics", "/cache.json", "/nowhere"] {

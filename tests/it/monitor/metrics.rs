@@ -94,7 +94,7 @@ async fn every_series_is_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn what_counts_never_falls() {
+async fn counters_never_fall() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     visit(&app).await;
@@ -113,7 +113,7 @@ async fn what_counts_never_falls() {
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_status_and_by_what_the_cache_did() {
+async fn requests_are_counted_by_status_and_by_outcome() {
     let app = App::start();
     for path in ["/", "/", "/", "/nowhere", "/healthz"] {
         app.get(path).await;
@@ -139,7 +139,7 @@ async fn requests_are_counted_by_status_and_by_what_the_cache_did() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_down_and_left_out() {
+async fn a_killed_server_is_down_and_marked_down() {
     for client in ["native", "memcache"] {
         let mut memcached = Memcached::start();
         let app = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client).serve();

@@ -14,7 +14,7 @@ fn assert_counted<const N: usize>(report: &Value, layer: &str, expected: [(&str,
 }
 
 #[tokio::test]
-async fn each_layer_tells_what_it_did() {
+async fn each_layer_counts_its_operations() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     for _ in 0..4 {
@@ -42,7 +42,7 @@ async fn each_layer_tells_what_it_did() {
 }
 
 #[tokio::test]
-async fn each_process_tells_its_own() {
+async fn each_process_has_its_own_numbers() {
     let memcached = Memcached::start();
     let database = Postgres::shared().database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
@@ -56,7 +56,7 @@ async fn each_process_tells_its_own() {
 }
 
 #[tokio::test]
-async fn the_history_adds_up_to_what_is_counted() {
+async fn the_history_adds_up_to_the_totals() {
     let app = App::start();
     for _ in 0..3 {
         app.get("/").await;
@@ -85,7 +85,7 @@ async fn a_strategy_without_versions_has_no_gate() {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_the_machines_are_told() {
+async fn the_page_shows_the_same_numbers_as_the_json() {
     let app = App::start();
     for _ in 0..4 {
         app.get("/").await;

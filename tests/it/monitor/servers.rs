@@ -1,4 +1,4 @@
-//! The servers: what they say of themselves, and that they do not answer.
+//! The statistics of servers, and how an outage is reported.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ async fn server(app: &App) -> Value {
     servers.remove(0)
 }
 
-/// Why it does not answer, as people and machines are told.
+/// Returns the cause of an outage from the JSON, and asserts that the page says "down".
 async fn failure(app: &App) -> String {
     let failure = server(app).await["failure"].as_str().unwrap_or("none").to_owned();
     let page = app.get("/cache").await;
@@ -26,12 +26,12 @@ async fn failure(app: &App) -> String {
 }
 
 #[tokio::test]
-async fn they_say_what_they_hold() {
+async fn servers_report_their_statistics() {
     let memcached = Memcached::start();
     for (client, items) in CLIENTS.into_iter().zip([2, 4]) {
         let app = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client).serve();
         app.get("/").await;
-        // A page and a list stay of each: the locks of those who built them are let go in the background.
+        // A page and a list of each client stay; the locks of their builds are deleted in the background.
         eventually("nobody has a lock", async || memcached.stat("curr_items") == items).await;
         let told = server(&app).await;
         assert_eq!((&told["server"], &told["failure"]), (&memcached.address().into(), &Value::Null));
@@ -59,7 +59,7 @@ async fn they_say_what_they_hold() {
 }
 
 #[tokio::test]
-async fn how_this_process_gets_on_with_them_is_known_of_our_client() {
+async fn the_native_client_has_statistics_of_its_own() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     app.get("/").await;
@@ -74,7 +74,7 @@ async fn how_this_process_gets_on_with_them_is_known_of_our_client() {
 }
 
 #[tokio::test]
-async fn one_that_is_gone_is_told_with_its_cause() {
+async fn a_killed_server_is_reported_with_the_cause() {
     for client in CLIENTS {
         let mut memcached = Memcached::start();
         let app = Settings::new().with_memcached(&memcached).with("MEMCACHE_CLIENT", client).serve();
@@ -95,7 +95,7 @@ async fn one_that_is_gone_is_told_with_its_cause() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_is_told_with_its_cause() {
+async fn a_hanging_server_is_reported_with_the_cause() {
     let memcached = Memcached::start();
     let app = Settings::new().with_memcached(&memcached).serve();
     app.get("/").await;
@@ -109,7 +109,7 @@ async fn one_that_hangs_is_told_with_its_cause() {
 }
 
 #[tokio::test]
-async fn every_store_can_be_looked_into() {
+async fn every_backend_reports_its_statistics() {
     let directory = tempfile::tempdir().unwrap();
     let files = format!("file://{}", directory.path().join("cache").display());
     for (url, is_kept) in [("locmem://", true), ("dummy://", false), ("db://", true), (&files, true)] {

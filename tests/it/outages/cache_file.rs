@@ -19,7 +19,7 @@ fn on_disk(strategy: &str) -> (Disk, Settings) {
     (disk, settings)
 }
 
-/// What the layers say they were refused or failed to do.
+/// Returns how many operations of the layers were refused or failed.
 async fn failures(app: &App) -> u64 {
     let report: serde_json::Value = serde_json::from_str(&app.get("/cache.json").await.body).unwrap();
     let layers = report["layers"].as_array().unwrap();

@@ -20,7 +20,7 @@ fn settings(clock: &Clock) -> Settings {
     clock.with(Settings::new())
 }
 
-/// Does all that visitors do, and asserts that each sees what they have done.
+/// Adds, removes and undoes, and asserts that each visitor sees the result.
 async fn use_all(app: &App, visitor: &Visitor, task: &str) {
     let page = visitor.add(app, task).await;
     assert_eq!((page.status, page.tasks().last().map(String::as_str)), (200, Some(task)));
@@ -82,7 +82,7 @@ async fn a_process_that_stood_still_for_years_goes_on() {
     let visitor = Visitor::new();
     for passed in ["+0", "+1h", "+1d", "+10y"] {
         clock.set(passed);
-        // What had begun before is out of time.
+        // Operations that had begun before are timed out.
         eventually("it goes on", async || app.get("/").await.status == 200).await;
         use_all(&app, &visitor, passed).await;
     }

@@ -44,7 +44,7 @@ fn check(settings: &Settings) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_while_the_list_is_read_and_forgotten_once_there_is_room() {
+async fn a_full_disk_is_reported_until_there_is_room_and_the_list_is_read_meanwhile() {
     for strategy in ["versioned", "delete"] {
         let (disk, settings) = on_disk();
         let settings = settings.with("CACHE_STRATEGY", strategy).with("CACHE_URL", "dummy://");
@@ -101,7 +101,7 @@ async fn a_file_that_may_only_be_read_is_read() {
 }
 
 #[tokio::test]
-async fn a_directory_without_room_for_what_sqlite_needs_beside_the_file_is_told_at_the_start() {
+async fn a_directory_without_room_for_sqlites_other_files_is_reported_at_the_start() {
     let (disk, settings) = on_disk();
     let elsewhere = Settings::new();
     assert!(elsewhere.run(&["migrate"]).status.success());

@@ -57,7 +57,7 @@ async fn work_all(app: &App, rounds: usize) {
     assert_logged(app, 0);
 }
 
-/// Lets visitors work while somebody does this to memcached without end.
+/// Lets visitors work while this is done to memcached without end.
 async fn work_while(memcached: Memcached, trouble: impl Fn(&Memcached) + Send + 'static) {
     let app = Settings::new().with_memcached(&memcached).serve();
     let is_done = Arc::new(AtomicBool::new(false));
@@ -73,17 +73,17 @@ async fn work_while(memcached: Memcached, trouble: impl Fn(&Memcached) + Send + 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memcached_that_is_emptied_again_and_again_loses_nobody_anything() {
+async fn a_memcached_that_is_emptied_again_and_again_loses_nothing() {
     work_while(Memcached::start(), |memcached| tell(memcached, b"flush_all\r\n")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memcached_that_evicts_all_the_time_loses_nobody_anything() {
+async fn a_memcached_that_evicts_all_the_time_loses_nothing() {
     work_while(Memcached::start_with(&["-m", "2"]), fill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memcached_without_memory_left_loses_nobody_anything() {
+async fn a_memcached_without_memory_left_loses_nothing() {
     let memcached = Memcached::start_with(&["-m", "2", "-M"]);
     fill(&memcached);
     assert!(memcached.client().set("key", "x".repeat(1000), 0).is_err(), "it is full");

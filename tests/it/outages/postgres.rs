@@ -77,13 +77,13 @@ async fn connections_that_postgres_has_ended_fail_no_request() {
 }
 
 #[tokio::test]
-async fn what_runs_when_postgres_is_shut_down_fails_and_is_done_once_at_most() {
+async fn statements_under_way_at_a_shutdown_of_postgres_fail_and_run_once_at_most() {
     let mut postgres = Postgres::start();
     let database = postgres.database().await;
     let app = busy_app(&database).await;
     let lock = database.lock_tasks().await;
     let (statuses, ()) = tokio::join!(add_at_once(&app, names("cut", CONNECTIONS)), async {
-        // One alone, and those who came meanwhile.
+        // One alone, and those that came meanwhile.
         database.wait_for_waiting(2).await;
         postgres.shut_down();
     });
@@ -91,7 +91,7 @@ async fn what_runs_when_postgres_is_shut_down_fails_and_is_done_once_at_most() {
     postgres.restart();
     assert_well(&app).await;
     assert_no_task_twice(&database).await;
-    // Who holds the lock may be ended first, and those who wait get through before it is their turn.
+    // The connection that holds the lock may be ended first, and waiting ones get through before they are ended.
     let tasks: Vec<_> = database.tasks().await.into_iter().map(|(_, name)| name).collect();
     for (name, status) in names("cut", CONNECTIONS).zip(statuses) {
         assert!(

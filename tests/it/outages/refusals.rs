@@ -1,4 +1,4 @@
-//! A memcached that refuses what a visitor's change asks of it.
+//! A memcached that refuses the operations of a change.
 
 use crate::support::app::{App, Settings};
 use testkit::fake::{DELETE, DELETE_QUIET, Fake, UNAUTHENTICATED, WRITES};

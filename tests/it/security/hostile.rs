@@ -25,7 +25,7 @@ type Values = Vec<(String, Vec<u8>)>;
 
 type Tampering = fn(&[u8]) -> Vec<u8>;
 
-/// What is under the keys that contain `mark`, by key.
+/// Returns the values of the keys that contain `mark`.
 fn values(memcached: &Memcached, mark: &str) -> Values {
     let mut keys: Vec<_> = memcached.keys().into_iter().filter(|key| key.contains(mark)).collect();
     keys.sort();
@@ -47,7 +47,7 @@ fn change(memcached: &Memcached, mark: &str, change: impl Fn(&[u8]) -> Vec<u8>) 
     put(memcached, values.into_iter().map(|(key, value)| (key, change(&value))).collect());
 }
 
-/// An envelope with another text in it, as whoever knows the format makes it: not signed, and with the right checksum.
+/// Returns an envelope with another text in it, unsigned and with the right checksum.
 fn forged(envelope: &[u8], from: &str, to: &str) -> Vec<u8> {
     let body = if envelope[0] == 3 { &envelope[10..envelope.len() - 32] } else { &envelope[14..] };
     let mut head = envelope[..10].to_vec();
@@ -70,7 +70,7 @@ fn altered(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn whoever_writes_to_the_server_writes_pages_that_are_not_signed() {
+async fn a_writer_to_the_server_changes_unsigned_pages() {
     let memcached = Memcached::start();
     let settings = settings(&memcached, false);
     let one = settings.serve();
@@ -83,7 +83,7 @@ async fn whoever_writes_to_the_server_writes_pages_that_are_not_signed() {
 }
 
 #[tokio::test]
-async fn nobody_changes_what_is_signed_with_any_strategy() {
+async fn signed_values_cannot_be_changed_with_any_strategy() {
     let tamperings: [(&str, Tampering); 5] = [
         ("forged", |value| forged(value, TASK, SCRIPT)),
         ("altered", |value| altered(value, TASK, SCRIPT)),
@@ -128,7 +128,7 @@ async fn a_signed_value_is_not_shown_for_another() {
     assert_eq!(shown_with_rows_exchanged(true).await, ["first", "second"]);
 }
 
-/// Hands the session of one visitor to another, and returns whether the other is told what the one has done.
+/// Stores the session of one visitor for another, and returns whether the other sees the message of the first.
 async fn is_shown_anothers_session(engine: &str, signed: bool) -> bool {
     let memcached = Memcached::start();
     let app = settings(&memcached, signed).with("SESSION_ENGINE", engine).serve();
@@ -148,7 +148,7 @@ async fn is_shown_anothers_session(engine: &str, signed: bool) -> bool {
     let cookie = other.cookie().unwrap();
     let is_shown = async |session: Vec<u8>| {
         put(&memcached, vec![(to.clone(), session)]);
-        // Each time as before: whose session is not found loses the cookie.
+        // Each time as before, since a visitor without a session loses the cookie.
         let messages = Visitor::with_cookie(&cookie).get(&app, "/").await.messages();
         messages.iter().any(|message| message.contains("of the one"))
     };
@@ -180,12 +180,12 @@ async fn shown_after_replay(strategy: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn with_versions_what_was_cached_before_is_not_shown_again() {
+async fn with_versions_an_older_page_is_not_shown_again() {
     assert_eq!(shown_after_replay("versioned").await, ["old", "new"]);
 }
 
 #[tokio::test]
-async fn without_versions_a_server_can_bring_back_what_it_had() {
+async fn without_versions_a_server_can_bring_back_an_older_page() {
     for strategy in ["delete", "rotate", "update"] {
         assert_eq!(shown_after_replay(strategy).await, ["old"], "{strategy}");
     }
@@ -197,7 +197,7 @@ async fn serve_from(behaviour: impl Fn(&Question) -> Answer + Send + Sync + 'sta
     (rogue, settings)
 }
 
-/// What a server says to everything but what a test is about.
+/// The responses of a server to everything that a test is not about.
 fn agree(question: &Question) -> Answer {
     match question.opcode {
         GET => Answer::Bytes(question.failure(MISSING)),
@@ -223,7 +223,7 @@ async fn a_server_that_gives_no_lock_costs_one_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_answers_with_huge_values_does_not_fill_the_memory() {
+async fn huge_values_from_a_server_do_not_fill_the_memory() {
     let huge = vec![b'x'; 60 * 1024 * 1024];
     let (rogue, settings) = serve_from(move |question| match question.opcode {
         GET | GET_QUIET => Answer::Bytes(question.bytes(&[0; 4], b"", &huge)),

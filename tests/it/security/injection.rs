@@ -1,4 +1,4 @@
-//! What visitors type and ask for is text, wherever it comes out again: in pages, in machines' answers, in keys.
+//! Input of visitors is text wherever it comes out again: in pages, in JSON, in keys.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ async fn a_name_with_markup_is_text_in_every_place_on_the_page() {
 }
 
 #[tokio::test]
-async fn what_the_service_sends_is_text_on_the_page() {
+async fn the_response_of_the_service_is_text_on_the_page() {
     for text in MARKUP {
         let upstream = Upstream::start(move |_, _| Reply::ok(text)).await;
         let page = Settings::new().with("API_URL", &upstream.url()).serve().get("/apicalls").await;
@@ -60,7 +60,7 @@ async fn what_the_service_sends_is_text_on_the_page() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_is_text_in_errors_and_decisions() {
+async fn paths_and_queries_are_text_in_errors_and_decisions() {
     let app = App::start();
     for target in ["/%3Cscript%3Ealert(1)%3C/script%3E", "/?page=%22%3E%3Cimg%20src=x%20onerror=alert(1)%3E"]
     {

@@ -1,11 +1,11 @@
-//! What one visitor sends changes nothing for another: pages are kept by what they depend on.
+//! No request of one visitor changes the page of another: cache keys have everything that a page depends on.
 
 use super::{STRATEGIES, raw};
 use crate::support::app::{App, Settings};
 use crate::support::session::Session;
 use testkit::page::Page;
 
-/// What belongs to one answer.
+/// The headers that differ between responses.
 const OF_ONE_ANSWER: [&str; 5] = ["age", "cache-status", "date", "server-timing", "x-request-id"];
 
 /// Headers that change what some sites answer, and are in no cache's key there.
@@ -70,7 +70,7 @@ fn compared(page: &Page) -> (u16, Vec<(String, String)>, &str) {
     (page.status, headers, &page.body)
 }
 
-/// A site, and the same without a cache: what a visitor must be shown.
+/// A site, and the same without a cache, whose pages are the expected ones.
 struct Twins {
     site: App,
     uncached: App,
@@ -93,7 +93,7 @@ impl Twins {
         Self { site, uncached, changes: 0 }
     }
 
-    /// Lets somebody be the first to ask after a change, and others after them.
+    /// Sends a request first after a change, and others after it.
     async fn check(&mut self, what: &str, attack: impl AsyncFnOnce(&App)) {
         self.changes += 1;
         self.site.post("/add", &[("name", &format!("task {}", self.changes))]).await;
@@ -184,7 +184,7 @@ async fn one_host_is_not_shown_the_page_of_another() {
 }
 
 #[tokio::test]
-async fn no_answer_leads_anywhere_else() {
+async fn no_redirect_leads_to_another_site() {
     let app = App::start();
     let evil = "https://evil.example/";
     let id = app.add("milk").await.id_of("milk");

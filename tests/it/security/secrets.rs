@@ -72,7 +72,7 @@ fn no_wrong_value_is_printed_that_may_be_secret() {
     }
 }
 
-/// Where a secret may stand, or somebody may have put it.
+/// The places where a secret may stand, by intention or by mistake.
 const PLACES: [(&str, &str); 24] = [
     ("DATABASE_URL", "postgres://user:{}@host:5432/name"),
     ("DATABASE_URL", "postgres://user:{}@host/name?sslmode=require"),
@@ -135,7 +135,7 @@ fn no_part_of_a_secret_is_shown_of_any_url_that_it_is_in() {
     }
 }
 
-/// Whatever is long enough to be told again.
+/// The parts that are long enough to be recognized.
 fn pieces(secret: &str) -> impl Iterator<Item = &str> {
     (0..secret.len().saturating_sub(3)).map(|start| &secret[start..start + 4])
 }
@@ -166,7 +166,7 @@ async fn no_page_or_log_of_a_server_that_fails_tells_a_secret() {
     }
 }
 
-/// Where a page holds both a secret and what an attacker chooses, and is compressed, its length tells the secret.
+/// The length of a compressed page reveals a secret in it if an attacker chooses another part of it.
 #[tokio::test]
 async fn no_page_holds_a_secret_of_its_visitor() {
     let app = Settings::new().serve();

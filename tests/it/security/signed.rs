@@ -1,4 +1,4 @@
-//! Several processes over one cache that is signed: who reads what others have stored.
+//! Several processes over one signed cache.
 
 use neverstale::{Cache, CacheOptions, Key, Ttl, backend};
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn assert_hit(page: &Page, expected: bool) {
 }
 
 #[tokio::test]
-async fn processes_with_one_secret_share_what_is_signed() {
+async fn processes_with_one_secret_share_signed_values() {
     let memcached = Memcached::start();
     for client in ["native", "memcache"] {
         // A copy in the process could be shown before memcached has the page.
@@ -131,7 +131,7 @@ async fn a_session_that_was_forged_in_an_unsigned_cache_is_none() {
         let names = if is_kept { &["eggs", "milk"][..] } else { &["eggs"] };
         let page = app.get_from("localhost", "/").await;
         assert_eq!(page.tasks(), names, "{engine}");
-        // What was forged is in nobody's way any more.
+        // The forged session is gone.
         let before = unreadable(&app).await;
         visitor.get(&app, "/").await;
         assert_eq!(unreadable(&app).await, before, "{engine}");

@@ -71,16 +71,16 @@ fn nothing_is_unsafe() {
     }
 }
 
-/// Comparing byte by byte up to the first that differs tells, by its time, how many are right.
+/// The time of a comparison that ends at the first wrong byte reveals how many are right.
 #[test]
-fn what_is_secret_is_compared_in_constant_time() {
+fn secrets_are_compared_in_constant_time() {
     let places =
         ["src/admin.rs", "crates/neverstale-sessions/src/cookie.rs", "crates/neverstale/src/integrity.rs"];
     for path in SOURCES.into_iter().flat_map(files) {
         let code = code(&path);
         let is_place = places.contains(&path.as_str());
         assert_eq!(code.contains("hmac::verify("), is_place, "{path}");
-        // Else whoever signs could compare the result with what was sent.
+        // A signature could be compared with the expected one as well.
         let exposes = ["expose_secret() ==", "== expected", "signature ==", "== signature"];
         assert!(!exposes.iter().any(|comparison| code.contains(comparison)), "{path}");
     }
