@@ -16,9 +16,7 @@
 //! | the state of the list | the request passes the gate, as it would further in, and is told that there |
 //! | room for readers, and whether we stop | there is none, or we do: it goes in |
 //!
-//! A layer that comes to look at something else belongs into this table, and into [`finished`].
-
-mod finished;
+//! A layer that comes to look at something else belongs into this table, and into [`finished`](neverstale_axum::finished).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,17 +24,18 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Bytes, HttpBody};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderName, Request, StatusCode, header};
 use axum::response::Response;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use self::finished::Finished;
-use super::access_log::{AccessLog, Line};
+use super::SECURITY_HEADERS;
+use super::access_log::{AccessLog, Line, REQUEST_ID};
 use super::load_shedding::LoadShedding;
 use crate::app::AppState;
 use neverstale_axum::Privacy;
+use neverstale_axum::finished::{self, Finished};
 use neverstale_axum::target::without_needless_escapes;
 
 /// The whole site. Cheap to clone.
@@ -55,12 +54,18 @@ impl Front {
     pub(super) fn new(site: Router<AppState>, limits: Arc<LoadShedding>, state: AppState) -> Self {
         Self(Arc::new(Shared {
             log: AccessLog::new(&state.monitor),
-            finished: Finished::default(),
+            finished: Finished::new(added_outside()),
             limits,
             stopping: state.stopping.clone(),
             site: site.with_state(state),
         }))
     }
+}
+
+/// Returns the names of headers that answers get outside of where conditions are evaluated.
+fn added_outside() -> Vec<HeaderName> {
+    let [hsts, id] = [header::STRICT_TRANSPORT_SECURITY, REQUEST_ID];
+    SECURITY_HEADERS.iter().map(|(name, _)| name.clone()).chain([hsts, id]).collect()
 }
 
 impl<B> Service<Request<B>> for Front
@@ -87,12 +92,14 @@ impl Shared {
         B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
     {
         let line = self.log.begin(&request);
-        let Some(key) = finished::key(&request) else { return self.let_in(request, line).boxed().await };
+        let Some(key) = finished::key(&request, neverstale_sessions::may_be_in) else {
+            return self.let_in(request, line).boxed().await;
+        };
         if let Some(answer) = self.finished.get(&key).filter(|_| !self.stopping.is_cancelled())
             && let Some(status) = answer.status(request.headers())
             && let Some(_permit) = self.limits.read()
         {
-            match answer.again.ask(line.started()).await {
+            match answer.again().ask(line.started()).await {
                 Ok(current) => {
                     let mut response = answer.give(status, &current);
                     line.end_again(&mut response, current.outcome(), current.took());

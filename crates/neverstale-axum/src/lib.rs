@@ -120,6 +120,7 @@
 //! - A page's remaining life is told by this machine's clock.
 
 pub mod conditional;
+pub mod finished;
 pub mod head;
 pub mod headers;
 pub mod target;

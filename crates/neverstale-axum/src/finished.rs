@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
 
-use crate::error::Error;
-use crate::middleware::SECURITY_HEADERS;
-use crate::middleware::access_log::REQUEST_ID;
-use neverstale_axum::conditional::{self, has_conditions};
-use neverstale_axum::headers::{has_directive, list};
-use neverstale_axum::target::X_FORWARDED_PROTO;
-use neverstale_axum::{CACHE_STATUS, Current, Privacy, Replay, SERVER_TIMING};
+use super::answer::broken;
+use super::conditional::{self, has_conditions};
+use super::headers::{has_directive, list};
+use super::target::X_FORWARDED_PROTO;
+use super::{CACHE_STATUS, Current, Privacy, Replay, SERVER_TIMING};
 
 /// The bytes of all answers together. They share their bodies with the pages in the cache's own copies, mostly.
 const CAPACITY: u64 = 32 * 1024 * 1024;
@@ -35,28 +33,22 @@ static OWN: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("s
 const VARY: [&str; 2] = ["accept-encoding", "cookie"];
 
 /// Answers by all that they depend on, except for the version of what they show.
-pub(super) struct Finished(Memory<Vec<u8>, Arc<Answer>>);
+pub struct Finished {
+    answers: Memory<Vec<u8>, Arc<Answer>>,
+    added_outside: Vec<HeaderName>,
+}
 
 /// One of them. What each that is given out has of its own is there already, to be replaced.
-pub(super) struct Answer {
-    pub(super) again: Replay,
+pub struct Answer {
+    again: Replay,
     whole: HeaderMap,
     not_modified: HeaderMap,
     body: Bytes,
 }
 
-impl Default for Finished {
-    fn default() -> Self {
-        let size = |key: &Vec<u8>, answer: &Arc<Answer>| {
-            let headers: usize = answer.whole.iter().map(|(_, value)| value.len()).sum();
-            u32::try_from(key.len() + HEADS + 2 * headers + answer.again.size()).unwrap_or(u32::MAX)
-        };
-        Self(Memory::builder().max_capacity(CAPACITY).weigher(size).build())
-    }
-}
-
 /// Returns what the answer to a request depends on; none if it is not one that is kept.
-pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
+#[must_use]
+pub fn key<B: HttpBody>(request: &Request<B>, is_session: fn(&HeaderValue) -> bool) -> Option<Vec<u8>> {
     let uri = request.uri();
     if request.method() != Method::GET || uri.authority().is_some() || !request.body().is_end_stream() {
         return None;
@@ -67,7 +59,7 @@ pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
             if values[place].replace(value).is_some() {
                 return None;
             }
-        } else if OWN.contains(name) || (name == header::COOKIE && neverstale_sessions::may_be_in(value)) {
+        } else if OWN.contains(name) || (name == header::COOKIE && is_session(value)) {
             return None;
         }
     }
@@ -87,12 +79,26 @@ pub(super) fn key<B: HttpBody>(request: &Request<B>) -> Option<Vec<u8>> {
 }
 
 impl Finished {
-    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Answer>> {
-        self.0.get(key)
+    /// Makes room for answers. `added_outside` names the headers that answers get outside of where conditions are
+    /// evaluated.
+    #[must_use]
+    pub fn new(added_outside: Vec<HeaderName>) -> Self {
+        let size = |key: &Vec<u8>, answer: &Arc<Answer>| {
+            let headers: usize = answer.whole.iter().map(|(_, value)| value.len()).sum();
+            u32::try_from(key.len() + HEADS + 2 * headers + answer.again.size()).unwrap_or(u32::MAX)
+        };
+        let answers = Memory::builder().max_capacity(CAPACITY).weigher(size).build();
+        Self { answers, added_outside }
+    }
+
+    /// Returns the answer that is kept under a key.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Answer>> {
+        self.answers.get(key)
     }
 
     /// Keeps a response on its way out, if it may be given again.
-    pub(super) async fn keep(&self, key: Vec<u8>, privacy: &Privacy, response: Response) -> Response {
+    pub async fn keep(&self, key: Vec<u8>, privacy: &Privacy, response: Response) -> Response {
         let may_be_kept = !privacy.is_marked() && may_be_kept(&response);
         let Some(again) = response.extensions().get::<Replay>().filter(|_| may_be_kept).cloned() else {
             return response;
@@ -100,19 +106,13 @@ impl Finished {
         let (parts, body) = response.into_parts();
         let body = match body.collect().await {
             Ok(collected) => collected.to_bytes(),
-            Err(error) => return Error::new(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+            Err(error) => return Response::from_parts(parts, broken(error)),
         };
         let whole = parts.headers.clone();
-        let not_modified = conditional::not_modified(&whole, &added_outside());
-        self.0.insert(key, Arc::new(Answer { again, whole, not_modified, body: body.clone() }));
+        let not_modified = conditional::not_modified(&whole, &self.added_outside);
+        self.answers.insert(key, Arc::new(Answer { again, whole, not_modified, body: body.clone() }));
         Response::from_parts(parts, Body::from(body))
     }
-}
-
-/// Returns the names of headers that answers get outside of where conditions are evaluated.
-fn added_outside() -> Vec<HeaderName> {
-    let [hsts, id] = [header::STRICT_TRANSPORT_SECURITY, REQUEST_ID];
-    SECURITY_HEADERS.iter().map(|(name, _)| name.clone()).chain([hsts, id]).collect()
 }
 
 fn may_be_kept(response: &Response) -> bool {
@@ -130,8 +130,15 @@ fn may_be_kept(response: &Response) -> bool {
 }
 
 impl Answer {
+    /// Returns what says whether it may be given again.
+    #[must_use]
+    pub fn again(&self) -> &Replay {
+        &self.again
+    }
+
     /// Returns the status of the answer to a request with these headers, if it is one of those that are given again.
-    pub(super) fn status(&self, asked: &HeaderMap) -> Option<StatusCode> {
+    #[must_use]
+    pub fn status(&self, asked: &HeaderMap) -> Option<StatusCode> {
         if !has_conditions(asked) {
             return Some(StatusCode::OK);
         }
@@ -140,7 +147,8 @@ impl Answer {
     }
 
     /// Returns the answer of that status.
-    pub(super) fn give(&self, status: StatusCode, current: &Current) -> Response {
+    #[must_use]
+    pub fn give(&self, status: StatusCode, current: &Current) -> Response {
         let (headers, body) = match status {
             StatusCode::NOT_MODIFIED => (&self.not_modified, Body::empty()),
             _ => (&self.whole, Body::from(self.body.clone())),
@@ -157,8 +165,6 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn response(headers: &[(&'static str, &'static str)]) -> Response {
@@ -174,13 +180,18 @@ mod tests {
         response
     }
 
+    fn is_session(cookie: &HeaderValue) -> bool {
+        cookie.to_str().unwrap().contains("sessionid=")
+    }
+
     #[track_caller]
     fn check(headers: &[(&str, &str)], body: &'static str, is_kept: bool) {
         let mut request = Request::builder();
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        assert_eq!(key(&request.body(Body::from(body)).unwrap()).is_some(), is_kept, "{headers:?}");
+        let request = request.body(Body::from(body)).unwrap();
+        assert_eq!(key(&request, is_session).is_some(), is_kept, "{headers:?}");
     }
 
     #[test]
@@ -232,7 +243,7 @@ mod tests {
         let key = |headers: [(&str, &str); 2]| {
             let [one, other] = headers;
             let request = Request::builder().header(one.0, one.1).header(other.0, other.1);
-            key(&request.body(Body::empty()).unwrap()).unwrap()
+            key(&request.body(Body::empty()).unwrap(), is_session).unwrap()
         };
         let keys = [
             key([("host", "a"), ("accept-encoding", "b")]),
