@@ -28,6 +28,9 @@ use neverstale::{Cache, CacheOptions, Integrity};
 use neverstale_axum::PageCache;
 use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
 
+/// The bytes of copies of current pages in this process, and as many of responses to be replayed.
+const LOCAL_COPIES: u64 = 32 * 1024 * 1024;
+
 /// The application's parts. A handler takes those that it names in its signature.
 #[derive(Clone, FromRef)]
 pub struct AppState {
@@ -71,7 +74,7 @@ impl AppState {
         let db = Database::new(&config.database.url).with_slow_query(config.database.slow_query);
         let cache = cache_over(config, &db)?;
         let pages = PageCache::new(&cache).named("tasklist");
-        let pages = if config.cache.local { pages.with_local_copies() } else { pages };
+        let pages = if config.cache.local { pages.with_local_copies(LOCAL_COPIES) } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
         let checks = listing.clone();

@@ -17,7 +17,7 @@ use crate::visitor::Visitor;
 use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
 use neverstale::version::{VersionSource, VersionStats, Versions};
-use neverstale::{Cache, Key, Ttl};
+use neverstale::{Cache, Key, Strategy, Ttl, VERSIONED};
 use neverstale_axum::{CachePageLayer, CurrentVersion, PageCache, PageVersion};
 
 /// Where the list is shown.
@@ -35,6 +35,7 @@ struct Layers {
     query: CachedQuery<Stamped<TaskList>, Error>,
     rows: Fragments,
     pages: PageCache,
+    page_ttl: Ttl,
 }
 
 impl Listing {
@@ -62,21 +63,22 @@ impl Listing {
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
         let has_copies = strategy == CacheStrategy::Versioned && pages.has_local_copies();
         let rows = if has_copies { rows.with_local_copies() } else { rows };
-        let pages = match strategy {
-            CacheStrategy::Versioned => pages.clone(),
-            CacheStrategy::ByHand(strategy) => pages.clone().strategy(strategy),
+        let page_ttl = match strategy {
+            CacheStrategy::Versioned => VERSIONED,
+            CacheStrategy::ByHand(strategy) => strategy.ttl(cache.default_ttl()),
         };
         let db = db.clone();
-        Self(Arc::new(Layers { db, strategy, gate, query, rows, pages }))
+        Self(Arc::new(Layers { db, strategy, gate, query, rows, pages: pages.clone(), page_ttl }))
     }
 
     /// Returns the layer that keeps its pages.
     #[must_use]
     pub fn layer(&self) -> CachePageLayer {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
+        let layer = self.0.pages.cache_page(self.0.page_ttl);
         let layer = match self.0.strategy {
-            CacheStrategy::Versioned => self.0.pages.cache_versioned_page(&self.0.gate),
-            CacheStrategy::ByHand(_) => self.0.pages.cache_changing_page(),
+            CacheStrategy::Versioned => layer.versioned(&self.0.gate),
+            CacheStrategy::ByHand(_) => layer,
         };
         let layer = layer.vary_on_query([parameter]).digest(digest::INDEX_PAGE);
         layer.personal("Cookie", |request| {
@@ -173,10 +175,11 @@ impl Listing {
         Ok(result?)
     }
 
-    /// Tells the pages of a change, unless they are kept by version.
+    /// Purges the pages, unless they are kept by version or left to expire.
     async fn pages_changed(&self) {
-        if self.0.strategy != CacheStrategy::Versioned {
-            self.0.pages.changed(PATH).await;
+        match self.0.strategy {
+            CacheStrategy::Versioned | CacheStrategy::ByHand(Strategy::Expire) => {}
+            CacheStrategy::ByHand(_) => self.0.pages.purge(PATH).await,
         }
     }
 }

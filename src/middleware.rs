@@ -4,34 +4,36 @@ mod access_log;
 mod body;
 mod client_address;
 mod error_pages;
-mod front;
 mod host;
 mod load_shedding;
 mod log_limit;
 mod post_limit;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Extensions, StatusCode, Version};
+use axum::http::{self, Extensions, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 use tower_http::timeout::TimeoutLayer;
 
-pub(crate) use self::front::Front;
+use self::access_log::AccessLog;
 use self::load_shedding::LoadShedding;
 use crate::app::AppState;
-use neverstale_axum::headers::accepts_nothing;
-use neverstale_axum::target::is_https;
-use neverstale_axum::{Outcome, conditional, head, watch_order};
+use neverstale_axum::target::{is_https, without_needless_escapes};
+use neverstale_axum::{Outcome, accepts_nothing, conditional, head, watch_order};
 
 /// The time that a whole request may take, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,11 +58,65 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Puts all layers around the pages, and the outer ones around the probes as well.
-pub(crate) fn around(pages: Router<AppState>, probes: Router<AppState>, state: AppState) -> Front {
+pub(crate) fn around(
+    pages: Router<AppState>,
+    probes: Router<AppState>,
+    state: AppState,
+) -> impl Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
+{
     let limits = LoadShedding::new(&state);
-    let site = outer(inner(pages, &state, &limits).merge(probes), &state);
-    // The outermost, since a replayed response passes none of the others. It writes the log.
-    Front::new(site, limits, state)
+    let replay = state.pages.replay_layer().bypass(is_private).permits(limits.reads());
+    let (log, stopping) = (AccessLog::new(&state.monitor), state.stopping.clone());
+    let site = outer(inner(pages, &state, &limits).merge(probes)).with_state(state);
+    ServiceBuilder::new()
+        .map_request(with_body)
+        // Outside all that responds, so that each response has its line and its id.
+        .layer(from_fn_with_state(log, access_log::write))
+        // Outside the replay, whose responses are the same at any time.
+        .map_response(move |response| end_connection(&stopping, response))
+        // Outside the layers that do the same for every request: see the table in its documentation.
+        .layer(replay)
+        // Inside the replay, which most requests do not pass.
+        .layer(from_fn(access_log::in_span))
+        // Outside the router, which sets it to 0.
+        .map_response(without_length)
+        // Before the router compares paths.
+        .map_request(with_plain_path)
+        .service(site)
+}
+
+/// Makes the body one of axum's, without a box where there is none.
+fn with_body(request: http::Request<Incoming>) -> Request {
+    request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) })
+}
+
+/// Makes reverse proxies send their next request elsewhere once this process stops.
+fn end_connection(stopping: &CancellationToken, mut response: Response) -> Response {
+    if stopping.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Returns whether the visitor of a request may have something of their own to see.
+fn is_private(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-purpose")
+        || headers.get_all(header::COOKIE).iter().any(neverstale_sessions::may_be_in)
+}
+
+/// Removes the length of a 304, where only that of the page would be right (RFC 9110, section 8.6).
+fn without_length(mut response: Response) -> Response {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}
+
+fn with_plain_path(mut request: Request) -> Request {
+    if let Some(uri) = without_needless_escapes(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 fn inner(pages: Router<AppState>, state: &AppState, limits: &Arc<LoadShedding>) -> Router<AppState> {
@@ -104,19 +160,18 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
     !extensions.get::<Outcome>().is_some_and(Outcome::is_as_stored)
 }
 
-fn outer(all: Router<AppState>, state: &AppState) -> Router<AppState> {
+fn outer(all: Router<AppState>) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
             // Outside the layers that look at the method or the body.
             .layer(from_fn(head::as_get))
-            .layer(from_fn_with_state(state.stopping.clone(), end_connection))
             // Outside the layers that set a header that matters here.
             .layer(watch_order())
             .layer(from_fn(security_headers)),
     )
 }
 
-async fn security_headers(request: Request, next: Next) -> axum::response::Response {
+async fn security_headers(request: Request, next: Next) -> Response {
     let is_https = is_https(request.uri(), request.headers());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -125,19 +180,6 @@ async fn security_headers(request: Request, next: Next) -> axum::response::Respo
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     if is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY);
-    }
-    response
-}
-
-/// Makes reverse proxies send their next request elsewhere once this process stops.
-async fn end_connection(
-    State(stopping): State<CancellationToken>,
-    request: Request,
-    next: Next,
-) -> axum::response::Response {
-    let mut response = next.run(request).await;
-    if stopping.is_cancelled() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -1,16 +1,24 @@
 //! Every route.
 
+use std::convert::Infallible;
+
 use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
 use axum::routing::{get, post};
+use hyper::body::Incoming;
+use tower::Service;
 
 use crate::app::AppState;
 use crate::handlers::{api_calls, cache_stats, health, tasks};
-use crate::middleware::{self, Front};
+use crate::middleware;
 use crate::templates::digest;
 use crate::{assets, error};
 
 /// Returns the whole site as a service.
-pub fn router(state: AppState) -> Front {
+pub fn router(
+    state: AppState,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let api_calls = state.pages.cache_page(api_calls::FRESH).without_query();
     let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::PATIENCE);
     let site = Router::new()

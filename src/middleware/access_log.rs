@@ -4,10 +4,12 @@
 //! neither can hold control characters, so that none can look like another line.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::field::display;
@@ -17,7 +19,7 @@ use super::log_limit::LogLimit;
 use crate::monitor::{Decision, Monitor};
 use neverstale_axum::Outcome;
 
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a reverse proxy.
 const LONGEST_ID: usize = 64;
@@ -40,56 +42,63 @@ pub(super) struct AccessLog {
 }
 
 /// The line of one request. If this is dropped before its end, the client has left, and the line says so.
-pub(super) struct Line<'a> {
+struct Line<'a> {
     log: &'a AccessLog,
     id: HeaderValue,
     method: Method,
     uri: Uri,
     started: Instant,
-    /// Made for the first line, since most replayed responses have none.
-    span: OnceLock<Span>,
     is_over: bool,
 }
 
+/// Logs and counts each request, and gives the request and its response an id.
+pub(super) async fn write(State(log): State<Arc<AccessLog>>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut line = Line { log: &log, id, method, uri, started: Instant::now(), is_over: false };
+    let mut response = next.run(request).await;
+    line.end(&response);
+    response.headers_mut().insert(REQUEST_ID, line.id.clone());
+    response
+}
+
+/// Gives the log lines of a request its id. A layer of its own, since a span takes longer than a replay.
+pub(super) async fn in_span(request: Request, next: Next) -> Response {
+    let span = request.headers().get(REQUEST_ID).map_or_else(Span::none, span);
+    next.run(request).instrument(span).await
+}
+
+fn span(id: &HeaderValue) -> Span {
+    // At the level of errors, so that every line of a request has its id.
+    error_span!("request", id = id.to_str().unwrap_or_default())
+}
+
 impl AccessLog {
-    pub(super) fn new(monitor: &Monitor) -> Self {
-        Self { monitor: monitor.clone(), replays: LogLimit::new(REPLAYS, Duration::from_secs(1)) }
+    pub(super) fn new(monitor: &Monitor) -> Arc<Self> {
+        Arc::new(Self { monitor: monitor.clone(), replays: LogLimit::new(REPLAYS, Duration::from_secs(1)) })
     }
 
-    pub(super) fn begin<B>(&self, request: &Request<B>) -> Line<'_> {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let (started, span) = (Instant::now(), OnceLock::new());
-        Line { log: self, id: request_id(request.headers()), method, uri, started, span, is_over: false }
+    /// Counts a replayed response, and returns whether it is logged.
+    fn logs_replay(&self, now: Instant) -> bool {
+        let unlogged = self.replays.count(now);
+        if let Some(count @ 1..) = unlogged {
+            info!(count, "answered again, without a line for each");
+        }
+        self.monitor.count_replay();
+        unlogged.is_some()
     }
 }
 
 impl Line<'_> {
-    pub(super) fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// Runs what answers the request; its log lines have the request's id.
-    pub(super) async fn within<T>(&self, answer: impl Future<Output = T>) -> T {
-        answer.instrument(self.span().clone()).await
-    }
-
-    /// Logs and counts a response, and adds the request's id to it.
-    pub(super) fn end(mut self, response: &mut Response) {
+    fn end(&mut self, response: &Response) {
         let (status, outcome) = (response.status(), response.extensions().get::<Outcome>());
-        let is_polled = status.is_success() && POLLED.contains(&self.uri.path());
-        self.record("answered", status.as_u16(), outcome, self.started.elapsed(), is_polled);
-        response.headers_mut().insert(REQUEST_ID, self.id.clone());
-    }
-
-    /// Logs and counts a replayed response, and adds the request's id to it.
-    pub(super) fn end_again(mut self, response: &mut Response, outcome: &Outcome, took: Duration) {
-        let unlogged = self.log.replays.count(self.started + took);
-        if let Some(count @ 1..) = unlogged {
-            info!(count, "answered again, without a line for each");
-        }
-        self.log.monitor.count_replay();
-        self.record("answered", response.status().as_u16(), Some(outcome), took, unlogged.is_none());
-        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+        let took = self.started.elapsed();
+        let is_detail = match outcome {
+            Some(Outcome::Replayed(_)) => !self.log.logs_replay(self.started + took),
+            _ => status.is_success() && POLLED.contains(&self.uri.path()),
+        };
+        self.record("answered", status.as_u16(), outcome, took, is_detail);
     }
 
     fn record(
@@ -107,10 +116,10 @@ impl Line<'_> {
         }
         // Rounded to a hundredth of a millisecond.
         let took_ms = (took.as_secs_f64() * 100_000.0).round() / 100.0;
-        self.span().in_scope(|| {
+        span(&self.id).in_scope(|| {
             let method = display(cut(self.method.as_str(), LONGEST_METHOD));
             let path = &*cut(self.uri.path(), LONGEST_PATH);
-            let cache = outcome.map(|outcome| display(outcome.summary()));
+            let cache = outcome.map(display);
             if is_detail {
                 debug!(method, path, status, took_ms, cache, "{message}");
             } else {
@@ -124,15 +133,10 @@ impl Line<'_> {
                 method: self.method.to_string(),
                 path: cut(path, LONGEST_DECISION).into_owned(),
                 status,
-                outcome: outcome.summary().to_string(),
+                outcome: outcome.to_string(),
                 took_ms,
             });
         }
-    }
-
-    fn span(&self) -> &Span {
-        // At the level of errors, so that every line of a request has its id.
-        self.span.get_or_init(|| error_span!("request", id = self.id.to_str().unwrap_or_default()))
     }
 }
 

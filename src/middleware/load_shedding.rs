@@ -42,7 +42,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// The limits on all requests of the process.
 pub(super) struct LoadShedding {
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     changes: Semaphore,
     api_calls: Semaphore,
     /// Changes, also those that go on although their clients have left.
@@ -56,7 +56,7 @@ pub(super) struct LoadShedding {
 impl LoadShedding {
     pub(super) fn new(state: &AppState) -> Arc<Self> {
         Arc::new(Self {
-            reads: Semaphore::new(READS),
+            reads: Arc::new(Semaphore::new(READS)),
             changes: Semaphore::new(CHANGES),
             api_calls: Semaphore::new(API_CALLS),
             under_way: state.changes.clone(),
@@ -67,9 +67,9 @@ impl LoadShedding {
         })
     }
 
-    /// Returns a permit to read, if there is one.
-    pub(super) fn read(&self) -> Option<SemaphorePermit<'_>> {
-        self.reads.try_acquire().ok()
+    /// Returns the permits to read.
+    pub(super) fn reads(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.reads)
     }
 
     fn permit(&self, parts: &Parts) -> Option<SemaphorePermit<'_>> {
@@ -77,7 +77,8 @@ impl LoadShedding {
             let has_room = self.under_way.len() < CHANGES;
             return self.changes.try_acquire().ok().filter(|_| has_room);
         }
-        if parts.uri.path() == "/apicalls" { self.api_calls.try_acquire().ok() } else { self.read() }
+        let permits = if parts.uri.path() == "/apicalls" { &self.api_calls } else { &*self.reads };
+        permits.try_acquire().ok()
     }
 
     /// Counts a refused request, and logs it now and then.

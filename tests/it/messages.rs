@@ -33,5 +33,5 @@ fn site(database: &TestDatabase, memcached: &Memcached) -> Settings {
 #[track_caller]
 fn end_calmly(app: App) {
     let (_, output) = app.terminate();
-    assert!(!output.contains("outside the view cache") && !output.contains("panicked"), "{output}");
+    assert!(!output.contains("outside the page cache") && !output.contains("panicked"), "{output}");
 }

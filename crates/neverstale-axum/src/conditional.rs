@@ -1,8 +1,8 @@
-//! Conditional requests (RFC 9110, section 13): a client that has the page already is told so.
+//! Conditional requests (RFC 9110, section 13): 304 for a client that has the page already, 412 for an unmet condition.
 //!
-//! [`CachePageLayer`](crate::CachePageLayer) answers the conditions of its own pages. [`evaluate`] and [`tag`] do the
-//! same for all other responses, as layers made by `axum::middleware::from_fn`: `tag` inside compression, `evaluate`
-//! outside.
+//! [`CachePageLayer`](crate::CachePageLayer) evaluates the conditions for its own pages. [`evaluate`] and [`tag`] do
+//! the same for all other responses, as layers made by `axum::middleware::from_fn`: `tag` inside compression,
+//! `evaluate` outside.
 //!
 //! ```
 //! use axum::{Router, middleware::from_fn, routing::get};
@@ -23,10 +23,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
 
-use super::answer;
 use super::headers::{WEAK, etag, has_directive, name_encoding};
-use super::order::Left;
 use super::outcome::{CACHE_STATUS, Outcome, SERVER_TIMING};
+use super::storable::broken;
 
 /// The headers that a 304 keeps of the response it stands for: those that Django keeps, and those that say where the
 /// response came from.
@@ -47,7 +46,7 @@ const KEPT: [HeaderName; 10] = [
 static CONDITIONS: [HeaderName; 4] =
     [header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
 
-/// Gives a response to GET a strong tag if it has none. Streams, empty responses and what nobody may store get none.
+/// Gives a response to GET a strong tag if it has none. Streams, empty responses and those with `no-store` get none.
 pub async fn tag(request: Request, next: Next) -> Response {
     let is_get = request.method() == Method::GET;
     let response = next.run(request).await;
@@ -66,76 +65,58 @@ pub async fn tag(request: Request, next: Next) -> Response {
             parts.headers.insert(header::ETAG, etag(&body));
             Response::from_parts(parts, Body::from(body))
         }
-        Err(error) => Response::from_parts(parts, answer::broken(error)),
+        Err(error) => Response::from_parts(parts, broken(error)),
     }
 }
 
-/// Answers GET and HEAD with 304 or 412 where the request's conditions say so.
+/// Responds to GET and HEAD with 304 or 412 where the request's conditions demand it.
 pub async fn evaluate(request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let conditions = Conditions::of(request.headers()).filter(|_| is_read);
+    let conditions = conditions(request.headers()).filter(|_| is_read);
     let mut response = next.run(request).await;
     let is_named = response.extensions().get().is_some_and(Outcome::is_as_stored);
     if !is_named {
         name_encoding(response.headers_mut());
     }
     match conditions {
-        Some(conditions) => conditions.apply(response),
+        Some(conditions) => apply(&conditions, response),
         None => response,
     }
 }
 
-/// The conditions of a request: only those of its headers.
-pub(super) struct Conditions(HeaderMap);
-
-impl Conditions {
-    /// Returns the conditions of a request, if it has any.
-    pub(super) fn of(asked: &HeaderMap) -> Option<Self> {
-        if !has_conditions(asked) {
-            return None;
-        }
-        let named = |(name, _): &(&HeaderName, &HeaderValue)| CONDITIONS.contains(name);
-        Some(Self(asked.iter().filter(named).map(|(name, value)| (name.clone(), value.clone())).collect()))
-    }
-
-    /// Returns the response, or the 304 or 412 that the conditions put in its place, with its extensions.
-    pub(super) fn apply(&self, mut response: Response) -> Response {
-        if !response.status().is_success() {
-            return response;
-        }
-        let Some(status) = decide(&self.0, response.headers()) else { return response };
-        *response.headers_mut() = match status {
-            StatusCode::NOT_MODIFIED => not_modified(response.headers(), &[]),
-            _ => {
-                // Not the page any more: a layer further out may make it private, as any other error.
-                response.extensions_mut().remove::<Left>();
-                HeaderMap::new()
-            }
-        };
-        *response.status_mut() = status;
-        *response.body_mut() = Body::empty();
-        response
-    }
+/// Returns the headers that hold a request's conditions, if it has any.
+pub(super) fn conditions(request: &HeaderMap) -> Option<HeaderMap> {
+    has_conditions(request).then(|| select(request, &CONDITIONS))
 }
 
 /// Returns whether a request has conditions.
-#[must_use]
-pub fn has_conditions(asked: &HeaderMap) -> bool {
-    asked.keys().any(|name| CONDITIONS.contains(name))
+pub(super) fn has_conditions(request: &HeaderMap) -> bool {
+    request.keys().any(|name| CONDITIONS.contains(name))
 }
 
-/// Returns what a 304 has of the headers of the response it stands for; of a response that has passed further layers,
-/// with what they have added.
-#[must_use]
-pub fn not_modified(headers: &HeaderMap, added: &[HeaderName]) -> HeaderMap {
-    let kept = |(name, _): &(&HeaderName, &HeaderValue)| KEPT.contains(name) || added.contains(name);
-    headers.iter().filter(kept).map(|(name, value)| (name.clone(), value.clone())).collect()
+/// Returns the response, or the 304 or 412 in its place, with its extensions.
+pub(super) fn apply(conditions: &HeaderMap, mut response: Response) -> Response {
+    if !response.status().is_success() {
+        return response;
+    }
+    let Some(status) = decide(conditions, response.headers()) else { return response };
+    *response.headers_mut() = match status {
+        StatusCode::NOT_MODIFIED => select(response.headers(), &KEPT),
+        _ => HeaderMap::new(),
+    };
+    *response.status_mut() = status;
+    *response.body_mut() = Body::empty();
+    response
+}
+
+fn select(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    let selected = headers.iter().filter(|(name, _)| names.contains(name));
+    selected.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Returns the status that conditions put in the place of a response, by the order of precedence of RFC 9110, section
 /// 13.2.2.
-#[must_use]
-pub fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
+pub(super) fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
     let tag = validators.get(header::ETAG).map(HeaderValue::as_bytes);
     let modified = date(validators, header::LAST_MODIFIED);
     if tag.is_none() && modified.is_none() {
@@ -162,8 +143,8 @@ fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
 }
 
-/// Returns the tags of a list, `*` among them; of a malformed list, those before its first error. A tag may hold bytes
-/// that are not ASCII.
+/// Returns the tags of a list, `*` among them; of a malformed list, those before its first error. The bytes of a tag
+/// need not be ASCII.
 fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).iter().flat_map(|list| {
         let mut rest = list.as_bytes();

@@ -1,8 +1,10 @@
-//! Bodies as they are sent: plain, or compressed once for all who can read that.
+//! Encodings of bodies: plain, or compressed once for all clients that accept it.
 
 use std::io::Write;
 
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use brotli::CompressorWriter;
 use brotli::enc::BrotliEncoderParams;
 use bytes::Bytes;
@@ -10,12 +12,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate};
+
+use super::headers::has_directive;
 
 /// Of brotli's eleven levels and gzip's nine, those after which more time buys little.
 const BROTLI_QUALITY: i32 = 4;
 const GZIP_LEVEL: u32 = 6;
 
-/// A coding of a body (RFC 9110, section 8.4.1). Of two that a client likes as much, the first is taken.
+/// A coding of a body (RFC 9110, section 8.4.1). Of two with the same weight, the first is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Encoding {
     Br,
@@ -25,12 +30,13 @@ pub(super) enum Encoding {
 impl Encoding {
     pub(super) const ALL: [Self; 2] = [Self::Br, Self::Gzip];
 
-    /// Returns what to send of what there is: the one that the client likes best; none is the plain body.
-    pub(super) fn choose(asked: &HeaderMap, there_are: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let plain = weight(asked, "identity").unwrap_or_default();
+    /// Returns the available encoding that a client prefers; none is the plain body.
+    pub(super) fn choose(request: &HeaderMap, available: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let plain = weight(request, "identity").unwrap_or_default();
         let mut best = None;
-        for encoding in there_are {
-            let weight = weight(asked, encoding.name()).or_else(|| weight(asked, "*")).unwrap_or_default();
+        for encoding in available {
+            let weight =
+                weight(request, encoding.name()).or_else(|| weight(request, "*")).unwrap_or_default();
             if weight > 0.0 && weight >= plain && best.is_none_or(|(most, _)| weight > most) {
                 best = Some((weight, encoding));
             }
@@ -38,12 +44,12 @@ impl Encoding {
         best.map(|(_, encoding)| encoding)
     }
 
-    /// Returns whether a client takes a plain body, which it need not say.
-    pub(super) fn accepts_plain(asked: &HeaderMap) -> bool {
-        weight(asked, "identity").or_else(|| weight(asked, "*")) != Some(0.0)
+    /// Returns whether a client accepts a plain body, which it need not name.
+    pub(super) fn accepts_plain(request: &HeaderMap) -> bool {
+        weight(request, "identity").or_else(|| weight(request, "*")) != Some(0.0)
     }
 
-    /// Encodes a body, away from the threads that serve others; none if that makes it no shorter.
+    /// Encodes a body on a thread for blocking work; none if that makes it no shorter.
     pub(super) async fn encode(self, body: Bytes) -> Option<Bytes> {
         let encoded = spawn_blocking(move || {
             let encoded = self.write(&body).expect("writing into memory does not fail");
@@ -84,10 +90,30 @@ impl Encoding {
     }
 }
 
-/// Returns how much a client likes a coding, from 0 for not at all to 1, if it says so by this name. What is no weight
-/// says nothing.
-fn weight(asked: &HeaderMap, coding: &str) -> Option<f32> {
-    let lists = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
+/// Returns whether a client refuses every available coding of a body, the plain one among them.
+#[must_use]
+pub fn accepts_nothing(request: &HeaderMap) -> bool {
+    Encoding::choose(request, Encoding::ALL).is_none() && !Encoding::accepts_plain(request)
+}
+
+/// Returns whether a body may be sent in an encoding, and a layer further out that compresses would do so.
+pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
+    let kept = [header::CONTENT_ENCODING, header::CONTENT_RANGE];
+    if has_directive(headers, "no-transform") || kept.iter().any(|name| headers.contains_key(name)) {
+        return false;
+    }
+    let mut response = Response::new(Body::from(body.clone()));
+    let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    // The predicate compares media types letter by letter.
+    if let Some(Ok(content_type)) = content_type.map(|value| HeaderValue::from_bytes(&value)) {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    DefaultPredicate::new().should_compress(&response)
+}
+
+/// Returns the weight, from 0 to 1, that a client gives to a coding of this name. A weight that is none is ignored.
+fn weight(request: &HeaderMap, coding: &str) -> Option<f32> {
+    let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
     let mut weights = lists.flat_map(|list| list.split(',')).filter_map(|member| {
         let mut parts = member.split(';').map(str::trim);
         let name = parts.next()?;
@@ -109,35 +135,53 @@ fn weight(asked: &HeaderMap, coding: &str) -> Option<f32> {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(accepted: &str, chosen: Option<Encoding>) {
-        let mut asked = HeaderMap::new();
-        asked.insert(header::ACCEPT_ENCODING, accepted.parse().unwrap());
-        assert_eq!(Encoding::choose(&asked, Encoding::ALL.into_iter()), chosen, "{accepted}");
+    fn accepting(encodings: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_ENCODING, encodings.parse().unwrap())])
     }
 
     #[test]
-    fn the_client_gets_what_it_likes_best() {
-        check("gzip", Some(Encoding::Gzip));
-        check("gzip, deflate, br, zstd", Some(Encoding::Br));
-        check("br;q=0.4, gzip;q=0.5", Some(Encoding::Gzip));
-        check("GZIP ; Q=0.5", Some(Encoding::Gzip));
-        check("x-gzip", Some(Encoding::Gzip));
-        check("*", Some(Encoding::Br));
-        check("br;q=0, *;q=0.1", Some(Encoding::Gzip));
-    }
-
-    #[test]
-    fn the_plain_body_is_sent_where_nothing_else_is_wanted() {
-        for accepted in ["", "identity", "deflate", "gzip;q=0", "*;q=0", "gzip;q=0.3, identity;q=0.7"] {
-            check(accepted, None);
+    fn the_encoding_of_the_greatest_weight_is_chosen() {
+        let (br, gzip) = (Some(Encoding::Br), Some(Encoding::Gzip));
+        for (accepted, chosen) in [
+            ("gzip", gzip),
+            ("gzip, deflate, br, zstd", br),
+            ("br;q=0.4, gzip;q=0.5", gzip),
+            ("GZIP ; Q=0.5", gzip),
+            ("x-gzip", gzip),
+            ("*", br),
+            ("br;q=0, *;q=0.1", gzip),
+            ("", None),
+            ("identity", None),
+            ("deflate", None),
+            ("gzip;q=0", None),
+            ("*;q=0", None),
+            ("gzip;q=0.3, identity;q=0.7", None),
+            // These are no weights.
+            ("gzip;q=", None),
+            ("gzip;q=x", None),
+            ("gzip;q=2", None),
+            ("gzip;q=-1", None),
+            ("gzip;q=NaN", None),
+            ("gzip;q", None),
+            ("gzip;p=1", None),
+            ("gzip;q=x, br;q=0.1", br),
+        ] {
+            assert_eq!(Encoding::choose(&accepting(accepted), Encoding::ALL), chosen, "{accepted}");
         }
-        assert_eq!(Encoding::choose(&HeaderMap::new(), Encoding::ALL.into_iter()), None);
+        assert_eq!(Encoding::choose(&HeaderMap::new(), Encoding::ALL), None);
     }
 
     #[test]
-    fn a_plain_body_is_taken_unless_it_is_refused() {
-        for (accepted, takes) in [
+    fn only_an_available_encoding_is_chosen() {
+        let mut request = accepting("br");
+        request.append(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip;q=0.1"));
+        assert_eq!(Encoding::choose(&request, [Encoding::Gzip]), Some(Encoding::Gzip));
+        assert_eq!(Encoding::choose(&request, []), None);
+    }
+
+    #[test]
+    fn a_plain_body_is_accepted_unless_it_is_refused() {
+        for (accepted, is_accepted) in [
             ("", true),
             ("gzip", true),
             ("gzip;q=0", true),
@@ -146,26 +190,8 @@ mod tests {
             ("*;q=0", false),
             ("*;q=0, identity;q=0.1", true),
         ] {
-            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
-            assert_eq!(Encoding::accepts_plain(&asked), takes, "{accepted}");
+            assert_eq!(Encoding::accepts_plain(&accepting(accepted)), is_accepted, "{accepted}");
         }
-    }
-
-    #[test]
-    fn what_is_no_weight_says_nothing() {
-        for accepted in ["gzip;q=", "gzip;q=x", "gzip;q=2", "gzip;q=-1", "gzip;q=NaN", "gzip;q", "gzip;p=1"] {
-            check(accepted, None);
-        }
-        check("gzip;q=x, br;q=0.1", Some(Encoding::Br));
-    }
-
-    #[test]
-    fn only_what_there_is_is_chosen() {
-        let mut asked = HeaderMap::new();
-        asked.append(header::ACCEPT_ENCODING, HeaderValue::from_static("br"));
-        asked.append(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip;q=0.1"));
-        assert_eq!(Encoding::choose(&asked, [Encoding::Gzip].into_iter()), Some(Encoding::Gzip));
-        assert_eq!(Encoding::choose(&asked, [].into_iter()), None);
     }
 
     #[tokio::test]

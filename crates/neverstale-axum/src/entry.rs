@@ -1,4 +1,4 @@
-//! What is stored: a page, where to look for it, which generation a path is at.
+//! Stored entries: a page, the headers that it varies on, the generation of a path.
 //!
 //! ```text
 //! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, plain │ and in each of its encodings
@@ -11,9 +11,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::Encoding;
+use super::headers::list;
 use neverstale::Ttl;
 
-/// Hop-by-hop (RFC 9110, section 7.6.1), of one visitor, or of one answer: never stored.
+/// Headers of one connection (RFC 9110, section 7.6.1), one visitor or one response: never stored.
 const UNSTORED: [&str; 12] = [
     "cache-status",
     "connection",
@@ -32,20 +33,20 @@ const UNSTORED: [&str; 12] = [
 /// One value under one of our keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Entry {
-    /// The generation a path is at.
+    /// The generation of a path.
     Generation(String),
     /// A page.
     Page(Page),
     /// The page is under another key, which depends on these request headers.
     Varies { generation: String, vary_on: Vec<String> },
-    /// The page could not be stored a moment ago: nobody needs to wait for it.
+    /// The page could not be stored a moment ago: no request needs to wait for it.
     Pass { generation: String },
 }
 
-/// A response, and what it was made under.
+/// A response, and the state of the site that it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
-    /// Read before the view ran; or the version that the view says it shows.
+    /// Read before the handler ran; or the version that the handler's response names.
     pub(super) generation: String,
     /// Names of request headers, sorted.
     pub(super) vary_on: Vec<String>,
@@ -56,7 +57,7 @@ pub(super) struct Page {
     status: u16,
     /// Values byte by byte as characters, since they need not be UTF-8.
     headers: Vec<(String, String)>,
-    /// How long the body is in its encodings, which follow it.
+    /// The lengths of the body's encodings, which follow it.
     encoded: Vec<(Encoding, usize)>,
     #[serde(skip)]
     bodies: Bytes,
@@ -73,7 +74,7 @@ impl Entry {
         entry.into()
     }
 
-    /// Returns the entry; none of anything else.
+    /// Returns the entry; none if it is not one.
     pub(super) fn decode(mut entry: Bytes) -> Option<Self> {
         let length = entry.try_get_u32().ok()? as usize;
         if length > entry.len() {
@@ -111,7 +112,7 @@ impl Page {
         Self { generation, vary_on, variant, expires, status, headers, encoded, bodies: body }
     }
 
-    /// Adds the body in these encodings, which are all that can be chosen from.
+    /// Adds the body in these encodings.
     pub(super) fn add_encoded(&mut self, encoded: &[(Encoding, Bytes)]) {
         let mut bodies = BytesMut::from(self.bodies.clone());
         for (encoding, body) in encoded {
@@ -121,19 +122,19 @@ impl Page {
         self.bodies = bodies.freeze();
     }
 
-    /// Returns the same page with bodies of its own: those of one that was read are part of what was read with them.
+    /// Returns the same page with bodies of its own: those of a page that was read are slices of a larger buffer.
     pub(super) fn compact(&self) -> Self {
         Self { bodies: Bytes::copy_from_slice(&self.bodies), ..self.clone() }
     }
 
-    /// Returns the body that a client likes best, and its encoding if it has one.
-    pub(super) fn body(&self, asked: &HeaderMap) -> (Option<Encoding>, Bytes) {
-        let chosen = Encoding::choose(asked, self.encoded.iter().map(|(encoding, _)| *encoding));
+    /// Returns the body that a client prefers, and its encoding if it has one.
+    pub(super) fn body(&self, request: &HeaderMap) -> (Option<Encoding>, Bytes) {
+        let chosen = Encoding::choose(request, self.encoded.iter().map(|(encoding, _)| *encoding));
         let encoded = chosen.and_then(|encoding| self.encoded(encoding));
         encoded.map_or_else(|| (None, self.plain()), |body| (chosen, body))
     }
 
-    /// Returns the body as the view made it.
+    /// Returns the body as the handler made it.
     pub(super) fn plain(&self) -> Bytes {
         let encoded: usize = self.encoded.iter().map(|(_, length)| length).sum();
         self.bodies.slice(..self.bodies.len() - encoded)
@@ -157,7 +158,7 @@ impl Page {
         self.expires.map(|at| Duration::from_millis(at).saturating_sub(since_1970()))
     }
 
-    /// Returns the bytes it takes, about.
+    /// Returns its size in bytes, about.
     pub(super) fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
         self.bodies.len() + headers
@@ -172,24 +173,15 @@ impl Page {
             let value: Option<Vec<_>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value?).ok()?))
         });
-        let mut map = HeaderMap::new();
-        headers.for_each(|(name, value)| {
-            map.append(name, value);
-        });
-        map
+        headers.collect()
     }
 }
 
 fn stored(headers: &HeaderMap) -> Vec<(String, String)> {
-    let named: Vec<_> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|names| names.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .collect();
+    let named = list(headers, &header::CONNECTION);
     let stored = headers.iter().filter(|(name, _)| {
-        !UNSTORED.contains(&name.as_str()) && !named.iter().any(|other| *other == name.as_str())
+        !UNSTORED.contains(&name.as_str())
+            && !named.iter().any(|other| other.eq_ignore_ascii_case(name.as_str()))
     });
     let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
     stored.map(|(name, value)| (name.to_string(), text(value))).collect()

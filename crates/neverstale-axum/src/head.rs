@@ -6,12 +6,14 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// Marks a GET, in the request's extensions, that was a HEAD: nobody will see its body.
-#[derive(Clone, Copy, Debug)]
-pub struct WasHead;
+/// Marks a GET that was a HEAD, among the request's extensions: its body is not shown.
+#[derive(Clone, Copy)]
+pub(super) struct WasHead;
 
-/// Makes a GET of a HEAD for all that is further in, and takes the body from the response. A layer for the outermost
-/// place, made by `axum::middleware::from_fn`: then compression and error pages treat both methods alike.
+/// Makes a GET of a HEAD for all that is further in, and removes the body of the response.
+///
+/// A layer for the outermost place, made by `axum::middleware::from_fn`: then compression and error pages treat both
+/// methods alike.
 ///
 /// [`CachePageLayer`](crate::CachePageLayer) does the same for its own pages.
 pub async fn as_get(mut request: Request, next: Next) -> Response {
@@ -30,7 +32,7 @@ pub(super) fn turn_into_get(request: &mut Request) -> bool {
     is_head
 }
 
-/// Takes the body from a response, and leaves its length. A body whose length is not known stays, for the server to
+/// Removes the body of a response, and leaves its length. A body whose length is not known stays, for the server to
 /// drop: without it the length would seem to be 0.
 pub(super) fn without_body(mut response: Response) -> Response {
     let Some(length) = response.body().size_hint().exact() else { return response };

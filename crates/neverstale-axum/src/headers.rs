@@ -1,7 +1,7 @@
-//! What a view says about caching in its headers, as Django's `django.utils.cache` does.
+//! Response headers about caching, as in Django's `django.utils.cache`.
 //!
-//! The first functions work on headers; [`vary_on_headers`], [`cache_control`] and [`never_cached`] are layers that
-//! apply them to all that a view answers.
+//! The first functions work on headers. [`vary_on_headers`], [`cache_control`] and [`never_cached`] are layers that
+//! apply them to every response of a handler.
 //!
 //! ```
 //! use axum::{Router, http::HeaderMap, routing::get};
@@ -25,8 +25,6 @@ use axum::response::Response;
 use base16ct::lower::encode_string;
 use sha2::{Digest, Sha256};
 use tower::util::MapResponseLayer;
-
-use super::encoding::Encoding;
 
 /// Adds names to `Vary` that are not there yet, whatever their case. A `*` on either side leaves `*` alone.
 pub fn patch_vary(headers: &mut HeaderMap, names: &[&str]) {
@@ -97,13 +95,7 @@ pub fn etag(body: &[u8]) -> HeaderValue {
     HeaderValue::try_from(tag).expect("hexadecimal digits in quotes")
 }
 
-/// Returns whether a client refuses every coding of a body that there is, the plain one among them.
-#[must_use]
-pub fn accepts_nothing(asked: &HeaderMap) -> bool {
-    Encoding::choose(asked, Encoding::ALL).is_none() && !Encoding::accepts_plain(asked)
-}
-
-/// Says that nobody may keep the answer, neither a browser nor a cache on the way.
+/// Forbids browsers and caches on the way to store a response.
 pub fn never_cache(headers: &mut HeaderMap) {
     if !headers.contains_key(header::EXPIRES) {
         replace(headers, header::EXPIRES, httpdate::fmt_http_date(SystemTime::now()));
@@ -113,7 +105,7 @@ pub fn never_cache(headers: &mut HeaderMap) {
     patch_cache_control(headers, &all);
 }
 
-/// Returns how old a stored answer is, if it says for how long it was good and until when (Django's `Age`).
+/// Returns the age of a stored response that has both `max-age` and `Expires` (Django's `Age`).
 pub(super) fn age(headers: &HeaderMap) -> Option<u64> {
     let max_age = get_max_age(headers)?;
     let expires = httpdate::parse_http_date(headers.get(header::EXPIRES)?.to_str().ok()?).ok()?;
@@ -121,29 +113,29 @@ pub(super) fn age(headers: &HeaderMap) -> Option<u64> {
     Some(max_age.saturating_sub(left.as_secs()))
 }
 
-/// A layer that adds names to `Vary` of every answer.
+/// A layer that adds names to `Vary` of every response.
 #[must_use]
 pub fn vary_on_headers<const N: usize>(
     names: [&'static str; N],
 ) -> MapResponseLayer<impl Fn(Response) -> Response + Clone> {
-    on_every_answer(move |headers| patch_vary(headers, &names))
+    on_every_response(move |headers| patch_vary(headers, &names))
 }
 
-/// A layer that adds directives to `Cache-Control` of every answer: see [`patch_cache_control`].
+/// A layer that adds directives to `Cache-Control` of every response: see [`patch_cache_control`].
 #[must_use]
 pub fn cache_control<const N: usize>(
     directives: [(&'static str, Option<&'static str>); N],
 ) -> MapResponseLayer<impl Fn(Response) -> Response + Clone> {
-    on_every_answer(move |headers| patch_cache_control(headers, &directives))
+    on_every_response(move |headers| patch_cache_control(headers, &directives))
 }
 
-/// A layer that lets nobody keep any answer: see [`never_cache`].
+/// A layer that forbids to store any response: see [`never_cache`].
 #[must_use]
 pub fn never_cached() -> MapResponseLayer<impl Fn(Response) -> Response + Clone> {
-    on_every_answer(never_cache)
+    on_every_response(never_cache)
 }
 
-fn on_every_answer(
+fn on_every_response(
     patch: impl Fn(&mut HeaderMap) + Clone,
 ) -> MapResponseLayer<impl Fn(Response) -> Response + Clone> {
     MapResponseLayer::new(move |mut response: Response| {
@@ -163,8 +155,7 @@ fn parse(headers: &HeaderMap) -> Vec<(String, Option<String>)> {
 }
 
 /// Returns the elements of a list in all headers of a name, but the empty ones.
-#[must_use]
-pub fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let mut all = vec![];
     for value in headers.get_all(name) {
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -177,31 +168,33 @@ pub fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 /// Splits a list at its commas outside quoted strings. A quote that no other ends is no quote, so that it hides nothing
 /// behind it.
 fn elements(text: &str) -> Vec<&str> {
-    let (mut elements, mut start, mut place) = (vec![], 0, 0);
-    while let Some(byte) = text.as_bytes().get(place) {
+    let (mut elements, mut start, mut index) = (vec![], 0, 0);
+    while let Some(byte) = text.as_bytes().get(index) {
         match byte {
-            b'"' => place += quoted_length(&text.as_bytes()[place..]).unwrap_or(1),
+            b'"' => index += quoted_length(&text[index..]),
             b',' => {
-                elements.push(&text[start..place]);
-                place += 1;
-                start = place;
+                elements.push(&text[start..index]);
+                index += 1;
+                start = index;
             }
-            _ => place += 1,
+            _ => index += 1,
         }
     }
     elements.push(&text[start..]);
     elements
 }
 
-/// Returns the length of the quoted string that a text begins with, if it ends.
-fn quoted_length(text: &[u8]) -> Option<usize> {
-    let mut is_escaped = false;
-    let end = text.iter().skip(1).position(|byte| {
-        let is_end = *byte == b'"' && !is_escaped;
-        is_escaped = *byte == b'\\' && !is_escaped;
-        is_end
-    });
-    end.map(|end| end + 2)
+/// Returns the length of the quoted string that a text begins with; that of its quote alone, if it does not end.
+fn quoted_length(text: &str) -> usize {
+    let mut bytes = text.bytes().enumerate().skip(1);
+    while let Some((index, byte)) = bytes.next() {
+        match byte {
+            b'\\' => _ = bytes.next(),
+            b'"' => return index + 1,
+            _ => {}
+        }
+    }
+    1
 }
 
 /// Returns a number of seconds, quoted or not (RFC 9111, section 1.2.2). One that is too large is the largest.
@@ -243,33 +236,20 @@ mod tests {
         headers
     }
 
-    #[track_caller]
-    fn check_vary(before: &str, names: &[&str], after: &str) {
-        let mut headers = with(header::VARY, before);
-        patch_vary(&mut headers, names);
-        assert_eq!(headers[header::VARY], after);
-    }
-
-    #[track_caller]
-    fn check_control(before: &str, directives: &[(&str, Option<&str>)], after: &str) {
-        let mut headers = with(header::CACHE_CONTROL, before);
-        patch_cache_control(&mut headers, directives);
-        assert_eq!(headers[header::CACHE_CONTROL], after);
-    }
-
     #[test]
-    fn names_are_added_once_to_vary_in_their_order() {
-        check_vary("", &["Accept-Encoding"], "Accept-Encoding");
-        check_vary("", &["accept-encoding", "Cookie"], "accept-encoding, Cookie");
-        check_vary("Accept-Encoding", &["accept-encoding"], "Accept-Encoding");
-        check_vary("Cookie ,  Accept", &["Accept-Encoding", "COOKIE"], "Cookie, Accept, Accept-Encoding");
-    }
-
-    #[test]
-    fn a_star_leaves_only_itself() {
-        check_vary("*", &["Cookie"], "*");
-        check_vary("Cookie", &["*"], "*");
-        check_vary("Cookie, *", &[], "*");
+    fn names_are_added_once_to_vary_and_a_star_leaves_only_itself() {
+        for (before, names, after) in [
+            ("", &["Accept-Encoding"][..], "Accept-Encoding"),
+            ("accept-encoding", &["Accept-Encoding", "Cookie"], "accept-encoding, Cookie"),
+            ("Cookie ,  Accept", &["Accept-Encoding", "COOKIE"], "Cookie, Accept, Accept-Encoding"),
+            ("*", &["Cookie"], "*"),
+            ("Cookie", &["*"], "*"),
+            ("Cookie, *", &[], "*"),
+        ] {
+            let mut headers = with(header::VARY, before);
+            patch_vary(&mut headers, names);
+            assert_eq!(headers[header::VARY], after);
+        }
     }
 
     #[test]
@@ -281,35 +261,36 @@ mod tests {
     }
 
     #[test]
-    fn directives_are_added_and_the_others_stay() {
-        check_control("", &[("must_revalidate", None)], "must-revalidate");
-        check_control("immutable", &[("max_age", Some("5"))], "immutable, max-age=5");
-        check_control("max-age=20, x=1", &[("max-age", Some("30"))], "x=1, max-age=20");
-        check_control("max-age=20", &[("max-age", Some("10"))], "max-age=10");
-    }
-
-    #[test]
-    fn private_and_public_exclude_each_other() {
-        check_control("private", &[("public", None)], "public");
-        check_control("public, max-age=1", &[("private", None)], "max-age=1, private");
-    }
-
-    #[test]
-    fn fields_of_no_cache_add_up_and_a_bare_one_replaces_them() {
-        check_control("no-cache=a", &[("no-cache", Some("b"))], "no-cache=a, no-cache=b");
-        check_control("no-cache=a, no-cache=b", &[("no_cache", None)], "no-cache");
+    fn a_directive_is_added_and_the_others_stay() {
+        for (before, (name, value), after) in [
+            ("", ("must_revalidate", None), "must-revalidate"),
+            ("immutable", ("max_age", Some("5")), "immutable, max-age=5"),
+            ("max-age=20, x=1", ("max-age", Some("30")), "x=1, max-age=20"),
+            ("max-age=20", ("max-age", Some("10")), "max-age=10"),
+            ("private", ("public", None), "public"),
+            ("public, max-age=1", ("private", None), "max-age=1, private"),
+            ("no-cache=a", ("no-cache", Some("b")), "no-cache=a, no-cache=b"),
+            ("no-cache=a, no-cache=b", ("no_cache", None), "no-cache"),
+        ] {
+            let mut headers = with(header::CACHE_CONTROL, before);
+            patch_cache_control(&mut headers, &[(name, value)]);
+            assert_eq!(headers[header::CACHE_CONTROL], after);
+        }
     }
 
     #[test]
     fn max_age_is_a_number_or_nothing() {
-        let max_age = |value: &str| get_max_age(&with(header::CACHE_CONTROL, value));
-        assert_eq!(max_age("public, Max-Age = 60"), Some(60));
-        assert_eq!(max_age("max-age=\"60\""), Some(60));
-        assert_eq!(max_age("max-age=99999999999999999999"), Some(u64::MAX));
-        assert_eq!(max_age("max-age=soon"), None);
-        assert_eq!(max_age("max-age=-1"), None);
-        assert_eq!(max_age("s-maxage=60"), None);
-        assert_eq!(max_age(""), None);
+        for (value, expected) in [
+            ("public, Max-Age = 60", Some(60)),
+            ("max-age=\"60\"", Some(60)),
+            ("max-age=99999999999999999999", Some(u64::MAX)),
+            ("max-age=soon", None),
+            ("max-age=-1", None),
+            ("s-maxage=60", None),
+            ("", None),
+        ] {
+            assert_eq!(get_max_age(&with(header::CACHE_CONTROL, value)), expected, "{value}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The names of a page: its URL, the request headers it varies on, and the path whose generation it bears.
+//! The keys of a page: of its URL, the request headers it varies on, and the path whose generation it bears.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,59 +10,56 @@ use base16ct::lower::encode_string;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
-use super::policy::{Policy, QueryNames};
+use super::policy::Policy;
 use super::target::{is_https, normal_authority};
 use neverstale::Key;
 
-/// What a request asks for, as keys.
+/// The keys of a request's page.
 pub(super) struct PageKey {
     /// What a page must bear to count.
     pub(super) state: State,
-    /// Of the page.
     pub(super) page: Key,
 }
 
-/// Which state of the site a page must show.
+/// The state of the site that a page must show.
 pub(super) enum State {
-    /// The generation that is under this key, which belongs to the path, whatever host, scheme and query.
+    /// The generation that is under this key, which belongs to the path, for every host, scheme and query.
     Generation(Key),
     /// This version, which is in the pages' keys.
     Version(Arc<str>),
 }
 
 impl PageKey {
-    /// Returns the keys of what is asked for; none if the request does not name one host that could be part of a URL.
+    /// Returns the keys of a request's page; none if the request does not name one host that could be part of a URL.
     pub(super) fn of(request: &Parts, policy: &Policy) -> Option<Self> {
-        let prefix = &policy.prefix;
         // Inside a nested router the request's own URI has lost its first part.
         let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
         let is_https = is_https(uri, &request.headers);
         let host = host(uri, &request.headers, is_https)?;
         let scheme = if is_https { "https" } else { "http" };
-        let query = query(uri.query(), &policy.parameters);
+        let query = query(uri.query(), policy.parameters.as_deref());
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
-        let digest = digest_part(&policy.digest);
+        let digest = if policy.digest.is_empty() {
+            String::new()
+        } else {
+            format!("{}.", escape(policy.digest.as_bytes()))
+        };
         // A client chooses how long a URL is, and this process keeps the keys of many.
-        let page = format!("{}:GET:{url}#{digest}", prefix_part(prefix));
+        let page = format!("{}:GET:{url}#{digest}", prefix_part(&policy.prefix));
         let page = Key::reserved("view.page", &page).shortened();
-        Some(Self { state: State::Generation(generation(prefix, uri.path())), page })
+        Some(Self { state: State::Generation(generation(&policy.prefix, uri.path())), page })
     }
 
-    /// Returns the keys of the same pages at one version.
+    /// Returns the keys of the same page at one version.
     pub(super) fn at(&self, version: Arc<str>) -> Self {
-        let page = at(&self.page, &version);
+        let page = self.page.at(&version);
         Self { state: State::Version(version), page }
     }
 }
 
-/// Returns the key of a page at one version.
-pub(super) fn at(page: &Key, version: &str) -> Key {
-    page.at(version)
-}
-
-/// Returns the key of a path's generation. All ways to write a path have the same one, since they lead to the same
-/// view.
+/// Returns the key of a path's generation. Every spelling of a path has the same one, since it leads to the same
+/// handler.
 pub(super) fn generation(prefix: &str, path: &str) -> Key {
     let path: Cow<'_, [u8]> = percent_decode_str(path).into();
     Key::reserved("view.generation", &format!("{}:{}#", prefix_part(prefix), escape(&path)))
@@ -73,7 +70,7 @@ pub(super) fn learn_cache_key(page: &Key, vary_on: &[String], request: &HeaderMa
     if vary_on.is_empty() { page.clone() } else { page.derive("#", &variant(vary_on, request)) }
 }
 
-/// Returns a name for the request's values of headers: each name and value with its length before it (a netstring), so
+/// Returns a digest of the request's values of headers: each name and value with its length before it (a netstring), so
 /// that no two lists look alike, and a missing header is not an empty one. Values may be secret, so they are hashed.
 pub(super) fn variant(vary_on: &[String], request: &HeaderMap) -> String {
     if vary_on.is_empty() {
@@ -90,18 +87,13 @@ pub(super) fn variant(vary_on: &[String], request: &HeaderMap) -> String {
     encode_string(&hash.finalize()[..16])
 }
 
-/// Returns the key of one build of a page: never that of another generation.
-pub(super) fn build(page: &Key, generation: &str) -> Key {
-    page.derive("build:", generation)
-}
-
 fn netstring(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(format!("{}:", bytes.len()));
     hash.update(bytes);
     hash.update(",");
 }
 
-/// Returns what stands between the kind of key and its first colon, of which there is none in it.
+/// Returns the part between the kind of key and its first colon, which has no colon itself.
 fn prefix_part(prefix: &str) -> String {
     if prefix.is_empty() {
         String::new()
@@ -110,17 +102,12 @@ fn prefix_part(prefix: &str) -> String {
     }
 }
 
-/// Returns what stands between the URL and the variant, which has no dot.
-fn digest_part(digest: &str) -> String {
-    if digest.is_empty() { String::new() } else { format!("{}.", escape(digest.as_bytes())) }
-}
-
 /// Makes bytes readable, and different bytes different.
 fn escape(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string().replace(' ', "\\x20")
 }
 
-/// Returns the one host that is asked, with its port; the empty one if none is named.
+/// Returns the one host that a request names, with its port; an empty one if it names none.
 fn host(uri: &Uri, headers: &HeaderMap, is_https: bool) -> Option<String> {
     if let Some(authority) = uri.authority() {
         return normal_authority(authority.as_str(), is_https);
@@ -133,15 +120,15 @@ fn host(uri: &Uri, headers: &HeaderMap, is_https: bool) -> Option<String> {
     }
 }
 
-/// Returns the part of a query that counts, with its `?`: as asked, or the named parameters by name.
-fn query(query: Option<&str>, parameters: &QueryNames) -> String {
+/// Returns the part of a query that counts, with its `?`: all of it, or the named parameters by name.
+fn query(query: Option<&str>, parameters: Option<&[String]>) -> String {
     match (query, parameters) {
         (None, _) => String::new(),
         (Some(query), None) => format!("?{query}"),
         (Some(query), Some(parameters)) => {
             let pairs = query.split('&').map(|pair| (parameter(pair), pair));
             let mut pairs: Vec<_> = pairs.filter(|(name, _)| parameters.contains(name)).collect();
-            // Stable: of a parameter that is there twice, a view may take the first or the last.
+            // Stable: of a parameter that is there twice, a handler may take the first or the last.
             pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
             let pairs: Vec<_> = pairs.into_iter().map(|(_, pair)| pair).collect();
             if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
@@ -149,7 +136,7 @@ fn query(query: Option<&str>, parameters: &QueryNames) -> String {
     }
 }
 
-/// Returns the name of a parameter as a view reads it, else `%70age=2` would be stored as the page without `page`.
+/// Returns the name of a parameter as a handler reads it, else `%70age=2` would be stored as the page without `page`.
 fn parameter(pair: &str) -> String {
     let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
     percent_decode_str(&name).decode_utf8_lossy().into_owned()
@@ -161,8 +148,8 @@ mod tests {
 
     use axum::http::Request;
 
-    use super::super::layer::cache_page;
     use super::*;
+    use crate::PageCache;
     use neverstale::backend::dummy::Dummy;
     use neverstale::{Cache, CacheOptions, KeyPrefix, Ttl};
 
@@ -171,35 +158,29 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let layer = cache_page(&Cache::new(Dummy, CacheOptions::default()), Ttl::Never).digest("1f");
+        let pages = PageCache::new(&Cache::new(Dummy, CacheOptions::default()));
+        let layer = pages.cache_page(Ttl::Never).digest("1f");
         let layer =
             if parameters.is_empty() { layer } else { layer.vary_on_query(parameters.iter().copied()) };
         let (parts, ()) = request.body(()).unwrap().into_parts();
         PageKey::of(&parts, &layer.policy).map(|keys| keys.page.to_string())
     }
 
-    #[track_caller]
-    fn check(uri: &str, host: &str, parameters: &[&str], expected: &str) {
-        assert_eq!(page_key(uri, &[("host", host)], parameters).as_deref(), Some(expected));
-    }
-
     #[test]
-    fn a_key_is_the_url() {
-        check("/x?b=1&a=2", "example.com:8000", &[], "~view.page:GET:http://example.com:8000/x?b=1&a=2#1f.");
-        check("http://one.example/", "two.example", &[], "~view.page:GET:http://one.example/#1f.");
-    }
-
-    #[test]
-    fn only_named_parameters_count_in_whatever_order() {
-        let expected = "~view.page:GET:http://h/?a=1&b=2#1f.";
-        check("/?b=2&x=3&a=1", "h", &["a", "b"], expected);
-        check("/?a=1&b=2", "h", &["a", "b"], expected);
-        check("/?x=3", "h", &["a", "b"], "~view.page:GET:http://h/#1f.");
-    }
-
-    #[test]
-    fn a_named_parameter_counts_however_it_is_written() {
-        check("/?%70age=2", "h", &["page"], "~view.page:GET:http://h/?%70age=2#1f.");
+    fn a_key_is_the_url_with_the_query_that_counts() {
+        for (uri, host, parameters, url) in [
+            ("/x?b=1&a=2", "example.com:8000", &[][..], "http://example.com:8000/x?b=1&a=2"),
+            ("http://one.example/", "two.example", &[], "http://one.example/"),
+            ("/?b=2&x=3&a=1", "h", &["a", "b"], "http://h/?a=1&b=2"),
+            ("/?a=1&b=2", "h", &["a", "b"], "http://h/?a=1&b=2"),
+            ("/?x=3", "h", &["a", "b"], "http://h/"),
+            ("/?%70age=2", "h", &["page"], "http://h/?%70age=2"),
+            ("/", "H.:80", &[], "http://h/"),
+            ("HTTP://[0::1]:80/", "h", &[], "http://[::1]/"),
+        ] {
+            let expected = format!("~view.page:GET:{url}#1f.");
+            assert_eq!(page_key(uri, &[("host", host)], parameters), Some(expected), "{uri}");
+        }
     }
 
     #[test]
@@ -233,12 +214,6 @@ mod tests {
     }
 
     #[test]
-    fn equivalent_hosts_have_one_key() {
-        check("/", "H.:80", &[], "~view.page:GET:http://h/#1f.");
-        check("HTTP://[0::1]:80/", "h", &[], "~view.page:GET:http://[::1]/#1f.");
-    }
-
-    #[test]
     fn a_generation_is_that_of_all_ways_to_write_a_path() {
         assert_eq!(generation("", "/%78"), generation("", "/x"));
         assert_ne!(generation("", "/x"), generation("a", "/x"));
@@ -250,7 +225,7 @@ mod tests {
         let page = generation("", "/x");
         let texts = ["", " ", "a b", "\r\n", "~", "~lock", "1#", "1~#", "\u{2028}"];
         let keys =
-            texts.map(|text| [at(&page, text), build(&page, text), at(&page, text).derive("lock", "")]);
+            texts.map(|text| [page.at(text), page.derive("build:", text), page.at(text).derive("lock", "")]);
         let names: BTreeSet<_> = keys.iter().flatten().map(|key| KeyPrefix::default().apply(key)).collect();
         assert_eq!(names.len(), 3 * texts.len(), "{names:?}");
         assert!(names.iter().all(|name| Key::as_stored(name.as_str()).is_ok()), "{names:?}");

@@ -1,7 +1,6 @@
-//! What a layer keeps, for how long, and under which names: plain data.
+//! The settings of one layer.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,35 +8,49 @@ use axum::response::Response;
 use neverstale::Ttl;
 use neverstale::version::Versions;
 
+use super::copies::Copies;
 use super::personal::Personal;
-use super::verdict::Browser;
+use super::store::Store;
 
-/// What one layer does with the responses of its handlers.
+/// What the browser is told of a page that the server stores, unless the handler has said it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Browser {
+    /// To ask each time whether its copy is still good (`no-cache`): a purge is seen at once.
+    #[default]
+    Revalidate,
+    /// To use its copy for this long after it got it, whatever happens on the server meanwhile. A handler's own
+    /// `max-age` is lowered to this.
+    MaxAge(Duration),
+    /// Nothing.
+    Unsaid,
+}
+
 #[derive(Clone)]
 pub(super) struct Policy {
+    pub(super) store: Store,
+    pub(super) copies: Option<Copies>,
+    /// The cache's name in `Cache-Status`.
+    pub(super) name: &'static str,
+    /// The prefix of all keys.
+    pub(super) prefix: Arc<str>,
     pub(super) ttl: Ttl,
     pub(super) browser: Browser,
-    pub(super) parameters: QueryNames,
+    /// The query parameters that pages depend on; none is all.
+    pub(super) parameters: Option<Vec<String>>,
     pub(super) digest: Cow<'static, str>,
     /// How long another process's run of the handler is waited for.
     pub(super) max_wait: Duration,
-    /// Where the version is asked for of what the pages show; without it they have generations.
+    /// The largest page that is stored, in bytes.
+    pub(super) max_size: usize,
+    /// The version of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
     pub(super) personal: Option<Personal>,
-    /// Of all keys.
-    pub(super) prefix: Arc<str>,
-    /// The cache's name in `Cache-Status`.
-    pub(super) name: &'static str,
 }
 
-/// Which part of a query a page depends on: all of it, or some parameters.
-pub(super) type QueryNames = Option<Vec<String>>;
-
-impl fmt::Debug for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
-            .field("ttl", &self.ttl)
-            .field("browser", &self.browser)
-            .finish_non_exhaustive()
+impl Policy {
+    /// Returns this process's copies, if it has any of these pages.
+    pub(super) fn copies(&self) -> Option<&Copies> {
+        self.copies.as_ref().filter(|_| self.versions.is_some())
     }
 }

@@ -1,39 +1,39 @@
-//! The service around a view: answers with everybody's page, or with the visitor's own.
+//! The service around a handler: responds with everybody's page, or with the visitor's own.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::{fmt, mem};
 
+use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use futures_util::future::{BoxFuture, Either, FutureExt, select};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::again::KnownVersion;
-use super::conditional::Conditions;
+use super::conditional::{apply, conditions};
 use super::head::{WasHead, turn_into_get, without_body};
+use super::headers::patch_vary;
 use super::key::PageKey;
+use super::order::StoredVary;
 use super::outcome::{Arrival, Outcome, Report};
 use super::personal::keep_nowhere;
+use super::policy::Policy;
 use super::privacy::Privacy;
-use super::verdict::PRIVATE;
-use super::visit::{Pages, Visit, pass_by};
+use super::request::{PageRequest, bypass};
+use super::storable::PRIVATE;
 
 /// A handler whose responses are cached, made by [`CachePageLayer`](crate::CachePageLayer).
 #[derive(Clone)]
 pub struct CachePageService<S> {
     pub(super) inner: S,
-    pub(super) pages: Arc<Pages>,
+    pub(super) policy: Arc<Policy>,
 }
 
 impl<S: fmt::Debug> fmt::Debug for CachePageService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachePageService")
-            .field("inner", &self.inner)
-            .field("policy", &self.pages.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("CachePageService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -52,76 +52,82 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // The one that is ready goes, the clone stays.
+        // The one that is ready is called, its clone stays.
         let clone = self.inner.clone();
-        let view = mem::replace(&mut self.inner, clone);
-        let pages = Arc::clone(&self.pages);
-        visit(pages, view, request).boxed()
+        let handler = mem::replace(&mut self.inner, clone);
+        respond(Arc::clone(&self.policy), handler, request).boxed()
     }
 }
 
-async fn visit<S>(pages: Arc<Pages>, view: S, mut request: Request) -> Result<Response, S::Error>
+async fn respond<S>(policy: Arc<Policy>, handler: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
     let is_head = turn_into_get(&mut request);
-    let conditions = Conditions::of(request.headers()).filter(|_| *request.method() == Method::GET);
-    let personal = pages.policy.personal.clone();
-    let mut response = shared_or_own(pages, view, request).await?;
-    if let Some(personal) = personal {
-        response = personal.say(response);
+    let conditions = conditions(request.headers()).filter(|_| *request.method() == Method::GET);
+    let header = policy.personal.as_ref().map(|personal| personal.header);
+    let mut response = shared_or_own(policy, handler, request).await?;
+    if let Some(header) = header {
+        patch_vary(response.headers_mut(), &[header]);
     }
-    let is_page = response.extensions().get().is_some_and(Outcome::is_as_stored);
-    if let Some(conditions) = conditions.filter(|_| is_page) {
-        response = conditions.apply(response);
+    if response.extensions().get().is_some_and(Outcome::is_as_stored) {
+        if let Some(conditions) = conditions {
+            response = apply(&conditions, response);
+        }
+        // A 412 is not the page any more: a layer further out may make it private, as any other error.
+        if response.status() != StatusCode::PRECONDITION_FAILED {
+            let vary = StoredVary::of(response.headers());
+            response.extensions_mut().insert(vary);
+        }
     }
     Ok(if is_head { without_body(response) } else { response })
 }
 
-/// Answers with the page that is everybody's, or with the visitor's own.
-async fn shared_or_own<S>(pages: Arc<Pages>, view: S, mut request: Request) -> Result<Response, S::Error>
+/// Responds with the page that is everybody's, or with the visitor's own.
+async fn shared_or_own<S>(policy: Arc<Policy>, handler: S, mut request: Request) -> Result<Response, S::Error>
 where
     S: Service<Request, Response = Response> + Clone,
 {
-    // Whoever has asked for the version already has waited since then.
-    let told = request.extensions().get::<KnownVersion>().and_then(KnownVersion::arrival);
-    let arrival = told.unwrap_or_else(|| Arrival(Instant::now()));
-    let report = Report { cache: pages.policy.name, arrival, gate: None, view: None };
-    request.extensions_mut().insert(arrival);
+    // A layer further out that has checked the version has noted when the request arrived there.
+    let arrival = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
+    let report = Report { cache: policy.name, arrival, gate: None, handler: None };
     if *request.method() != Method::GET {
-        return pass_by(view, request, Outcome::Method, report).await;
+        return bypass(handler, request, Outcome::Method, report).await;
     }
     let privacy = Privacy::of(request.extensions_mut());
-    // What was found out further out may be among the request's extensions.
+    // A layer further out may have looked at private state, and added it to the request's extensions.
     if privacy.is_marked() {
-        return pass_by(view, request, Outcome::Bypass(PRIVATE), report).await;
+        return bypass(handler, request, Outcome::Bypass(PRIVATE), report).await;
     }
     let (parts, body) = request.into_parts();
-    let Some(keys) = PageKey::of(&parts, &pages.policy) else {
+    let Some(keys) = PageKey::of(&parts, &policy) else {
         let request = Request::from_parts(parts, body);
-        return pass_by(view, request, Outcome::Bypass("host"), report).await;
+        return bypass(handler, request, Outcome::Bypass("host"), report).await;
     };
     let is_seen = parts.extensions.get::<WasHead>().is_none();
-    let own = pages.policy.personal.as_ref().filter(|_| is_seen);
-    let Some(own) = own.and_then(|personal| personal.ask(&parts)) else {
-        return Visit { pages, view, keys, parts, body, report, privacy, may_be_own: false }.answer().await;
+    let personal = policy.personal.as_ref().filter(|_| is_seen).and_then(|personal| personal.look_up(&parts));
+    let Some(personal) = personal else {
+        let request = PageRequest { policy, handler, keys, parts, body, report, privacy, may_be_own: false };
+        return request.respond().await;
     };
-    let (own_view, own_parts) = (view.clone(), parts.clone());
-    // The session is asked for first, so that both go the same way together.
-    let shared = Visit { pages, view, keys, parts, body, report, privacy, may_be_own: true }.answer();
-    let own = match select(own, Box::pin(shared)).await {
+    let (own_handler, mut own_parts) = (handler.clone(), parts.clone());
+    let shared =
+        PageRequest { policy, handler, keys, parts, body, report, privacy, may_be_own: true }.respond();
+    // The visitor's look-up begins first, so that both are under way together.
+    let own = match select(personal, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
-        // Whoever waits for the page does not wait for this visitor to build it: it is dropped.
+        // The shared request is dropped: nobody who waits for the page waits for this visitor to build it.
         Either::Left((Some(own), _)) => own,
         // A page that cannot be shown has no room for more.
         Either::Right((Ok(response), _)) if response.status().is_server_error() => return Ok(response),
-        Either::Right((response, own)) => match own.await {
+        Either::Right((response, personal)) => match personal.await {
             None => return response,
             Some(own) => own,
         },
     };
-    let outcome = Outcome::Bypass("personal");
-    let mut response = pass_by(own_view, own.request(own_parts), outcome, report).await?;
+    own_parts.extensions.extend(own);
+    let request = Request::from_parts(own_parts, Body::empty());
+    let mut response = bypass(own_handler, request, Outcome::Bypass("personal"), report).await?;
     keep_nowhere(&mut response);
     Ok(response)
 }

@@ -7,35 +7,33 @@ use bytes::Bytes;
 use moka::sync::Cache as Memory;
 
 use super::entry::{Entry, Page};
-use super::key::{self, PageKey, State, learn_cache_key};
-use super::local::Local;
+use super::key::{PageKey, State, learn_cache_key};
 use super::outcome::Fwd;
 use neverstale::{Cache, Envelope, Key, Ttl};
 
-/// How long nobody waits for a page that could not be stored.
+/// How long no request waits for a page that could not be stored.
 const PASS: Ttl = Ttl::After(Duration::from_secs(2));
 
-/// The cache, and what this process has learned of its pages: on which headers each varies. That is a guess which keys
-/// to ask for, and nothing else rests on it.
+/// The cache of pages. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Store {
     pub(super) cache: Cache,
+    /// The headers that each page of this process varies on: a guess which keys to get, and nothing else.
     pub(super) learned: Memory<Key, Vec<String>>,
-    pub(super) local: Option<Local>,
 }
 
-/// What a look-up finds.
+/// The result of a look-up.
 pub(super) enum Found {
     Page(Page),
     /// Build it.
     Nothing(Slot),
-    /// Build it alone: what others built a moment ago could not be shared.
+    /// Build it alone: what was built a moment ago could not be shared.
     Pass(Slot),
     /// The cache fails.
     Unavailable,
 }
 
-/// Where a page is missing.
+/// The place of a missing page.
 pub(super) struct Slot {
     pub(super) key: Key,
     /// The generation or the version.
@@ -45,9 +43,9 @@ pub(super) struct Slot {
 
 impl Store {
     /// Looks for a page: in one round trip, if this process knows what it varies on.
-    pub(super) async fn find(&self, asked: &PageKey, headers: &HeaderMap) -> Found {
-        let page = &asked.page;
-        let mut keys = match &asked.state {
+    pub(super) async fn find(&self, wanted: &PageKey, headers: &HeaderMap) -> Found {
+        let page = &wanted.page;
+        let mut keys = match &wanted.state {
             State::Generation(key) => vec![key.clone()],
             State::Version(_) => vec![],
         };
@@ -55,7 +53,7 @@ impl Store {
         keys.push(page.clone());
         keys.extend(known.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
         let mut entries = self.read(&keys).await.into_iter();
-        let generation = match &asked.state {
+        let generation = match &wanted.state {
             State::Version(version) => version.to_string(),
             State::Generation(key) => match entries.next().flatten() {
                 Some(Entry::Generation(generation)) => generation,
@@ -70,8 +68,7 @@ impl Store {
         self.follow(page, &generation, headers, first, guess).await
     }
 
-    /// Follows the entry at a page's key to the page. `guess` is what was found where the page would be if it varied on
-    /// what it did the last time.
+    /// Follows the entry at a page's key to the page. `guess` is the entry at the key that the page had the last time.
     async fn follow(
         &self,
         page: &Key,
@@ -98,8 +95,8 @@ impl Store {
         found(current(entry), slot(key, Fwd::VaryMiss))
     }
 
-    /// Returns the generation of a path that has none: whoever is first chooses it. None if the cache fails, which
-    /// shows in that there is none afterwards.
+    /// Draws the generation of a path that has none, unless another request is first. None if the cache fails: then
+    /// there is none afterwards.
     async fn begin(&self, key: &Key) -> Option<String> {
         let token = random_token();
         if self.cache.add_envelope(&self.envelope(key, &Entry::Generation(token.clone())), Ttl::Never).await {
@@ -125,8 +122,7 @@ impl Store {
         self.cache.set_envelopes(&[self.envelope(key, &Entry::Generation(token))], Ttl::Never).await;
     }
 
-    /// Stores a page at `page`, or where its variants are if it varies; returns it in its envelope, and whether it was
-    /// stored.
+    /// Stores a page at `page`, or at the key of its variant; returns its envelope, and whether it was stored.
     pub(super) async fn keep(
         &self,
         page: &Key,
@@ -145,8 +141,8 @@ impl Store {
         (built, self.cache.set_envelopes(&envelopes, ttl).await)
     }
 
-    /// Returns what those are told who wait for a page that cannot be stored; and notes it for a moment, where nothing
-    /// else is, if that will last.
+    /// Returns what requests get that wait for a page which cannot be stored. Stores that for a moment, where nothing
+    /// else is, if it will last.
     pub(super) async fn pass(&self, slot: &Slot, is_lasting: bool) -> Envelope {
         let envelope = self.envelope(&slot.key, &Entry::Pass { generation: slot.generation.clone() });
         if is_lasting {
@@ -165,13 +161,13 @@ impl Store {
 }
 
 impl Slot {
-    /// Returns the name that all who build this page share, and nobody of another generation.
+    /// Returns the key that all builds of this page share, and none of another generation.
     pub(super) fn build(&self) -> Key {
-        key::build(&self.key, &self.generation)
+        self.key.derive("build:", &self.generation)
     }
 
-    /// Returns the entry that a build has come to. A page kept by version may be of a newer one: its view ran after all
-    /// who wait for it had been told theirs.
+    /// Decodes the entry that a build has made. A page by version may be of a newer one: its handler ran after all
+    /// requests that wait for it had checked theirs.
     pub(super) fn decode(&self, is_versioned: bool, value: Bytes) -> Option<Entry> {
         Entry::decode(value).filter(|entry| is_versioned || entry.is_current(&self.generation))
     }

@@ -1,5 +1,6 @@
-//! What a request was sent to: its scheme, its host, its path. Whatever RFC 3986 (section 6) calls equivalent is equal
-//! here: case, default ports, a final dot, the forms of an IPv6 address, escapes of letters.
+//! The target of a request: scheme, host and path, normalized as RFC 3986 (section 6) describes.
+//!
+//! Case, default ports, a final dot, the forms of an IPv6 address and escapes of letters make no difference.
 //!
 //! ```
 //! use axum::http::{HeaderMap, Uri};
@@ -16,13 +17,13 @@ use std::net::Ipv6Addr;
 use axum::http::uri::{PathAndQuery, Scheme};
 use axum::http::{HeaderMap, HeaderName, Uri};
 
-/// Set by a reverse proxy that speaks TLS with the client.
+/// The header `X-Forwarded-Proto`, set by a reverse proxy that speaks TLS with the client.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Returns whether a client sent a request over https, as the reverse proxies on the way say.
 ///
-/// Of several values the first counts, which is that of the proxy next to the client: so Django and Express read it.
-/// Without a value the scheme of the target counts, if it names one.
+/// Of several values the first counts, which is that of the proxy next to the client, as in Django and Express. Without
+/// a value the scheme of the target counts, if it names one.
 #[must_use]
 pub fn is_https(uri: &Uri, headers: &HeaderMap) -> bool {
     let fields = headers.get_all(X_FORWARDED_PROTO).iter();
@@ -34,7 +35,7 @@ pub fn is_https(uri: &Uri, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Returns a host with its port as all equivalent ones are written; none if it is no host. A default port is left out.
+/// Returns the normal form of a host with its port, without a default port; none if it is no host.
 #[must_use]
 pub fn normal_authority(authority: &str, is_https: bool) -> Option<String> {
     let (host, port) = split_port(authority);
@@ -49,7 +50,7 @@ pub fn normal_authority(authority: &str, is_https: bool) -> Option<String> {
     }
 }
 
-/// Returns a host as all equivalent ones are written; none if it is no host. An empty host is one.
+/// Returns the normal form of a host; none if it is no host. An empty host is one.
 #[must_use]
 pub fn normal_host(host: &str) -> Option<String> {
     if let Some(address) = host.strip_prefix('[') {
@@ -74,29 +75,20 @@ pub fn split_port(authority: &str) -> (&str, Option<&str>) {
 /// has none of them.
 #[must_use]
 pub fn without_needless_escapes(uri: &Uri) -> Option<Uri> {
-    let mut path = String::with_capacity(uri.path().len());
-    let mut rest = uri.path();
-    while let Some((before, after)) = rest.split_once('%') {
-        path += before;
-        let code = after.get(..2).filter(|code| code.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let escaped = code.and_then(|code| u8::from_str_radix(code, 16).ok());
+    let mut pieces = uri.path().split('%');
+    let mut path = pieces.next()?.to_owned();
+    for piece in pieces {
+        let escaped = piece.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
         match escaped.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
-            Some(byte) => {
-                path.push(char::from(byte));
-                rest = &after[2..];
-            }
-            None => {
-                path.push('%');
-                rest = after;
-            }
+            Some(byte) => path.extend([&*char::from(byte).to_string(), &piece[2..]]),
+            None => path.extend(["%", piece]),
         }
     }
-    path += rest;
     if path == uri.path() {
         return None;
     }
     if let Some(query) = uri.query() {
-        path = format!("{path}?{query}");
+        path.extend(["?", query]);
     }
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);

@@ -177,7 +177,7 @@ fn what_is_not_there_is_not_found() {
         "neverstale::Ttl::Never",
         "neverstale::backend::Backend",
         "neverstale_axum::headers::never_cached",
-        "neverstale_axum::cache_page",
+        "neverstale_axum::PageCache::cache_page",
         "neverstale_sessions::LIFETIME",
         "neverstale_sessions::Session",
     ];

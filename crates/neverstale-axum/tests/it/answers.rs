@@ -10,7 +10,7 @@ use axum::routing::get;
 use futures_util::stream;
 use neverstale::{Cache, CacheOptions, Ttl};
 use neverstale_axum::headers::{cache_control, never_cached};
-use neverstale_axum::{Browser, Outcome, cache_page};
+use neverstale_axum::{Browser, Outcome, PageCache};
 use tower::ServiceExt;
 
 use super::site::{MINUTE, Site, View, numbered, with};
@@ -189,7 +189,7 @@ pub async fn headers_of_one_connection_are_not_stored(store: &Store) {
 
 pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let pages = neverstale_axum::cache_page(&cache, Ttl::After(Duration::ZERO));
+    let pages = PageCache::new(&cache).cache_page(Ttl::After(Duration::ZERO));
     let router = around(&numbered(&[]), pages);
     for run in ["run 1", "run 2"] {
         super::ask(&router, Method::GET, "/", &[]).await.is("fwd=miss; detail=\"ttl-zero\"").says(run);
@@ -198,7 +198,7 @@ pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
 
 pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, Ttl::Never));
+    let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(Ttl::Never));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
     super::ask(&router, Method::GET, "/", &[]).await.is("hit");
     let limited = Site::new(store, numbered(&[]));
@@ -216,7 +216,7 @@ pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
 pub async fn a_page_expires(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
     let soon = Ttl::After(Duration::from_millis(300));
-    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, soon));
+    let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(soon));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
     eventually("the page has expired", async || {
         super::ask(&router, Method::GET, "/", &[]).await.body != "run 1"
@@ -293,7 +293,7 @@ pub async fn a_stored_page_says_its_age_if_it_says_its_end(store: &Store) {
 
 pub async fn the_outcome_is_among_the_extensions(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let router = around(&numbered(&[]), neverstale_axum::cache_page(&cache, Ttl::Never));
+    let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(Ttl::Never));
     let ask = async || {
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
@@ -339,7 +339,7 @@ pub async fn a_layer_over_a_router_keeps_what_its_views_may_not(store: &Store) {
         .route("/public", get(async || "public"))
         .route("/private", get(async || "private").layer(cache_control([("private", None)])))
         .route("/never", get(async || "never").layer(never_cached()))
-        .layer(cache_page(&cache, MINUTE));
+        .layer(PageCache::new(&cache).cache_page(MINUTE));
     for path in ["/public", "/private", "/never", "/nowhere"] {
         ask(&site, Method::GET, path, &[]).await;
     }
@@ -352,7 +352,7 @@ pub async fn a_layer_over_a_router_keeps_what_its_views_may_not(store: &Store) {
 pub async fn a_view_that_is_never_cached_says_so_to_everybody(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
     let view = get(async || "fresh").layer(never_cached());
-    let site = Router::new().route("/", view).layer(cache_page(&cache, MINUTE));
+    let site = Router::new().route("/", view).layer(PageCache::new(&cache).cache_page(MINUTE));
     for _ in 0..2 {
         let answer = ask(&site, Method::GET, "/", &[]).await;
         let told = "max-age=0, no-cache, no-store, must-revalidate, private";

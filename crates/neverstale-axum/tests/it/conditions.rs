@@ -97,7 +97,7 @@ pub async fn head_has_the_headers_of_get_from_the_first_on(store: &Store) {
         for encoding in ["identity", "gzip"] {
             let site = |prefix: &str| {
                 let prefix = format!("{prefix}{place}{encoding}");
-                Site::with(store, long(&[TEXT, ("x-kept", "1")]), |layer| layer.key_prefix(prefix.clone()))
+                Site::prefixed(store, long(&[TEXT, ("x-kept", "1")]), &prefix)
             };
             let (read, looked_at) = (site("get"), site("head"));
             let asked: Vec<_> = condition.into_iter().chain([("accept-encoding", encoding)]).collect();

@@ -47,7 +47,7 @@ pub async fn a_page_is_built_once_for_all_encodings(store: &Store) {
 
 pub async fn the_first_visitor_gets_what_is_stored(store: &Store) {
     for accepted in ["gzip", "br", "identity"] {
-        let site = Site::with(store, long(&[TEXT]), |layer| layer.key_prefix(accepted));
+        let site = Site::prefixed(store, long(&[TEXT]), accepted);
         let (fresh, hit) = (get(&site, accepted).await, get(&site, accepted).await);
         assert_eq!(fresh.is_stored().bytes, hit.is_hit().bytes);
         assert_eq!(fresh.header("content-encoding"), hit.header("content-encoding"));

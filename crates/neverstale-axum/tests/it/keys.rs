@@ -4,7 +4,7 @@ use axum::Router;
 use axum::http::{HeaderMap, Method};
 use axum::routing::get;
 use neverstale::{Cache, CacheOptions};
-use neverstale_axum::cache_page;
+use neverstale_axum::PageCache;
 use neverstale_axum::headers::vary_on_headers;
 
 use super::ask;
@@ -59,7 +59,7 @@ pub async fn a_host_that_is_none_bypasses(store: &Store) {
 }
 
 pub async fn a_prefix_keeps_pages_apart(store: &Store) {
-    let site = |prefix| Site::with(store, numbered(&[]), move |layer| layer.key_prefix(prefix));
+    let site = |prefix| Site::prefixed(store, numbered(&[]), prefix);
     for prefix in ["", "one", "two words"] {
         site(prefix).get("/").await.is_stored();
         site(prefix).get("/").await.is_hit();
@@ -74,7 +74,8 @@ pub async fn views_at_one_url_share_its_page(store: &Store) {
 pub async fn nested_routers_do_not_share_pages(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
     let nested = |text: &'static str| {
-        Router::new().route("/x", get(move || async move { text }).layer(cache_page(&cache, MINUTE)))
+        Router::new()
+            .route("/x", get(move || async move { text }).layer(PageCache::new(&cache).cache_page(MINUTE)))
     };
     let router = Router::new().nest("/a", nested("in a")).nest("/b", nested("in b"));
     ask(&router, Method::GET, "/a/x", &[]).await.is_stored().says("in a");
@@ -214,8 +215,10 @@ pub async fn pages_of_another_build_are_not_found(store: &Store) {
 pub async fn a_view_that_varies_on_cookies_has_a_page_for_each(store: &Store) {
     let cache = Cache::over(store.backend.clone(), CacheOptions::default());
     let view = get(async |headers: HeaderMap| format!("{:?}", headers.get("cookie")));
-    let site =
-        Router::new().route("/", view).layer(vary_on_headers(["Cookie"])).layer(cache_page(&cache, MINUTE));
+    let site = Router::new()
+        .route("/", view)
+        .layer(vary_on_headers(["Cookie"]))
+        .layer(PageCache::new(&cache).cache_page(MINUTE));
     for cookie in ["a=1", "a=2"] {
         ask(&site, Method::GET, "/", &[("cookie", cookie)]).await.is_stored();
         let hit = ask(&site, Method::GET, "/", &[("cookie", cookie)]).await;

@@ -14,6 +14,7 @@ mod encodings;
 mod keys;
 mod privacy;
 mod purges;
+mod replay;
 mod servers;
 mod site;
 mod versions;
@@ -149,8 +150,6 @@ on_both! {
         a_purge_covers_a_path_however_it_is_written
         a_purge_leaves_other_prefixes
         a_purge_covers_the_pages_of_another_build
-        a_change_leaves_pages_that_are_left_to_expire
-        a_change_purges_pages_of_every_other_strategy
         a_purge_in_one_process_is_seen_by_the_other
         a_page_rendered_before_a_purge_is_not_served_after_it
         a_late_page_does_not_harm_a_newer_one_for_long
@@ -167,7 +166,6 @@ on_both! {
         a_page_is_kept_under_the_version_that_its_view_has_read
         an_answer_that_does_not_say_its_version_is_not_stored
         without_a_version_there_is_no_page
-        an_answer_may_be_given_again_while_the_site_would_give_the_same_copy
         a_change_is_made_without_a_version
         those_who_are_told_the_same_version_share_one_build
         who_is_told_a_newer_version_waits_for_no_older_build
@@ -178,6 +176,15 @@ on_both! {
         a_page_that_varies_has_no_copy_and_is_no_other_visitors
         a_purge_leaves_pages_that_are_kept_by_version
         an_answer_says_how_long_the_version_took;
+    replay:
+        a_response_is_replayed_while_the_site_would_give_the_same
+        a_304_is_replayed_as_the_site_gave_it
+        a_request_that_may_be_private_passes
+        a_response_that_is_private_is_not_kept
+        a_request_without_a_permit_passes
+        a_failed_version_check_is_not_repeated
+        a_response_that_was_on_its_way_while_all_were_dropped_is_not_replayed
+        nothing_is_replayed_without_copies_of_versions;
 }
 
 /// An answer, read.

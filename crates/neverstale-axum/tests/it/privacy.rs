@@ -166,7 +166,7 @@ pub async fn no_copy_in_the_process_is_made_of_a_session(store: &Store) {
     for order in [Pages::Inside, Pages::Outside] {
         let cache = cache_over(store);
         let gate = VersionSource::new(async || Ok::<_, Never>(1));
-        let pages = PageCache::new(&cache).with_local_copies().key_prefix(format!("copies{order:?}"));
+        let pages = PageCache::new(&cache).with_local_copies(1 << 20).key_prefix(format!("copies{order:?}"));
         let handler = get(async |session| (Extension(PageVersion("1".into())), greet(session).await));
         let site = site(&cache, pages.cache_page(MINUTE).versioned(&gate), order, handler);
         for name in ["ann", "bob", "ann"] {

@@ -1,7 +1,6 @@
 //! What a purge promises: nobody who asks after it sees what was begun before it.
 
-use neverstale::{Cache, CacheOptions, Key, Strategy};
-use neverstale_axum::PageCache;
+use neverstale::Key;
 
 use super::site::{Site, View, echoing, numbered, with};
 use testkit::stores::Store;
@@ -52,11 +51,11 @@ pub async fn a_purge_covers_a_path_however_it_is_written(store: &Store) {
 
 pub async fn a_purge_leaves_other_prefixes(store: &Store) {
     let site = Site::new(store, numbered(&[]));
-    let other = Site::with(store, numbered(&[]), |layer| layer.key_prefix("other"));
+    let other = Site::prefixed(store, numbered(&[]), "other");
     other.get("/").await;
     site.pages.purge("/").await;
     other.get("/").await.is_hit();
-    site.pages.clone().key_prefix("other").purge("/").await;
+    other.pages.purge("/").await;
     other.get("/").await.is_stored();
 }
 
@@ -137,25 +136,4 @@ pub async fn a_purge_covers_the_pages_of_another_build(store: &Store) {
     old.get("/").await.is_stored();
     new.pages.purge("/").await;
     old.get("/").await.is_stored().says("run 2");
-}
-
-pub async fn a_change_leaves_pages_that_are_left_to_expire(store: &Store) {
-    let site = Site::new(store, numbered(&[]));
-    site.get("/").await.is_stored();
-    pages(store, Strategy::Expire).changed("/").await;
-    site.get("/").await.is_hit();
-}
-
-pub async fn a_change_purges_pages_of_every_other_strategy(store: &Store) {
-    let site = Site::new(store, numbered(&[]));
-    for strategy in [Strategy::Delete, Strategy::Rotate, Strategy::Update] {
-        site.get("/").await.is_stored();
-        pages(store, strategy).changed("/").await;
-    }
-    site.get("/").await.is_stored().says("run 4");
-}
-
-/// The pages as another process has them.
-fn pages(store: &Store, strategy: Strategy) -> PageCache {
-    PageCache::new(&Cache::over(store.other.clone(), CacheOptions::default())).strategy(strategy)
 }

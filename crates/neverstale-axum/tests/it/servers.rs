@@ -10,7 +10,7 @@ use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached;
 use neverstale::{Cache, CacheOptions};
 use neverstale_axum::headers::vary_on_headers;
-use neverstale_axum::{CachePageLayer, cache_page, watch_order};
+use neverstale_axum::{CachePageLayer, PageCache, watch_order};
 
 use super::ask;
 use super::site::{MINUTE, Site, echoing};
@@ -121,16 +121,17 @@ async fn a_layer_that_stands_in_the_wrong_place_is_told_once() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let cache = Cache::new(Locmem::new(), CacheOptions::default());
     let site = |order: fn(Router, CachePageLayer) -> Router| {
-        order(Router::new().route("/", get(async || "page")), cache_page(&cache, MINUTE)).layer(watch_order())
+        order(Router::new().route("/", get(async || "page")), PageCache::new(&cache).cache_page(MINUTE))
+            .layer(watch_order())
     };
     let right = site(|views, page| views.layer(vary_on_headers(["Cookie"])).layer(page));
-    let wrong = site(|views, page| views.layer(page.key_prefix("wrong")).layer(vary_on_headers(["Cookie"])));
+    let wrong = site(|views, page| views.layer(page.digest("wrong")).layer(vary_on_headers(["Cookie"])));
     for (site, expected) in [(right, 0), (wrong, 1)] {
         for _ in 0..3 {
             ask(&site, Method::GET, "/", &[]).await;
         }
         let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let warning = "a cached page got `Vary: Cookie` from a layer outside the view cache";
+        let warning = "a cached page got `Vary: Cookie` from a layer outside the page cache";
         assert_eq!(told.matches(warning).count(), expected, "{told}");
     }
 }

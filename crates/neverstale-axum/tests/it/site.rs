@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use axum::response::Response;
 use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_axum::{CachePageLayer, PageCache, cache_page};
+use neverstale_axum::{CachePageLayer, PageCache};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -99,9 +99,16 @@ impl Site {
         Self::over(Cache::over(store.backend.clone(), CacheOptions::default()), view, set)
     }
 
+    /// As [`new`](Self::new), under a prefix of keys.
+    pub fn prefixed(store: &Store, view: View, prefix: &str) -> Self {
+        let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+        let pages = PageCache::new(&cache).key_prefix(prefix);
+        Self { router: around(&view, pages.cache_page(MINUTE)), view, cache, pages }
+    }
+
     pub fn over(cache: Cache, view: View, set: impl Fn(CachePageLayer) -> CachePageLayer) -> Self {
-        let layer = set(cache_page(&cache, MINUTE));
-        let pages = layer.handle();
+        let pages = PageCache::new(&cache);
+        let layer = set(pages.cache_page(MINUTE));
         Self { router: around(&view, layer), view, cache, pages }
     }
 

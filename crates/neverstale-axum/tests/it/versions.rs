@@ -2,31 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use neverstale::version::{Lost, VersionSource};
-use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_axum::{PageCache, PageVersion, Replay};
-use tokio::time::Instant;
-use tower::ServiceExt;
+use neverstale::{Cache, CacheOptions};
+use neverstale_axum::{PageCache, PageVersion};
 
-use super::around;
 use super::site::{MINUTE, Site, View, with};
-use testkit::eventually;
 use testkit::stores::Store;
 
 /// Data with a version, as everybody sees it at once.
 #[derive(Clone, Default)]
-struct Origin {
+pub struct Origin {
     version: Arc<AtomicU64>,
-    is_down: Arc<AtomicBool>,
+    pub is_down: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Down;
+pub struct Down;
 
 impl From<Lost> for Down {
     fn from(_: Lost) -> Self {
@@ -40,12 +34,17 @@ impl IntoResponse for Down {
     }
 }
 
+/// Keeps copies in the process as well.
+pub fn with_copies(pages: PageCache) -> PageCache {
+    pages.with_local_copies(1 << 20)
+}
+
 impl Origin {
-    fn change(&self) {
+    pub fn change(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn gate(&self) -> VersionSource<u64, Down> {
+    pub fn gate(&self) -> VersionSource<u64, Down> {
         let origin = self.clone();
         VersionSource::new(move || {
             let origin = origin.clone();
@@ -57,7 +56,7 @@ impl Origin {
     }
 
     /// A view of the data, which says what it has read and when.
-    fn view(&self, headers: &'static [(&'static str, &'static str)]) -> View {
+    pub fn view(&self, headers: &'static [(&'static str, &'static str)]) -> View {
         let origin = self.clone();
         View::new(move |run, _| {
             let version = origin.version.load(Ordering::SeqCst);
@@ -75,7 +74,7 @@ impl Origin {
     /// The same with copies in the process.
     fn site_with_copies(&self, store: &Store, view: &View) -> Site {
         let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-        self.over(cache, view, PageCache::with_local_copies)
+        self.over(cache, view, with_copies)
     }
 
     fn elsewhere(&self, store: &Store, view: &View) -> Site {
@@ -114,7 +113,7 @@ pub async fn a_copy_gets_an_encoding_when_somebody_asks_for_it(store: &Store) {
     });
     let cache = Cache::over(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
-    let elsewhere = origin.over(cache, &view, PageCache::with_local_copies);
+    let elsewhere = origin.over(cache, &view, with_copies);
     let first = here.get_with("/", &[("accept-encoding", "gzip")]).await;
     assert_eq!(first.is_stored().header("content-encoding"), "gzip");
     for site in [here, elsewhere] {
@@ -137,7 +136,7 @@ pub async fn a_page_that_varies_is_found_where_there_are_copies(store: &Store) {
     });
     let cache = Cache::over(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
-    let elsewhere = origin.over(cache, &view, PageCache::with_local_copies);
+    let elsewhere = origin.over(cache, &view, with_copies);
     here.get_with("/", &[("accept-language", "de")]).await.is_stored().says("run 1 in de");
     for _ in 0..2 {
         elsewhere.get_with("/", &[("accept-language", "de")]).await.is_hit().says("run 1 in de");
@@ -182,34 +181,6 @@ pub async fn without_a_version_there_is_no_page(store: &Store) {
     assert_eq!((answer.status, site.runs()), (StatusCode::SERVICE_UNAVAILABLE, 1));
     origin.is_down.store(false, Ordering::SeqCst);
     site.get("/").await.is_hit();
-}
-
-pub async fn an_answer_may_be_given_again_while_the_site_would_give_the_same_copy(store: &Store) {
-    let (origin, ttl) = (Origin::default(), Duration::from_secs(1));
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
-    let pages = PageCache::new(&cache).with_local_copies();
-    let router = around(&origin.view(&[]), pages.cache_page(Ttl::After(ttl)).versioned(&origin.gate()));
-    let again = async || {
-        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
-        router.clone().oneshot(request).await.unwrap().extensions().get::<Replay>().cloned()
-    };
-    // Once to build it.
-    again().await;
-    let first = again().await.expect("it is a copy");
-    assert!(first.ask(Instant::now()).await.is_ok());
-    pages.drop_copies();
-    assert!(first.ask(Instant::now()).await.is_err(), "dropped");
-    again().await;
-    let second = again().await.expect("it is a copy");
-    assert!(second.ask(Instant::now()).await.is_ok());
-    origin.is_down.store(true, Ordering::SeqCst);
-    assert!(second.ask(Instant::now()).await.is_err(), "nobody can say");
-    origin.is_down.store(false, Ordering::SeqCst);
-    eventually("it has expired", async || second.ask(Instant::now()).await.is_err()).await;
-    again().await;
-    let third = again().await.expect("it is a copy");
-    origin.change();
-    assert!(third.ask(Instant::now()).await.is_err(), "changed");
 }
 
 pub async fn a_change_is_made_without_a_version(store: &Store) {

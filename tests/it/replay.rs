@@ -1,4 +1,4 @@
-//! An answer that is given again at the door is the one that the site would give.
+//! A response that is replayed is the one that the site would give.
 
 use reqwest::RequestBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,10 +10,10 @@ use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
 use testkit::{eventually, wait_until};
 
-/// What each answer has of its own.
+/// What each response has of its own.
 const OWN: [&str; 3] = ["x-request-id", "server-timing", "date"];
 
-/// An answer, as far as it is not one request's own.
+/// A response, as far as it is not one request's own.
 #[derive(Debug, PartialEq)]
 struct Answer {
     status: u16,
@@ -36,28 +36,28 @@ async fn answer(request: RequestBuilder) -> Answer {
     Answer { status, headers, body: response.bytes().await.unwrap().into() }
 }
 
-async fn given_again(app: &App) -> u64 {
+async fn replayed(app: &App) -> u64 {
     app.metric("tasklist_http_answers_given_again_total").await
 }
 
-/// Compares what is given again with what the site gives to somebody who is let in.
+/// Compares a response that is replayed with that of the site, to a request that passes.
 async fn check(app: &App, request: impl Fn() -> RequestBuilder, status: u16) {
-    // Built or found, then this process's own copy, then given again.
+    // Built or found, then this process's own copy, then replayed; and a 304 once the site has given one.
     for _ in 0..2 {
         answer(request()).await;
     }
-    let before = given_again(app).await;
+    let before = replayed(app).await;
     let again = answer(request()).await;
-    assert_eq!(given_again(app).await - before, 1, "{again:?}");
-    // Nothing is known of this purpose, but whoever has any is let in.
+    assert_eq!(replayed(app).await - before, 1, "{again:?}");
+    // Nothing is known of this purpose, but a request with any passes.
     let from_site = answer(request().header("sec-purpose", "none")).await;
-    assert_eq!(given_again(app).await - before, 1, "this one is not");
+    assert_eq!(replayed(app).await - before, 1, "this one is not");
     assert_eq!(again, from_site);
     assert_eq!(again.status, status);
 }
 
 #[tokio::test]
-async fn an_answer_given_again_is_that_of_the_site() {
+async fn a_response_that_is_replayed_is_that_of_the_site() {
     let app = App::start();
     app.add(&"Long ".repeat(50)).await;
     for (name, value) in [
@@ -74,7 +74,7 @@ async fn an_answer_given_again_is_that_of_the_site() {
 }
 
 #[tokio::test]
-async fn so_is_one_that_says_that_nothing_has_changed() {
+async fn so_is_a_304() {
     let app = App::start();
     app.add(&"Long ".repeat(50)).await;
     for encoding in ["identity", "br"] {
@@ -94,14 +94,14 @@ async fn so_is_one_that_says_that_nothing_has_changed() {
 }
 
 #[tokio::test]
-async fn nothing_is_given_again_where_something_else_counts() {
+async fn nothing_is_replayed_where_something_else_counts() {
     let app = App::start();
     app.add("First").await;
     let page = app.get("/").await;
     for _ in 0..3 {
         app.get("/").await;
     }
-    let before = given_again(&app).await;
+    let before = replayed(&app).await;
     assert!(before > 0);
     let requests = [
         app.request("HEAD", "/"),
@@ -119,8 +119,8 @@ async fn nothing_is_given_again_where_something_else_counts() {
     for request in requests {
         request.send().await.unwrap();
     }
-    assert_eq!(given_again(&app).await, before);
-    // Whoever has something of their own to be shown is shown it.
+    assert_eq!(replayed(&app).await, before);
+    // A visitor with something of their own to see sees it.
     let visitor = Visitor::new();
     let shown = visitor.remove(&app, &page, "First").await;
     shown.assert_tells(["Removed “First”."]);
@@ -135,7 +135,7 @@ async fn a_change_is_seen_at_once_and_so_is_an_empty_cache() {
             assert_eq!(app.get("/").await.tasks().len(), number);
         }
     }
-    assert_eq!(given_again(&app).await, 15);
+    assert_eq!(replayed(&app).await, 15);
     app.post("/cache/clear", &[]).await;
     let page = app.get("/").await;
     assert_eq!(page.header("cache-status"), Some("tasklist; fwd=uri-miss; stored"));
@@ -155,7 +155,7 @@ async fn send(app: &App, head: &str, times: usize) -> String {
 }
 
 #[tokio::test]
-async fn what_names_its_host_or_encoding_in_another_way_goes_in() {
+async fn a_request_that_names_its_host_or_encoding_in_another_way_passes() {
     let app = Settings::new().with("ALLOWED_HOSTS", "*").serve();
     app.add(&"Long ".repeat(50)).await;
     let head = |version: &str, lines: &str| format!("GET / HTTP/{version}{lines}");
@@ -166,7 +166,7 @@ async fn what_names_its_host_or_encoding_in_another_way_goes_in() {
             assert!(answer.starts_with(&expected), "{lines:?}: {answer}");
         }
     }
-    let before = given_again(&app).await;
+    let before = replayed(&app).await;
     assert!(before > 0);
     for (lines, status) in [
         ("\r\nhost: a\r\nhost: a", 400),
@@ -184,11 +184,11 @@ async fn what_names_its_host_or_encoding_in_another_way_goes_in() {
         let answer = send(&app, "GET http://b/ HTTP/1.1\r\nhost: a", 1).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    assert_eq!(given_again(&app).await, before);
+    assert_eq!(replayed(&app).await, before);
 }
 
 #[tokio::test]
-async fn nothing_is_given_again_where_no_current_copies_are_kept() {
+async fn nothing_is_replayed_where_no_current_copies_are_kept() {
     for (name, value) in [
         ("CACHE_LOCAL", "off"),
         ("CACHE_URL", "dummy://"),
@@ -202,11 +202,11 @@ async fn nothing_is_given_again_where_no_current_copies_are_kept() {
         for _ in 0..4 {
             app.get("/").await.assert_lists(["First"]);
         }
-        assert_eq!(given_again(&app).await, 0, "{name}={value}");
+        assert_eq!(replayed(&app).await, 0, "{name}={value}");
     }
 }
 
-/// A site whose page is given again, on a Postgres whose statements a test holds.
+/// A site whose page is replayed, on a Postgres whose statements a test holds.
 async fn on_held_database() -> (App, Proxy) {
     let database = Postgres::shared().database().await;
     let proxy = Proxy::start(database.address()).await;
@@ -215,13 +215,13 @@ async fn on_held_database() -> (App, Proxy) {
     for _ in 0..3 {
         app.get("/").await;
     }
-    assert!(given_again(&app).await > 0);
+    assert!(replayed(&app).await > 0);
     wait_until("all are in the log", || app.output().matches(": answered ").count() == 5);
     (app, proxy)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_told_at_the_door_that_nobody_can_say_is_told_no_second_time() {
+async fn a_version_check_that_fails_is_not_repeated() {
     let (app, proxy) = on_held_database().await;
     let calls = app.metric("tasklist_gate_calls_total").await;
     proxy.hold("");
@@ -236,11 +236,11 @@ async fn who_is_told_at_the_door_that_nobody_can_say_is_told_no_second_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_while_waiting_at_the_door_is_in_the_log() {
+async fn a_client_that_leaves_during_the_version_check_is_in_the_log() {
     let (app, proxy) = on_held_database().await;
     proxy.hold("");
     let mut client = TcpStream::connect(app.address()).await.unwrap();
-    // As those before, whose answer is given again.
+    // As those before, whose response is replayed.
     let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", app.address());
     let lines = app.output().lines().count();
     client.write_all(head.as_bytes()).await.unwrap();
@@ -254,7 +254,7 @@ async fn who_leaves_while_waiting_at_the_door_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn of_many_that_are_given_again_some_have_a_line_and_the_others_are_counted() {
+async fn of_many_that_are_replayed_some_have_a_line_and_the_others_are_counted() {
     let app = App::start();
     app.add("First").await;
     let said = || {
@@ -269,9 +269,9 @@ async fn of_many_that_are_given_again_some_have_a_line_and_the_others_are_counte
         said() > 0
     })
     .await;
-    let given_again = usize::try_from(given_again(&app).await).unwrap();
+    let replays = usize::try_from(replayed(&app).await).unwrap();
     let said = said();
     let (_, output) = app.terminate();
     let lines = output.lines().filter(|line| line.contains("detail=\"local\"")).count();
-    assert!(lines + said <= given_again + 10, "{lines} lines, {said} without, of {given_again}");
+    assert!(lines + said <= replays + 10, "{lines} lines, {said} without, of {replays}");
 }
