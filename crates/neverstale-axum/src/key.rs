@@ -10,7 +10,6 @@ use base16ct::lower::encode_string;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
-use super::policy::Policy;
 use super::target::{is_https, normal_authority};
 use neverstale::Key;
 
@@ -31,24 +30,26 @@ pub(super) enum State {
 
 impl PageKey {
     /// Returns the keys of a request's page; none if the request does not name one host that could be part of a URL.
-    pub(super) fn of(request: &Parts, policy: &Policy) -> Option<Self> {
+    pub(super) fn of(
+        request: &Parts,
+        prefix: &str,
+        parameters: Option<&[String]>,
+        digest: &str,
+    ) -> Option<Self> {
         // Inside a nested router the request's own URI has lost its first part.
         let uri = request.extensions.get::<OriginalUri>().map_or(&request.uri, |original| &original.0);
         let is_https = is_https(uri, &request.headers);
         let host = host(uri, &request.headers, is_https)?;
         let scheme = if is_https { "https" } else { "http" };
-        let query = query(uri.query(), policy.parameters.as_deref());
+        let query = query(uri.query(), parameters);
         // A URL has no `#`: what comes after it is ours, and no other URL's key.
         let url = escape(format!("{scheme}://{host}{}{query}", uri.path()).as_bytes());
-        let digest = if policy.digest.is_empty() {
-            String::new()
-        } else {
-            format!("{}.", escape(policy.digest.as_bytes()))
-        };
+        let digest =
+            if digest.is_empty() { String::new() } else { format!("{}.", escape(digest.as_bytes())) };
         // A client chooses how long a URL is, and this process keeps the keys of many.
-        let page = format!("{}:GET:{url}#{digest}", prefix_part(&policy.prefix));
+        let page = format!("{}:GET:{url}#{digest}", prefix_part(prefix));
         let page = Key::reserved("view.page", &page).shortened();
-        Some(Self { state: State::Generation(generation(&policy.prefix, uri.path())), page })
+        Some(Self { state: State::Generation(generation(prefix, uri.path())), page })
     }
 
     /// Returns the keys of the same page at one version.
@@ -149,21 +150,17 @@ mod tests {
     use axum::http::Request;
 
     use super::*;
-    use crate::PageCache;
-    use neverstale::backend::dummy::Dummy;
-    use neverstale::{Cache, CacheOptions, KeyPrefix, Ttl};
+    use neverstale::KeyPrefix;
 
     fn page_key(uri: &str, headers: &[(&str, &str)], parameters: &[&str]) -> Option<String> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let pages = PageCache::new(&Cache::new(Dummy, CacheOptions::default()));
-        let layer = pages.cache_page(Ttl::Never).digest("1f");
-        let layer =
-            if parameters.is_empty() { layer } else { layer.vary_on_query(parameters.iter().copied()) };
+        let parameters: Vec<_> = parameters.iter().map(ToString::to_string).collect();
+        let parameters = Some(&*parameters).filter(|names| !names.is_empty());
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        PageKey::of(&parts, &layer.policy).map(|keys| keys.page.to_string())
+        PageKey::of(&parts, "", parameters, "1f").map(|keys| keys.page.to_string())
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub enum Outcome {
 
 /// What was missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fwd {
     /// Any page of this URL.
     UriMiss,

@@ -7,7 +7,7 @@ use axum::http::Extensions;
 
 /// The privacy marker of one request, shared through the request's extensions by all layers and the handler.
 ///
-/// Whatever gives out private state, such as a session or credentials, [marks](Self::mark) it.
+/// A layer or an extractor that gives out private state, such as a session or credentials, [marks](Self::mark) it.
 /// [`CachePageLayer`](crate::CachePageLayer) stores no response whose request is marked, and shows no stored page to a
 /// request that was marked further out. So the order of the layers makes no difference.
 ///
@@ -15,7 +15,7 @@ use axum::http::Extensions;
 /// use axum::{extract::FromRequestParts, http::{StatusCode, request::Parts}};
 /// use neverstale_axum::Privacy;
 ///
-/// /// An extractor that tells a handler who is asking.
+/// /// An extractor of the user's name.
 /// struct User(String);
 ///
 /// impl<S: Sync> FromRequestParts<S> for User {
@@ -37,7 +37,7 @@ impl Privacy {
         extensions.get_or_insert_default::<Self>().clone()
     }
 
-    /// Notes that private state was looked at.
+    /// Records that private state was looked at.
     pub fn mark(&self) {
         self.0.store(true, Ordering::Release);
     }

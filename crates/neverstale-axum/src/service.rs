@@ -100,7 +100,8 @@ where
         return bypass(handler, request, Outcome::Bypass(PRIVATE), report).await;
     }
     let (parts, body) = request.into_parts();
-    let Some(keys) = PageKey::of(&parts, &policy) else {
+    let (prefix, parameters, digest) = (&policy.prefix, policy.parameters.as_deref(), &policy.digest);
+    let Some(keys) = PageKey::of(&parts, prefix, parameters, digest) else {
         let request = Request::from_parts(parts, body);
         return bypass(handler, request, Outcome::Bypass("host"), report).await;
     };

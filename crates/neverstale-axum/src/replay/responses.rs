@@ -99,7 +99,7 @@ impl Responses {
     }
 
     /// Returns the response that the request's conditions choose, if it is kept.
-    pub(crate) fn find(&self, key: &Vec<u8>, request: &HeaderMap) -> Option<Arc<Kept>> {
+    pub(crate) fn find(&self, key: &[u8], request: &HeaderMap) -> Option<Arc<Kept>> {
         if !has_conditions(request) {
             return self.kept.get(key);
         }
@@ -110,8 +110,8 @@ impl Responses {
 
     /// Keeps a response that leaves the site, if it may be replayed.
     pub(crate) async fn keep(&self, key: &[u8], privacy: &Privacy, response: Response) -> Response {
-        let may_be_kept = !privacy.is_marked() && may_be_kept(&response);
-        let Some(shown) = response.extensions().get::<Replayable>().filter(|_| may_be_kept).cloned() else {
+        let shown = response.extensions().get::<Replayable>();
+        let Some(shown) = shown.filter(|_| !privacy.is_marked() && may_be_kept(&response)).cloned() else {
             return response;
         };
         let (parts, body) = response.into_parts();
