@@ -106,7 +106,7 @@ pub mod query;
 mod raw;
 mod secret;
 mod single_flight;
-pub mod stats;
+mod stats;
 mod strategy;
 mod sync;
 mod ttl;

@@ -84,44 +84,37 @@ pub(super) struct Counters {
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub(super) struct Counter(AtomicU64);
 
-/// Counts times; what it has counted is a [`Latency`].
+/// Counts durations, which a [`Latency`] shows.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub(super) struct Histogram {
     buckets: [Counter; BUCKETS],
     micros: Counter,
 }
 
 impl Counter {
-    /// Adds one.
-    pub fn add_one(&self) {
+    pub(super) fn add_one(&self) {
         self.add(1);
     }
 
-    /// Adds so many.
-    pub fn add(&self, count: usize) {
+    pub(super) fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// Returns the sum.
-    #[must_use]
-    pub fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Histogram {
-    /// Counts one time.
-    pub fn add(&self, time: Duration) {
+    pub(super) fn add(&self, time: Duration) {
         let bits = u128::BITS - time.as_micros().leading_zeros();
         self.buckets[(bits as usize).min(BUCKETS - 1)].add_one();
         self.micros.add(time.as_micros().try_into().unwrap_or(usize::MAX));
     }
 
-    /// Returns what has been counted so far.
-    #[must_use]
-    pub fn snapshot(&self) -> Latency {
+    pub(super) fn snapshot(&self) -> Latency {
         let buckets = std::array::from_fn(|index| self.buckets[index].get());
         Latency { buckets, micros: self.micros.get() }
     }
