@@ -1,21 +1,21 @@
-//! Mistakes that this program makes on purpose when a test wants to know whether it would be noticed.
+//! Fault injection: mistakes that a build for tests makes, to see whether the tests notice.
 //!
-//! Those of the cache are in `crates/*/src/mistake.rs`, and what is said there holds here as well.
+//! Those of the cache are in `crates/*/src/mistake.rs`, which explains how a mistake is chosen.
 
-/// What one could easily have got wrong.
+/// A mistake that is easily made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mistake {
-    /// When the database fails, a read goes on with the last version that its process has seen.
+    /// When the database fails, a read uses the last version that its process has seen.
     FallsBack,
-    /// The list is read, then in another statement its version.
+    /// The list is read first, and then its version in another statement.
     LabelReadSecond,
-    /// Versions are counted and no more.
+    /// A version is a counter without a random token.
     VersionWithoutToken,
-    /// Keys do not say which page of the list.
+    /// Keys do not contain the page of the list.
     KeyWithoutPage,
-    /// A write is acknowledged before the database has answered.
+    /// A write is acknowledged before the database has confirmed it.
     AcknowledgesEarly,
-    /// A writer deletes from the cache what nobody asks for any more.
+    /// A writer deletes an older version from the cache.
     WriterDeletes,
 }
 
