@@ -113,7 +113,7 @@ fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCreden
     let secret = config.session.signing_secret();
     let integrity = if config.cache.signed { Integrity::signed(&secret) } else { Integrity::default() };
     let options =
-        CacheOptions { prefix, integrity, max_wait: db.patience_with_others(), ..CacheOptions::default() };
+        CacheOptions { prefix, integrity, max_wait: db.max_wait_for_others(), ..CacheOptions::default() };
     Ok(match &config.cache.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),

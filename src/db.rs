@@ -1,37 +1,36 @@
 //! The database: SQLite or Postgres, with the same SQL and one time limit for both.
 
-mod ahead;
 pub mod cache;
+mod change_token;
+mod connection;
 mod error;
-mod lease;
-mod mark;
+mod file_identity;
 mod migrations;
-mod place;
 mod pool;
 mod postgres;
+mod reserved;
 pub mod sessions;
+mod sqlite;
 mod statement;
 mod url;
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{Connection, Pool, SqliteConnection};
+use sqlx::SqliteConnection;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use self::ahead::Ahead;
+pub use self::change_token::ChangeToken;
+use self::change_token::ChangeTokens;
+use self::connection::Connection;
 pub use self::error::Error;
-use self::lease::Lease;
-pub use self::mark::Mark;
-use self::mark::Marks;
-use self::place::Place;
-use self::pool::Connections;
-use self::postgres::Connector;
+use self::file_identity::FileIdentity;
+use self::pool::Pool;
+use self::postgres::{Connector, PostgresConnection};
+use self::reserved::Reserved;
 pub use self::statement::{Arg, Row};
-use self::statement::{only_reads, with_args};
 pub use self::url::{DatabaseUrl, InvalidUrl, PostgresServer};
 
 /// How long an operation may take, waiting for a connection included: with the cache's timeout before it, a lost
@@ -41,55 +40,60 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long SQLite waits for another writer; below [`TIMEOUT`], so that it is SQLite that says so.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long to wait for a connection; below [`TIMEOUT`], so that it is the pool that says so.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// How long Postgres works on a statement; below [`TIMEOUT`], so that a statement we gave up on does not happen after.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(3500);
 
 /// How long to open the files of SQLite may take.
-const MARKS_TIMEOUT: Duration = Duration::from_millis(500);
+const CHANGE_TOKENS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Connections of one process, beside the one for what goes ahead. The smallest hosted Postgres has 20 for all.
-const CONNECTIONS: u32 = 8;
+/// Connections of one process, beside the reserved one. The smallest hosted Postgres has 20 for all.
+const CONNECTIONS: usize = 8;
 
-/// A pool of connections, and one for what must not wait for them. Cheap to clone.
-#[derive(Clone, Debug)]
+/// A pool of connections, and one that is reserved for what must not wait for them. Cheap to clone.
+#[derive(Clone)]
 pub struct Database {
-    pool: AnyPool,
-    ahead: Ahead,
-    place: Place,
-    marks: Arc<OnceCell<Option<Marks>>>,
-    /// Connections of SQLite's pool that a statement runs on. The other pool counts its own.
-    in_use: Arc<AtomicU32>,
+    engine: Arc<Engine>,
     slow_query: Duration,
 }
 
-#[derive(Clone, Debug)]
-enum AnyPool {
-    Sqlite(Pool<Sqlite>),
-    Postgres(Connections),
+enum Engine {
+    Sqlite {
+        connections: Connections<SqliteConnection>,
+        file: FileIdentity,
+        change_tokens: OnceCell<Option<ChangeTokens>>,
+    },
+    Postgres(Connections<PostgresConnection>),
+}
+
+struct Connections<C: Connection> {
+    pool: Arc<Pool<C>>,
+    reserved: Box<Reserved<C>>,
 }
 
 impl Database {
     /// Prepares a pool; connects when it is first used.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(url: &DatabaseUrl) -> Self {
-        let (pool, ahead, place) = match url {
-            DatabaseUrl::Sqlite(options) => {
-                let place = Place::of_file(options.get_filename());
-                let options = sqlite_options(options);
-                let pool =
-                    SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
-                (AnyPool::Sqlite(pool.connect_lazy_with(options.clone())), Ahead::sqlite(options), place)
-            }
+        let engine = match url {
+            DatabaseUrl::Sqlite(options) => Engine::Sqlite {
+                connections: Connections::new(
+                    sqlite::options(options, BUSY_TIMEOUT),
+                    sqlite::options(options, reserved::STATEMENT_TIMEOUT),
+                ),
+                file: FileIdentity::of(options.get_filename()),
+                change_tokens: OnceCell::new(),
+            },
             DatabaseUrl::Postgres(server) => {
-                let connector = Connector::new(server.options.clone(), server.has_pooler, STATEMENT_TIMEOUT);
-                let ahead = Ahead::postgres(&connector);
-                (AnyPool::Postgres(Connections::new(connector, CONNECTIONS)), ahead, Place::elsewhere())
+                let connector = Connector::new(server, STATEMENT_TIMEOUT);
+                let reserved = connector.with_statement_timeout(reserved::STATEMENT_TIMEOUT);
+                Engine::Postgres(Connections::new(connector, reserved))
             }
         };
-        Self { pool, ahead, place, marks: Arc::default(), in_use: Arc::default(), slow_query: Duration::ZERO }
+        Self { engine: Arc::new(engine), slow_query: Duration::ZERO }
     }
 
     /// Makes the list query pretend to be slow.
@@ -104,26 +108,26 @@ impl Database {
         self.slow_query
     }
 
-    /// Returns how long a visitor waits for what the database must be asked for, which is less than five seconds: one
-    /// operation, after a cache that hangs has been given up, or after others who asked before. A query that pretends
-    /// to be slow may be both theirs and the visitor's own.
+    /// Returns how long a visitor waits for the database, which is less than five seconds: one operation, after a cache
+    /// that hangs has been given up, or after the operation of other visitors. A query that pretends to be slow may be
+    /// both theirs and the visitor's own.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn max_wait(&self) -> Duration {
         2 * self.slow_query + TIMEOUT + Duration::from_millis(900)
     }
 
-    /// Returns how much of that may be spent on waiting for others.
+    /// Returns how much of [`max_wait`](Self::max_wait) may be spent on waiting for the operation of others.
     #[must_use]
-    pub fn patience_with_others(&self) -> Duration {
+    pub fn max_wait_for_others(&self) -> Duration {
         self.slow_query + Duration::from_millis(2500)
     }
 
     /// Returns whether statements of this process run on all connections of the pool, so that another one waits.
     #[must_use]
     pub fn is_congested(&self) -> bool {
-        match &self.pool {
-            AnyPool::Sqlite(_) => self.in_use.load(Ordering::Relaxed) >= CONNECTIONS,
-            AnyPool::Postgres(pool) => pool.is_congested(),
+        match &*self.engine {
+            Engine::Sqlite { connections, .. } => connections.pool.is_congested(),
+            Engine::Postgres(connections) => connections.pool.is_congested(),
         }
     }
 
@@ -134,30 +138,28 @@ impl Database {
     /// The cause, such as a refused connection or a wrong password.
     pub async fn knock(&self) -> Result<(), Error> {
         let connect = async {
-            match &self.pool {
-                AnyPool::Sqlite(pool) => {
-                    SqliteConnection::connect_with(&pool.connect_options()).await?.close().await
-                }
-                AnyPool::Postgres(pool) => pool.connector().connect().await?.close().await,
+            match &*self.engine {
+                Engine::Sqlite { connections, .. } => connections.connect().await,
+                Engine::Postgres(connections) => connections.connect().await,
             }
         };
         timeout(TIMEOUT, connect).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
     }
 
-    /// Returns what the database calls itself, and so whether it can be reached: also while all connections of the pool
-    /// are in use, since [`fetch_ahead`](Self::fetch_ahead) waits for none. Says so if a pooler was met on the way.
+    /// Returns the name and version of the database, and so whether it can be reached, also while all connections of the
+    /// pool are in use. Says so if there is a pooler in front of it.
     ///
     /// # Errors
     ///
-    /// As [`fetch_ahead`](Self::fetch_ahead).
+    /// As [`fetch_reserved`](Self::fetch_reserved).
     pub async fn version(&self) -> Result<String, Error> {
         let sql = self.choose(
             "select 'SQLite ' || sqlite_version()",
             "select 'Postgres ' || current_setting('server_version')",
         );
-        let (version,): (String,) = self.fetch_ahead(sql).await?;
-        match &self.pool {
-            AnyPool::Postgres(pool) if pool.connector().is_pooled() => {
+        let (version,): (String,) = self.fetch_reserved(sql).await?;
+        match &*self.engine {
+            Engine::Postgres(connections) if connections.pool.options().is_pooled() => {
                 Ok(format!("{version} behind a pooler"))
             }
             _ => Ok(version),
@@ -167,9 +169,9 @@ impl Database {
     /// Returns the one of two that is meant for this database, such as a statement that only one of them knows.
     #[must_use]
     pub fn choose<T>(&self, sqlite: T, postgres: T) -> T {
-        match self.pool {
-            AnyPool::Sqlite(_) => sqlite,
-            AnyPool::Postgres(_) => postgres,
+        match *self.engine {
+            Engine::Sqlite { .. } => sqlite,
+            Engine::Postgres(_) => postgres,
         }
     }
 
@@ -186,23 +188,20 @@ impl Database {
     ///
     /// A statement that is dropped before its end costs its connection; whether a write happened is open.
     pub async fn fetch_all<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Error> {
-        self.place.check()?;
         let rows = async {
-            match &self.pool {
-                AnyPool::Sqlite(pool) => fetch_all(pool, &self.in_use, sql, args).await,
-                AnyPool::Postgres(pool) => pool.fetch(sql, args, only_reads(sql)).await,
+            match &*self.engine {
+                Engine::Sqlite { connections, .. } => connections.pool.fetch(sql, args).await,
+                Engine::Postgres(connections) => connections.pool.fetch(sql, args).await,
             }
         };
-        let rows = timeout(TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
-        self.place.note();
-        Ok(rows)
+        self.on_the_same_file(TIMEOUT, rows).await
     }
 
     /// As [`fetch_all`](Self::fetch_all), for a statement with one row.
     ///
     /// # Errors
     ///
-    /// As there, and [`Error::Refused`] without a row.
+    /// Those of [`fetch_all`](Self::fetch_all), and [`Error::Refused`] without a row.
     pub async fn fetch_one<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<T, Error> {
         self.fetch_optional(sql, args).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
@@ -211,7 +210,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`fetch_all`](Self::fetch_all).
     pub async fn fetch_optional<T: Row>(
         &self,
         sql: &'static str,
@@ -220,69 +219,87 @@ impl Database {
         self.fetch_all(sql, args).await.map(|rows| rows.into_iter().next())
     }
 
-    /// Returns the first row that a small statement finds, on a connection kept for such: it waits for none but them,
-    /// and for two seconds at most. It is sent after the call, outside any transaction; it must only read, since it may
-    /// run twice.
+    /// Returns the first row of a small statement, on the connection that is reserved for such.
+    ///
+    /// It waits for other small statements only, and for two seconds at most. It is sent after the call, outside any
+    /// transaction. It must only read, since it may run twice.
     ///
     /// # Errors
     ///
-    /// As [`fetch_one`](Self::fetch_one).
+    /// Those of [`fetch_one`](Self::fetch_one).
     ///
     /// # Cancel safety
     ///
-    /// As [`fetch_all`](Self::fetch_all).
-    pub async fn fetch_ahead<T: Row>(&self, sql: &'static str) -> Result<T, Error> {
-        self.place.check()?;
+    /// That of [`fetch_all`](Self::fetch_all).
+    pub async fn fetch_reserved<T: Row>(&self, sql: &'static str) -> Result<T, Error> {
         let rows = async {
-            match &self.ahead {
-                Ahead::Sqlite(kept) => kept.fetch(sql).await,
-                Ahead::Postgres(kept) => kept.fetch(sql).await,
+            match &*self.engine {
+                Engine::Sqlite { connections, .. } => connections.reserved.fetch(sql).await,
+                Engine::Postgres(connections) => connections.reserved.fetch(sql).await,
             }
         };
-        let rows: Vec<T> = timeout(ahead::TIMEOUT, rows).await.map_err(|_| Error::Timeout)??;
-        self.place.note();
+        let rows: Vec<T> = self.on_the_same_file(reserved::TIMEOUT, rows).await?;
         rows.into_iter().next().ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 
-    /// Begins to look at the files of a database that can be used, so that there are [`mark`](Self::mark)s from now on.
-    /// Only SQLite has such. Done once; where they cannot be looked at then, there never are any.
+    /// Runs an operation within a limit, if the database has the file that it had before.
+    async fn on_the_same_file<T>(
+        &self,
+        limit: Duration,
+        operation: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Error> {
+        if let Engine::Sqlite { file, .. } = &*self.engine {
+            file.check()?;
+        }
+        let outcome = timeout(limit, operation).await.map_err(|_| Error::Timeout)??;
+        if let Engine::Sqlite { file, .. } = &*self.engine {
+            file.note();
+        }
+        Ok(outcome)
+    }
+
+    /// Opens the files that have [`change_token`](Self::change_token)s; only SQLite has such. Done once: where the files
+    /// cannot be read then, there never is a token.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the next one to do it.
-    pub async fn watch(&self) {
-        let AnyPool::Sqlite(pool) = &self.pool else { return };
+    /// Dropped, it leaves the next call to do it.
+    pub async fn open_change_tokens(&self) {
+        let Engine::Sqlite { connections, file, change_tokens } = &*self.engine else { return };
         let open = async {
-            let opened = timeout(MARKS_TIMEOUT, Marks::open(&pool.connect_options())).await;
-            let marks = opened.ok().flatten().filter(|_| self.place.check().is_ok());
-            if marks.is_none() {
-                tracing::debug!("the database's files cannot be looked at: each read is a query");
+            let opened = timeout(CHANGE_TOKENS_TIMEOUT, ChangeTokens::open(connections.pool.options())).await;
+            let tokens = opened.ok().flatten().filter(|_| file.check().is_ok());
+            if tokens.is_none() {
+                tracing::debug!("the database's files have no change tokens: each version check is a query");
             }
-            marks
+            tokens
         };
-        self.marks.get_or_init(|| open).await;
+        change_tokens.get_or_init(|| open).await;
     }
 
-    /// Returns what is to be seen of the database's state: another mark for each commit, whoever makes it, from before
-    /// that is acknowledged. None where there is nothing to be seen. Waits for nothing.
+    /// Returns the current change token of the database: each commit of any process has changed it before the commit is
+    /// acknowledged. None where the files show none. Waits for nothing.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        self.marks.get()?.as_ref()?.look()
+    pub fn change_token(&self) -> Option<ChangeToken> {
+        match &*self.engine {
+            Engine::Sqlite { change_tokens, .. } => change_tokens.get()?.as_ref()?.current(),
+            Engine::Postgres(_) => None,
+        }
     }
 }
 
-fn sqlite_options(options: &SqliteConnectOptions) -> SqliteConnectOptions {
-    options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal).busy_timeout(BUSY_TIMEOUT)
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.choose("Database(SQLite)", "Database(Postgres)"))
+    }
 }
 
-async fn fetch_all<T: Row>(
-    pool: &Pool<Sqlite>,
-    in_use: &Arc<AtomicU32>,
-    sql: &'static str,
-    args: &[Arg<'_>],
-) -> sqlx::Result<Vec<T>> {
-    let mut lease = Lease::new(pool.acquire().await?, in_use);
-    let rows = with_args::<Sqlite, T>(sql, args).fetch_all(lease.connection()).await?;
-    lease.give_back();
-    Ok(rows)
+impl<C: Connection> Connections<C> {
+    fn new(options: C::Options, reserved: C::Options) -> Self {
+        Self { pool: Pool::new(options, CONNECTIONS), reserved: Box::new(Reserved::new(reserved)) }
+    }
+
+    async fn connect(&self) -> sqlx::Result<()> {
+        C::open(self.pool.options()).await.map(drop)
+    }
 }

@@ -51,7 +51,7 @@ impl Listing {
             }
         };
         let seen = db.clone();
-        let gate = VersionSource::with_change_tokens(ask, move || seen.mark());
+        let gate = VersionSource::with_change_tokens(ask, move || seen.change_token());
         let key = Key::new("tasks.all").expect("a constant without blanks");
         let query = match strategy {
             CacheStrategy::Versioned => {
@@ -108,9 +108,9 @@ impl Listing {
         number: usize,
     ) -> Result<Stamped<Page>, Error> {
         // Whoever waits for another's query must not wait for a query of their own as well.
-        let deadline = arrival + self.0.db.patience();
+        let deadline = arrival + self.0.db.max_wait();
         // For the page another process may have been waited for as well, and nobody waits for both.
-        let patience = self.0.db.patience_with_others().saturating_sub(arrival.elapsed());
+        let patience = self.0.db.max_wait_for_others().saturating_sub(arrival.elapsed());
         let (db, query) = (self.0.db.clone(), self.0.query.with_max_wait(patience));
         let query = query.at(asked.map(|CurrentVersion(version)| version));
         // Who finds the list too long has read their page with it.

@@ -122,7 +122,7 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
             bail!("{url} is not migrated ({} missing); run `tasklist migrate` first", pending.join(", "));
         }
     }
-    db.watch().await;
+    db.open_change_tokens().await;
     Ok(())
 }
 

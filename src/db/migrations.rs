@@ -3,23 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration, Migrator};
-use sqlx::{Executor, PgConnection};
-use tokio::time::sleep;
+use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
+use sqlx::{Connection as _, Executor, PgConnection, SqliteConnection};
 
-use super::pool::Connections;
-use super::{AnyPool, Database, Error};
-
-/// Tries for a SQLite file that another process migrates at the same time; Postgres has a lock for it.
-const ATTEMPTS: usize = 5;
-
-/// Between them.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Where sqlx notes what it has applied, and we do as it does.
-const TABLE: &str = "create table if not exists _sqlx_migrations (\
-    version bigint primary key, description text not null, installed_on timestamptz not null default now(), \
-    success boolean not null, checksum bytea not null, execution_time bigint not null)";
+use super::pool::Pool;
+use super::postgres::PostgresConnection;
+use super::{Arg, Database, Engine, Error};
 
 impl Database {
     /// Applies the migrations that are missing and returns their names. Safe to run in several processes at once.
@@ -29,27 +18,10 @@ impl Database {
     ///
     /// [`Error::Migrate`] with the cause, among them a file that was edited after it was applied.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let migrator = migrator(&self.pool);
-        let migrated = match &self.pool {
-            AnyPool::Sqlite(pool) => {
-                let pending = self.pending_migrations().await?;
-                let mut result = migrator.run(pool).await;
-                for _ in 1..ATTEMPTS {
-                    // Another process was quicker with a table, or with the note that a step has been applied.
-                    let was_late = matches!(
-                        result,
-                        Err(MigrateError::ExecuteMigration(..)
-                            | MigrateError::Execute(sqlx::Error::Database(_)))
-                    );
-                    if !was_late {
-                        break;
-                    }
-                    sleep(PAUSE).await;
-                    result = migrator.run(pool).await;
-                }
-                result.map(|()| pending)
-            }
-            AnyPool::Postgres(pool) => apply(&migrator, pool).await,
+        let migrator = self.migrator();
+        let migrated = match &*self.engine {
+            Engine::Sqlite { connections, .. } => migrate_sqlite(&migrator, &connections.pool).await,
+            Engine::Postgres(connections) => migrate_postgres(&migrator, &connections.pool).await,
         };
         migrated.map_err(|error| match error {
             MigrateError::Execute(error) => Error::from(error),
@@ -63,53 +35,98 @@ impl Database {
     ///
     /// As any statement.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
-        let migrator = migrator(&self.pool);
-        let table = match self.pool {
-            AnyPool::Sqlite(_) => "select count(*) from sqlite_master where name = $1",
-            AnyPool::Postgres(_) => "select count(*) from pg_class where oid = to_regclass($1)",
-        };
-        let (tables,): (i64,) = self.fetch_one(table, &[super::Arg::Text(&migrator.table_name)]).await?;
+        let migrator = self.migrator();
+        let table = self.choose(
+            "select count(*) from sqlite_master where name = $1",
+            "select count(*) from pg_class where oid = to_regclass($1)",
+        );
+        let (tables,): (i64,) = self.fetch_one(table, &[Arg::Text(&migrator.table_name)]).await?;
         let applied: Vec<(i64,)> = match tables {
             0 => vec![],
             _ => self.fetch_all("select version from _sqlx_migrations where success", &[]).await?,
         };
-        let missing = migrator.iter().filter(|migration| !applied.contains(&(migration.version,)));
-        Ok(missing.map(name_of).collect())
+        let applied: Vec<_> = applied.into_iter().map(|(version,)| version).collect();
+        Ok(names_of_missing(&migrator, &applied))
     }
+
+    /// Returns the names of migrations that were edited after they were applied: [`migrate`](Self::migrate) would fail.
+    ///
+    /// # Errors
+    ///
+    /// As any statement; without the table of what was applied, too.
+    pub async fn altered_migrations(&self) -> Result<Vec<String>, Error> {
+        let applied: Vec<(i64, Vec<u8>)> =
+            self.fetch_all("select version, checksum from _sqlx_migrations", &[]).await?;
+        let migrator = self.migrator();
+        let is_altered = |migration: &&Migration| {
+            let is_other = |(version, checksum): &(i64, Vec<u8>)| {
+                *version == migration.version && checksum[..] != migration.checksum[..]
+            };
+            applied.iter().any(is_other)
+        };
+        let altered = migrator.iter().filter(is_altered);
+        Ok(altered.map(name_of).collect())
+    }
+
+    fn migrator(&self) -> Migrator {
+        let mut migrator = match *self.engine {
+            Engine::Sqlite { .. } => sqlx::migrate!("migrations/sqlite"),
+            Engine::Postgres(_) => sqlx::migrate!("migrations/postgres"),
+        };
+        // A release that is rolled back meets a database that is ahead of it.
+        migrator.set_ignore_missing(true);
+        migrator
+    }
+}
+
+/// Applies what is missing in one transaction, which locks the file, and returns the names.
+async fn migrate_sqlite(
+    migrator: &Migrator,
+    pool: &Arc<Pool<SqliteConnection>>,
+) -> Result<Vec<String>, MigrateError> {
+    let mut lease = pool.lease().await?;
+    let mut transaction = lease.connection().begin_with("begin immediate").await?;
+    transaction.ensure_migrations_table(&migrator.table_name).await?;
+    let applied = transaction.list_applied_migrations(&migrator.table_name).await?;
+    let applied: Vec<_> = applied.iter().map(|migration| migration.version).collect();
+    migrator.run(&mut *transaction).await?;
+    transaction.commit().await?;
+    lease.give_back();
+    Ok(names_of_missing(migrator, &applied))
 }
 
 /// Applies what is missing in one transaction, under a lock that ends with it, and returns the names.
 ///
 /// sqlx itself keeps a session's lock and prepares statements by name, and neither works through a pooler.
-async fn apply(migrator: &Migrator, pool: &Connections) -> Result<Vec<String>, MigrateError> {
+async fn migrate_postgres(
+    migrator: &Migrator,
+    pool: &Arc<Pool<PostgresConnection>>,
+) -> Result<Vec<String>, MigrateError> {
     let mut lease = pool.lease().await?;
     // Without a limit: a migration takes as long as it takes.
-    lease.client().begin(Duration::ZERO).await?;
-    let connection = lease.client().connection();
+    lease.connection().begin(Duration::ZERO).await?;
+    let connection = lease.connection().within();
     lock(connection).await?;
-    connection.execute(TABLE).await?;
+    connection.ensure_migrations_table(&migrator.table_name).await?;
     let sql = "select version, success, checksum from _sqlx_migrations";
     let applied: Vec<(i64, bool, Vec<u8>)> =
         sqlx::query_as(sql).persistent(false).fetch_all(&mut *connection).await?;
     if let Some((version, ..)) = applied.iter().find(|(_, success, _)| !success) {
         return Err(MigrateError::Dirty(*version));
     }
-    let mut names = vec![];
     for migration in migrator.iter() {
         match applied.iter().find(|(version, ..)| *version == migration.version) {
             Some((_, _, checksum)) if *checksum == *migration.checksum => {}
             Some((version, ..)) => return Err(MigrateError::VersionMismatch(*version)),
-            None => {
-                apply_one(migration, connection)
-                    .await
-                    .map_err(|error| MigrateError::ExecuteMigration(error, migration.version))?;
-                names.push(name_of(migration));
-            }
+            None => apply(migration, connection)
+                .await
+                .map_err(|error| MigrateError::ExecuteMigration(error, migration.version))?,
         }
     }
     connection.execute("commit").await?;
     lease.give_back();
-    Ok(names)
+    let applied: Vec<_> = applied.iter().map(|(version, ..)| *version).collect();
+    Ok(names_of_missing(migrator, &applied))
 }
 
 /// Waits until nobody else migrates this database. sqlx has a lock of the same number, for one session, which the
@@ -122,7 +139,7 @@ async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
     lock.execute(connection).await.map(drop)
 }
 
-async fn apply_one(migration: &Migration, connection: &mut PgConnection) -> sqlx::Result<()> {
+async fn apply(migration: &Migration, connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(migration.sql.clone()).execute(&mut *connection).await?;
     let sql = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
                values ($1, $2, true, $3, -1)";
@@ -130,37 +147,10 @@ async fn apply_one(migration: &Migration, connection: &mut PgConnection) -> sqlx
     note.bind(&*migration.checksum).execute(connection).await.map(drop)
 }
 
+fn names_of_missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
+    migrator.iter().filter(|migration| !applied.contains(&migration.version)).map(name_of).collect()
+}
+
 fn name_of(migration: &Migration) -> String {
     format!("{:04} {}", migration.version, migration.description)
-}
-
-impl Database {
-    /// Returns the names of migrations that were edited after they were applied: [`migrate`](Self::migrate) would fail.
-    ///
-    /// # Errors
-    ///
-    /// As any statement; without the table of what was applied, too.
-    pub async fn altered_migrations(&self) -> Result<Vec<String>, Error> {
-        let applied: Vec<(i64, Vec<u8>)> =
-            self.fetch_all("select version, checksum from _sqlx_migrations", &[]).await?;
-        let migrator = migrator(&self.pool);
-        let is_altered = |migration: &&Migration| {
-            let is_other = |(version, checksum): &(i64, Vec<u8>)| {
-                *version == migration.version && checksum[..] != migration.checksum[..]
-            };
-            applied.iter().any(is_other)
-        };
-        let altered = migrator.iter().filter(is_altered);
-        Ok(altered.map(name_of).collect())
-    }
-}
-
-fn migrator(pool: &AnyPool) -> Migrator {
-    let mut migrator = match pool {
-        AnyPool::Sqlite(_) => sqlx::migrate!("migrations/sqlite"),
-        AnyPool::Postgres(_) => sqlx::migrate!("migrations/postgres"),
-    };
-    // A release that is rolled back meets a database that is ahead of it.
-    migrator.set_ignore_missing(true);
-    migrator
 }

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnectOptions, Postgres};
 use sqlx::query::QueryAs;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, FromRow, PgConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection, Row as _};
 
-use super::error::{code_of, is_transport};
-use super::statement::{Arg, with_args};
+use super::connection::{Connection, Failure, is_lost};
+use super::error::code_of;
+use super::statement::{Arg, Row, only_reads, with_args};
+use super::url::PostgresServer;
 
 /// The setting that shows whether a connection has a server connection of its own.
 const PROOF: &str = "tasklist.connection";
@@ -26,7 +28,7 @@ const PROOF: &str = "tasklist.connection";
 /// How long an idle connection may take to show that it is still there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens connections with one limit for their statements. Cheap to clone.
+/// How connections are opened, with one limit for their statements. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Connector {
     options: PgConnectOptions,
@@ -36,25 +38,18 @@ pub(super) struct Connector {
 }
 
 /// One connection.
-pub(super) struct Client {
+pub(super) struct PostgresConnection {
     connection: PgConnection,
+    /// Whether it has a server connection of its own, so that named statements can be used.
     is_direct: bool,
-    statement_timeout: Duration,
-}
-
-/// A statement that failed.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: sqlx::Error,
-    /// Whether it is certain that the statement was not executed, and it can work on another connection.
-    pub(super) can_be_repeated: bool,
+    connector: Connector,
 }
 
 impl Connector {
-    pub(super) fn new(options: PgConnectOptions, has_pooler: bool, statement_timeout: Duration) -> Self {
+    pub(super) fn new(server: &PostgresServer, statement_timeout: Duration) -> Self {
         // Poolers refuse startup parameters that they do not know, this one too. No floats are read here.
-        let options = options.application_name("tasklist").extra_float_digits(None);
-        Self { options, statement_timeout, is_pooled: Arc::new(AtomicBool::new(has_pooler)) }
+        let options = server.options.clone().application_name("tasklist").extra_float_digits(None);
+        Self { options, statement_timeout, is_pooled: Arc::new(AtomicBool::new(server.has_pooler)) }
     }
 
     /// The same server with another limit.
@@ -68,7 +63,7 @@ impl Connector {
     }
 
     /// Uses no named statements from now on.
-    pub(super) fn suspect_pooler(&self) {
+    fn suspect_pooler(&self) {
         if !self.is_pooled.swap(true, Ordering::SeqCst) {
             tracing::info!(
                 "the database is behind a connection pooler: each statement is a transaction of its own"
@@ -76,18 +71,23 @@ impl Connector {
         }
     }
 
-    pub(super) async fn connect(&self) -> sqlx::Result<Client> {
+    async fn connect_plain(&self) -> sqlx::Result<PgConnection> {
+        self.options.connect().await
+    }
+
+    /// Opens a connection, and returns whether it is direct.
+    async fn connect(&self) -> sqlx::Result<(PgConnection, bool)> {
         if self.is_pooled() {
-            return self.connect_plain().await;
+            return Ok((self.connect_plain().await?, false));
         }
         let proof = format!("{:016x}", fastrand::u64(..));
         let timeout = self.statement_timeout.as_millis().to_string();
         let options = self.options.clone().options([("statement_timeout", &timeout), (PROOF, &proof)]);
         let mut connection = match options.connect().await {
             Err(sqlx::Error::Database(error)) if may_refuse_parameters(&error.code().unwrap_or_default()) => {
-                let client = self.connect_plain().await?;
+                let connection = self.connect_plain().await?;
                 self.suspect_pooler();
-                return Ok(client);
+                return Ok((connection, false));
             }
             connected => connected?,
         };
@@ -95,15 +95,7 @@ impl Connector {
         if !is_direct {
             self.suspect_pooler();
         }
-        Ok(Client { is_direct, ..self.client(connection) })
-    }
-
-    async fn connect_plain(&self) -> sqlx::Result<Client> {
-        self.options.connect().await.map(|connection| self.client(connection))
-    }
-
-    fn client(&self, connection: PgConnection) -> Client {
-        Client { connection, is_direct: false, statement_timeout: self.statement_timeout }
+        Ok((connection, is_direct))
     }
 }
 
@@ -119,114 +111,83 @@ fn may_refuse_parameters(code: &str) -> bool {
     !["28", "3D", "53", "57", "42501"].iter().any(|class| code.starts_with(class))
 }
 
-impl Client {
-    /// Returns whether the connection is still there. Through a pooler the beginning of a transaction shows it.
-    pub(super) async fn is_alive(&mut self) -> bool {
-        !self.is_direct
-            || tokio::time::timeout(PING_TIMEOUT, self.connection.ping()).await.is_ok_and(|ping| ping.is_ok())
+impl Connection for PostgresConnection {
+    type Options = Connector;
+
+    async fn open(connector: &Connector) -> sqlx::Result<Self> {
+        let (connection, is_direct) = connector.connect().await?;
+        Ok(Self { connection, is_direct, connector: connector.clone() })
     }
 
-    /// Returns whether named statements can be used.
-    pub(super) fn is_direct(&self) -> bool {
-        self.is_direct
+    async fn is_usable(&mut self) -> bool {
+        if !self.is_direct {
+            // The beginning of a transaction shows whether the pooler is still there.
+            return true;
+        }
+        let ping = tokio::time::timeout(PING_TIMEOUT, self.connection.ping());
+        !self.connector.is_pooled() && ping.await.is_ok_and(|ping| ping.is_ok())
     }
 
-    /// Runs a statement in a transaction of its own. After a failure the connection must be closed.
-    pub(super) async fn fetch<T>(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Failure>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
+    async fn fetch<T: Row>(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Failure> {
         let query = with_args::<Postgres, T>(sql, args);
         if self.is_direct {
-            return query.fetch_all(&mut self.connection).await.map_err(Failure::of_statement);
+            return query.fetch_all(&mut self.connection).await.map_err(|error| self.failure(error));
         }
-        let rows = self.run_unnamed(query).await.map_err(Failure::before_commit)?;
-        match self.connection.execute("commit").await {
-            Ok(_) => Ok(rows),
-            Err(error) => Err(Failure::of_statement(error)),
+        if args.is_empty() && only_reads(sql) {
+            return self.read_at_once(sql).await.map_err(|error| self.failure(error));
         }
+        let rows = self.run_unnamed(query).await.map_err(|error| {
+            // A transaction that was not committed is rolled back, also when the connection is lost.
+            let is_lost = is_lost(&error);
+            let failure = self.failure(error);
+            Failure { can_be_repeated: failure.can_be_repeated || is_lost, ..failure }
+        })?;
+        self.connection.execute("commit").await.map_err(|error| self.failure(error))?;
+        Ok(rows)
     }
+}
 
-    async fn run_unnamed<T>(&mut self, query: QueryAs<'_, Postgres, T, PgArguments>) -> sqlx::Result<Vec<T>>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        self.begin(self.statement_timeout).await?;
-        query.persistent(false).fetch_all(&mut self.connection).await
-    }
-
-    /// Runs a statement without arguments that only reads, in one round trip.
-    pub(super) async fn read<T>(&mut self, sql: &'static str) -> sqlx::Result<Vec<T>>
-    where
-        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-    {
-        if self.is_direct {
-            return sqlx::query_as(sql).fetch_all(&mut self.connection).await;
-        }
-        // Several statements in one message are one transaction.
-        let sql = format!("set local statement_timeout = {}; {sql}", self.statement_timeout.as_millis());
-        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.connection).await?;
-        rows.iter().map(T::from_row).collect()
-    }
-
-    /// Begins a transaction. Without a limit for statements if it is zero.
+impl PostgresConnection {
+    /// Begins a transaction. Its statements have no limit if `statement_timeout` is zero.
     pub(super) async fn begin(&mut self, statement_timeout: Duration) -> sqlx::Result<()> {
         let sql = format!("begin; set local statement_timeout = {}", statement_timeout.as_millis());
         self.connection.execute(AssertSqlSafe(sql)).await.map(drop)
     }
 
-    /// The connection within a transaction, for unnamed statements.
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
+    /// Returns the connection within a transaction, for unnamed statements.
+    pub(super) fn within(&mut self) -> &mut PgConnection {
         &mut self.connection
     }
 
-    pub(super) async fn close(self) -> sqlx::Result<()> {
-        self.connection.close().await
-    }
-}
-
-impl Failure {
-    /// Of a statement that may have been committed.
-    fn of_statement(error: sqlx::Error) -> Self {
-        let can_be_repeated = is_rolled_back(&error);
-        Self { error, can_be_repeated }
+    async fn run_unnamed<T: Row>(
+        &mut self,
+        query: QueryAs<'_, Postgres, T, PgArguments>,
+    ) -> sqlx::Result<Vec<T>> {
+        self.begin(self.connector.statement_timeout).await?;
+        query.persistent(false).fetch_all(&mut self.connection).await
     }
 
-    /// Of a statement in a transaction that was not committed: it is rolled back, also when the connection is lost.
-    fn before_commit(error: sqlx::Error) -> Self {
-        let can_be_repeated = is_rolled_back(&error) || is_lost(&error);
-        Self { error, can_be_repeated }
+    /// Runs a statement without arguments that only reads, in one round trip: several statements in one message are one
+    /// transaction.
+    async fn read_at_once<T: Row>(&mut self, sql: &'static str) -> sqlx::Result<Vec<T>> {
+        let limit = self.connector.statement_timeout.as_millis();
+        let sql = format!("set local statement_timeout = {limit}; {sql}");
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.connection).await?;
+        rows.iter().map(T::from_row).collect()
     }
-}
 
-/// Returns whether the server has rolled a statement back for a reason that is gone when it comes again: its prepared
-/// statement is stale (0A000, the table has changed), missing (26000) or another's (42P05), or it met a concurrent
-/// change (class 40).
-fn is_rolled_back(error: &sqlx::Error) -> bool {
-    let code = code_of(error);
-    ["0A000", "26000", "42P05", "40001", "40P01"].contains(&code.as_ref())
-}
-
-/// Returns whether an error says that named statements are not a connection's own.
-pub(super) fn shows_pooler(error: &sqlx::Error) -> bool {
-    ["26000", "42P05"].contains(&code_of(error).as_ref())
-}
-
-/// Returns whether there is no connection any more, or none to the server behind the pooler.
-pub(super) fn is_lost(error: &sqlx::Error) -> bool {
-    let code = code_of(error);
-    is_transport(error) || code.starts_with("08") || code.starts_with("57P0")
-}
-
-/// Returns whether the server, or a pooler, has no connection left for this user.
-pub(super) fn is_full(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            let code = error.code().unwrap_or_default();
-            // PgBouncer has one code for all that it refuses.
-            code == "53300" || (code == "08P01" && error.message().contains("connections"))
+    /// Describes the failure of a statement that may have been committed.
+    fn failure(&self, error: sqlx::Error) -> Failure {
+        let code = code_of(&error);
+        // A prepared statement is missing (26000) or another's (42P05).
+        let shows_pooler = ["26000", "42P05"].contains(&code.as_ref());
+        // Rolled back for a reason that is gone when it comes again: its prepared statement is stale, since the table
+        // has changed (0A000), or it met a concurrent change.
+        let can_be_repeated = shows_pooler || ["0A000", "40001", "40P01"].contains(&code.as_ref());
+        if shows_pooler {
+            self.connector.suspect_pooler();
         }
-        _ => false,
+        Failure { error, can_be_repeated }
     }
 }
 

@@ -31,13 +31,13 @@ pub struct Stamped<T> {
     pub value: T,
 }
 
-/// Reads which state the list is in, and waits for no other query meanwhile: see [`Database::fetch_ahead`].
+/// Reads which state the list is in, and waits for no other query meanwhile: see [`Database::fetch_reserved`].
 ///
 /// # Errors
 ///
 /// The database's; [`Error::Refused`] without the row that tells.
 pub async fn stamp(db: &Database) -> Result<Stamp, Error> {
-    let (v, tok): (i64, String) = db.fetch_ahead("select v, tok from list_state").await?;
+    let (v, tok): (i64, String) = db.fetch_reserved("select v, tok from list_state").await?;
     Stamp::new(v, &tok)
 }
 

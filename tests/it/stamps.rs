@@ -1,8 +1,8 @@
 //! The stamp names the state of the list, whoever changes it; on a real SQLite file and a real Postgres.
 
+mod change_tokens;
 mod changes;
 mod counts;
-mod marks;
 mod outages;
 mod reads;
 mod replicated;

@@ -130,13 +130,13 @@ impl From<db::Error> for Failed {
 /// A gate as the app has it.
 async fn gate(url: &str) -> VersionSource<Stamp, Failed> {
     let db = open_database(url);
-    db.watch().await;
+    db.open_change_tokens().await;
     let seen = db.clone();
     let ask = move || {
         let db = db.clone();
         async move { Ok(tasks::stamp(&db).await?) }
     };
-    VersionSource::with_change_tokens(ask, move || seen.mark())
+    VersionSource::with_change_tokens(ask, move || seen.change_token())
 }
 
 #[tokio::test(flavor = "multi_thread")]

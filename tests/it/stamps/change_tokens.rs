@@ -1,10 +1,10 @@
-//! What is to be seen in the files of a SQLite database that this process and others write.
+//! Change tokens of a SQLite file that this process and others write.
 
 use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
-use tasklist::db::{Database, Mark};
+use tasklist::db::{ChangeToken, Database};
 use tokio::time::sleep;
 
 use super::{Session, add, list};
@@ -18,55 +18,55 @@ fn url(settings: &Settings) -> String {
 
 async fn watched(url: &str) -> Database {
     let db = open_database(url);
-    db.watch().await;
+    db.open_change_tokens().await;
     db
 }
 
-fn mark(db: &Database) -> Mark {
-    db.mark().expect("there is something to see")
+fn token(db: &Database) -> ChangeToken {
+    db.change_token().expect("there is something to see")
 }
 
 #[tokio::test]
-async fn each_commit_is_another_mark_and_nothing_else_is() {
+async fn each_commit_changes_the_token_and_nothing_else_does() {
     let settings = Settings::new();
     drop(settings.serve().terminate());
     let url = url(&settings);
     let (db, mut session) = (watched(&url).await, Session::open(&url).await);
-    let before = mark(&db);
+    let before = token(&db);
     session.execute("begin immediate; insert into tasks (name) values ('not yet')").await;
-    assert_eq!(mark(&db), before, "it is not committed");
+    assert_eq!(token(&db), before, "it is not committed");
     session.execute("rollback").await;
     list(&db).await;
-    assert_eq!(mark(&db), before, "nobody has changed anything");
-    let mut marks = HashSet::from([format!("{before:?}")]);
+    assert_eq!(token(&db), before, "nobody has changed anything");
+    let mut tokens = HashSet::from([format!("{before:?}")]);
     for round in 0..50 {
         let changes = ["insert into tasks (name) values ('x')", "update tasks set name = name || '.'"];
         session.execute(changes[round % 2]).await;
-        assert!(marks.insert(format!("{:?}", mark(&db))), "round {round}");
+        assert!(tokens.insert(format!("{:?}", token(&db))), "round {round}");
         add(&db, "y").await;
-        assert!(marks.insert(format!("{:?}", mark(&db))), "round {round}, by a pool");
+        assert!(tokens.insert(format!("{:?}", token(&db))), "round {round}, by a pool");
         let checkpoint = ["passive", "full", "restart", "truncate"][round % 4];
         session.execute(&format!("pragma wal_checkpoint({checkpoint})")).await;
-        // A log that begins anew may be another mark.
-        marks.insert(format!("{:?}", mark(&db)));
+        // A log that begins anew may have another token.
+        tokens.insert(format!("{:?}", token(&db)));
     }
 }
 
 #[tokio::test]
-async fn a_commit_of_another_process_is_another_mark_once_it_is_acknowledged() {
+async fn a_commit_of_another_process_changes_the_token_before_it_is_acknowledged() {
     let settings = Settings::new();
     let mut app = settings.serve();
     let db = watched(&url(&settings)).await;
-    let mut last = mark(&db);
+    let mut last = token(&db);
     for round in 0..60 {
         app.add(&format!("task {round}")).await;
-        let now = mark(&db);
+        let now = token(&db);
         assert_ne!(now, last, "round {round}");
         last = now;
         if round % 20 == 19 {
             app.kill();
             app = settings.serve();
-            last = mark(&db);
+            last = token(&db);
         }
     }
 }
@@ -104,12 +104,12 @@ async fn nothing_is_to_be_seen_of_a_file_that_is_gone() {
     let settings = Settings::new();
     drop(settings.serve().terminate());
     let db = watched(&url(&settings)).await;
-    let before = mark(&db);
+    let before = token(&db);
     let (file, elsewhere) = (settings.directory().join("db.sqlite3"), settings.directory().join("elsewhere"));
     fs::rename(&file, &elsewhere).unwrap();
-    assert_ne!(db.mark(), Some(before), "it has another name");
+    assert_ne!(db.change_token(), Some(before), "it has another name");
     fs::remove_file(&elsewhere).unwrap();
-    assert_eq!(db.mark(), None);
+    assert_eq!(db.change_token(), None);
 }
 
 #[tokio::test]
