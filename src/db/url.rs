@@ -51,8 +51,8 @@ impl FromStr for DatabaseUrl {
         let (scheme, rest) = url.split_once(':').ok_or_else(unusable)?;
         match scheme.to_ascii_lowercase().as_str() {
             "sqlite" => parse_sqlite(rest),
-            "postgres" | "postgresql" => {
-                PostgresServer::parse(rest.strip_prefix("//").ok_or_else(unusable)?).map(Self::Postgres)
+            "postgres" | "postgresql" if rest.starts_with("//") => {
+                PostgresServer::parse(url).map(Self::Postgres)
             }
             _ => Err(unusable()),
         }

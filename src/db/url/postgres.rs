@@ -1,11 +1,13 @@
-//! Reads the URL of a Postgres, strictly: what could also be part of a password is refused, so that nothing of one is
+//! The URL of a Postgres.
+//!
+//! A URL is refused if a part of it could also be part of a password that is not encoded. So nothing of a password is
 //! ever taken for a host or a name, and printed.
 
 use std::fmt;
-use std::net::IpAddr;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
 
 /// A Postgres, and how it is reached.
 #[derive(Clone)]
@@ -49,27 +51,23 @@ pub(super) const SHAPE: &str = "postgres://user:password@host:5432/name, with sp
                      or sqlite://path/to/file";
 
 impl PostgresServer {
-    /// Reads what follows `postgres://`.
-    pub(super) fn parse(rest: &str) -> Result<Self, InvalidUrl> {
-        let is_plain = !rest.contains(|c: char| c == '#' || c.is_control());
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        // A password with an unencoded slash or question mark ends the authority early, and its `@` comes after that.
-        if !is_plain || rest.contains('@') {
-            return Err(wrong_shape());
+    pub(super) fn parse(url: &str) -> Result<Self, InvalidUrl> {
+        let mut url = parse_clearly(url).ok_or_else(wrong_shape)?;
+        let mut parameters = Parameters::default();
+        for (name, value) in url.query_pairs() {
+            parameters.read(&name, value.into_owned())?;
         }
-        let mut pairs = Pairs::default();
-        pairs.read_authority(authority)?;
-        let name = path.strip_prefix('/').unwrap_or(path);
-        if name.contains('/') {
-            return Err(wrong_shape());
+        match url.host_str() {
+            Some(host) if host.contains(',') => return Err(several_hosts()),
+            // sqlx would look for a name with brackets.
+            Some(host) if host.starts_with('[') => {
+                parameters.known.insert(0, ("host".into(), host.trim_matches(['[', ']']).into()));
+            }
+            _ => {}
         }
-        pairs.add_unless_empty("dbname", decode(name)?);
-        let has_pooler = pairs.read_query(query)?;
-        let url = pairs.into_url();
-        let options = url.parse().map_err(|_| wrong_shape())?;
-        Ok(Self { options, has_pooler })
+        url.query_pairs_mut().clear().extend_pairs(parameters.known);
+        let options = url.as_str().parse().map_err(|_| wrong_shape())?;
+        Ok(Self { options, has_pooler: parameters.has_pooler })
     }
 
     /// Accepts only a server with a certificate of this CA, or one of these. That it is for the host of the URL is not
@@ -99,120 +97,71 @@ impl fmt::Display for PostgresServer {
     }
 }
 
-/// What a URL says, decoded, by the names of its parameters.
+/// Parses a URL, if no part of it can be taken for another.
+fn parse_clearly(text: &str) -> Option<Url> {
+    let is_encoded =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    let is_clean = !text.contains(char::is_control)
+        && !decoded.contains('\0')
+        && text.split('%').skip(1).all(is_encoded);
+    let url = Url::parse(text).ok()?;
+    let host = percent_decode_str(url.host_str().unwrap_or_default()).decode_utf8().ok()?;
+    let is_host =
+        host.starts_with('/') || !host.contains(|c: char| c.is_whitespace() || r"@%/?#\".contains(c));
+    let name = url.path().strip_prefix('/').unwrap_or(url.path());
+    // A password with an unencoded slash or question mark ends the authority early, and its `@` comes after that.
+    let is_clear = !name.contains(['/', '@']) && !url.query().is_some_and(|query| query.contains('@'));
+    (is_clean && is_host && is_clear && url.fragment().is_none() && url.port() != Some(0)).then_some(url)
+}
+
+/// The parameters of a URL, as sqlx knows them.
 #[derive(Default)]
-struct Pairs(Vec<(String, String)>);
+struct Parameters {
+    known: Vec<(String, String)>,
+    has_pooler: bool,
+}
 
-impl Pairs {
-    fn add_unless_empty(&mut self, name: &str, value: String) {
-        if !value.is_empty() {
-            self.0.push((name.to_owned(), value));
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
-    }
-
-    fn read_authority(&mut self, authority: &str) -> Result<(), InvalidUrl> {
-        let (userinfo, server) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-        self.add_unless_empty("user", decode(user)?);
-        self.add_unless_empty("password", decode(password)?);
-        let (host, port) = split_port(server).ok_or_else(wrong_shape)?;
-        self.add_host(&decode(host)?)?;
-        self.add_port(port)
-    }
-
-    /// Adds a name, an address literal with or without brackets, or the directory of a socket.
-    fn add_host(&mut self, host: &str) -> Result<(), InvalidUrl> {
-        if host.contains(',') {
-            return Err(InvalidUrl("one host: several, as libpq knows them, are not supported".into()));
-        }
-        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let host = literal.unwrap_or(host);
-        // A zone, as in `fe80::1%eth0`, is no part of the address itself.
-        let address = host.split_once('%').map_or(host, |(address, _)| address);
-        let is_literal = address.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
-        let is_name = !host.contains(|c: char| c.is_whitespace() || r"@:[]%/?#\".contains(c));
-        let is_usable = if literal.is_some() { is_literal } else { is_literal || is_name };
-        if !host.starts_with('/') && !is_usable {
-            return Err(wrong_shape());
-        }
-        self.add_unless_empty("host", host.to_owned());
-        Ok(())
-    }
-
-    fn add_port(&mut self, port: &str) -> Result<(), InvalidUrl> {
-        let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
-            && (port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0));
-        if !is_port {
-            return Err(wrong_shape());
-        }
-        self.add_unless_empty("port", port.to_owned());
-        Ok(())
-    }
-
-    /// Reads parameters, and returns whether they say that there is a pooler.
-    fn read_query(&mut self, query: &str) -> Result<bool, InvalidUrl> {
-        let (mut has_pooler, mut mode) = (false, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(&value.replace('+', " "))?);
-            match name.as_str() {
-                "host" => self.add_host(&value)?,
-                "port" => self.add_port(&value)?,
-                "sslmode" | "ssl-mode" => self.add_ssl_mode(&value)?,
-                "ssl" => mode = Some(if read_flag("ssl", &value)? { "require" } else { "disable" }),
-                "pgbouncer" => has_pooler = read_flag("pgbouncer", &value)?,
-                // The usual CAs are what sqlx trusts where no file is named.
-                "sslrootcert" if value == "system" => mode = Some("verify-full"),
-                _ if is_among(HARMLESS, &name) => {}
-                _ if is_among(KNOWN, &name) || is_setting(&name) => {
-                    self.add_unless_empty(&name, value);
+impl Parameters {
+    fn read(&mut self, name: &str, value: String) -> Result<(), InvalidUrl> {
+        match name {
+            "host" if value.contains(',') => return Err(several_hosts()),
+            "sslmode" | "ssl-mode" => self.known.push(("sslmode".into(), ssl_mode(&value)?.into())),
+            "ssl" => self.default_ssl_mode(if read_flag("ssl", &value)? { "require" } else { "disable" }),
+            // The usual CAs are what sqlx trusts where no file is named.
+            "sslrootcert" if value == "system" => self.default_ssl_mode("verify-full"),
+            "pgbouncer" => self.has_pooler = read_flag("pgbouncer", &value)?,
+            _ if is_among(HARMLESS, name) => {}
+            _ if is_among(KNOWN, name) || is_setting(name) => {
+                if !value.is_empty() {
+                    self.known.push((name.into(), value));
                 }
-                _ => check_default(&name, &value)?,
             }
+            _ => check_default(name, &value)?,
         }
-        if let Some(mode) = mode.filter(|_| !self.has("sslmode")) {
-            self.add_ssl_mode(mode)?;
-        }
-        Ok(has_pooler)
-    }
-
-    fn add_ssl_mode(&mut self, mode: &str) -> Result<(), InvalidUrl> {
-        let mode = mode.to_ascii_lowercase();
-        let mode = match mode.as_str() {
-            // node-postgres and Heroku: encrypt, and verify nothing. That is what `require` means.
-            "no-verify" => "require",
-            // sqlx would never encrypt with this one.
-            "allow" => "prefer",
-            known @ ("disable" | "prefer" | "require" | "verify-ca" | "verify-full") => known,
-            _ => {
-                let accepted = "disable, allow, prefer, require, no-verify, verify-ca or verify-full";
-                return Err(InvalidUrl(format!("its parameter sslmode with {accepted}")));
-            }
-        };
-        self.0.push(("sslmode".to_owned(), mode.to_owned()));
         Ok(())
     }
 
-    /// Makes a URL in which everything is a parameter and encoded.
-    fn into_url(self) -> String {
-        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let pairs: Vec<_> =
-            self.0.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-        format!("postgres:///?{}", pairs.join("&"))
+    /// Sets a mode that any `sslmode` comes before.
+    fn default_ssl_mode(&mut self, mode: &str) {
+        self.known.insert(0, ("sslmode".into(), mode.into()));
     }
 }
 
-/// Splits `host:port`, `[address]:port` and either without a port.
-fn split_port(server: &str) -> Option<(&str, &str)> {
-    let host_ends = server.rfind(']').map_or(0, |place| place + 1);
-    let (host, port) =
-        server.split_at(server[host_ends..].find(':').map_or(server.len(), |at| host_ends + at));
-    let is_whole = host_ends == 0 || host.len() == host_ends;
-    is_whole.then(|| (host, port.strip_prefix(':').unwrap_or(port)))
+fn ssl_mode(value: &str) -> Result<&'static str, InvalidUrl> {
+    match value.to_ascii_lowercase().as_str() {
+        "disable" => Ok("disable"),
+        // sqlx would never encrypt with `allow`.
+        "allow" | "prefer" => Ok("prefer"),
+        // node-postgres and Heroku: encrypt, and verify nothing. That is what `require` means.
+        "no-verify" | "require" => Ok("require"),
+        "verify-ca" => Ok("verify-ca"),
+        "verify-full" => Ok("verify-full"),
+        _ => Err(InvalidUrl(
+            "its parameter sslmode with disable, allow, prefer, require, no-verify, verify-ca or verify-full"
+                .into(),
+        )),
+    }
 }
 
 /// `options[search_path]=…` sets one of the server's settings.
@@ -251,12 +200,8 @@ fn is_among(names: &str, name: &str) -> bool {
     names.split(' ').any(|known| known == name)
 }
 
-fn decode(text: &str) -> Result<String, InvalidUrl> {
-    let is_encoded =
-        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-    let is_right = text.split('%').skip(1).all(is_encoded);
-    let decoded = percent_decode_str(text).decode_utf8().ok().filter(|text| is_right && !text.contains('\0'));
-    decoded.map(Into::into).ok_or_else(wrong_shape)
+fn several_hosts() -> InvalidUrl {
+    InvalidUrl("one host: several, as libpq knows them, are not supported".into())
 }
 
 fn wrong_shape() -> InvalidUrl {
@@ -269,12 +214,13 @@ mod tests {
 
     #[track_caller]
     fn parse(rest: &str) -> PostgresServer {
-        PostgresServer::parse(rest).unwrap_or_else(|error| panic!("{rest}: {error:?}"))
+        PostgresServer::parse(&format!("postgres://{rest}"))
+            .unwrap_or_else(|error| panic!("{rest}: {error:?}"))
     }
 
     #[track_caller]
     fn refused(rest: &str) -> String {
-        match PostgresServer::parse(rest) {
+        match PostgresServer::parse(&format!("postgres://{rest}")) {
             Ok(server) => panic!("{rest} is {server}"),
             Err(InvalidUrl(accepted)) => accepted,
         }
@@ -285,8 +231,8 @@ mod tests {
         for (rest, shown) in [
             ("u:pw@[::1]:5433/d", "Postgres, [::1]:5433/d"),
             ("[2001:db8::7]/d", "Postgres, [2001:db8::7]:5432/d"),
-            ("[fe80::1%25eth0]/d", "Postgres, [fe80::1%eth0]:5432/d"),
             ("/d?host=::1", "Postgres, [::1]:5432/d"),
+            ("/d?host=fe80::1%25eth0", "Postgres, [fe80::1%eth0]:5432/d"),
             ("u@10.0.0.1/d", "Postgres, 10.0.0.1:5432/d"),
             ("u@db.example.com./d", "Postgres, db.example.com.:5432/d"),
             ("u@db.example.com:/d", "Postgres, db.example.com:5432/d"),
@@ -368,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pooler_may_be_told() {
+    fn a_pooler_may_be_named() {
         assert!(parse("u@h/d?pgbouncer=true").has_pooler);
         assert!(!parse("u@h/d?pgbouncer=false").has_pooler && !parse("u@h/d").has_pooler);
     }
