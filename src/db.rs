@@ -146,8 +146,9 @@ impl Database {
         timeout(TIMEOUT, connect).await.map_err(|_| Error::Timeout)?.map_err(Error::from)
     }
 
-    /// Returns the name and version of the database, and so whether it can be reached, also while all connections of the
-    /// pool are in use. Says so if there is a pooler in front of it.
+    /// Returns the name and version of the database, and whether there is a pooler in front of it.
+    ///
+    /// So it can be reached, which shows also while all connections of the pool are in use.
     ///
     /// # Errors
     ///
@@ -258,8 +259,9 @@ impl Database {
         Ok(outcome)
     }
 
-    /// Opens the files that have [`change_token`](Self::change_token)s; only SQLite has such. Done once: where the files
-    /// cannot be read then, there never is a token.
+    /// Opens the files from which [`change_token`](Self::change_token) is read; only SQLite has such.
+    ///
+    /// Done once: where the files cannot be read then, there never is a token.
     ///
     /// # Cancel safety
     ///

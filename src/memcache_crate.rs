@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use self::connector::Connector;
 use self::server::Server;
+use crate::recovery::Recover;
 use neverstale::Ttl;
 use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, describe_server, fitting};
 use tokio_memcached::{Expiration, Options, Ring};
@@ -208,7 +209,7 @@ impl Backend for MemcacheCrate {
         let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
         let value = fitting(value, server.name())?;
         let keys = [key.to_owned()];
-        server.check_readable(key).inspect_err(|_| server.defer(&keys))?;
+        server.check_readable(key).map_err(|error| server.defer(&keys, error.kind))?;
         let replace = move |client: &Client| condition(client.replace(&name, &value[..], expiration));
         server.write(&keys, replace).await
     }

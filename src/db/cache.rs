@@ -22,9 +22,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::store::{NAME, Store, error};
+use self::store::{NAME, Store};
 use self::table::Table;
 use crate::db::Database;
+use crate::recovery::Recover;
 use neverstale::Ttl;
 use neverstale::backend::{Backend, Error, LARGEST_VALUE, ServerCheck, ServerStats, fitting, size_stats};
 
@@ -71,7 +72,7 @@ impl DatabaseCache {
         self.store.check_readable(key)?;
         let (table, name) = (self.store.table(), key.to_owned());
         let counted = self.store.write(&[], async move { table.count(&name, change).await });
-        counted.await?.map_err(error)
+        counted.await?.map_err(|kind| self.store.error(kind))
     }
 }
 
@@ -133,9 +134,7 @@ impl Backend for DatabaseCache {
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
         let keys = [key.to_owned()];
-        self.store
-            .check_readable(key)
-            .inspect_err(|error| _ = self.store.defer(&keys, error.kind.clone()))?;
+        self.store.check_readable(key).map_err(|error| self.store.defer(&keys, error.kind))?;
         self.store.write(&keys, async move { table.replace(&name, &value, ttl).await }).await
     }
 

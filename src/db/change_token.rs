@@ -1,10 +1,10 @@
 //! A change token of a SQLite database, read from its files without a query.
 //!
 //! In WAL mode the processes that use a database share the WAL index, which on Unix is the file `-shm`, mapped by all.
-//! Each commit, in any process, ends by writing the header of that file, and each read begins by comparing it: so SQLite
-//! itself knows what has been committed. ("WAL-mode File Format" documents it: two copies of 48 bytes, with a count of
-//! changes, the last frame, its checksum and the log's salts among them, and a byte that is 0 until it can be used.)
-//! Here it is read as a file is, which on Linux shows what others have mapped as it is at that moment.
+//! Each commit, in any process, ends by writing the header of that file, and each read begins by comparing it: so
+//! SQLite itself knows what has been committed. ("WAL-mode File Format" documents it: two copies of 48 bytes, with a
+//! count of changes, the last frame, its checksum and the log's salts among them, and a byte that is 0 until it can be
+//! used.) Here it is read as a file is, which on Linux shows what others have mapped as it is at that moment.
 //!
 //! Two things may never happen to these files. SQLite removes `-shm` with the last connection, and the next one would
 //! make a new one: so one connection stays. And all locks of a process on a file end when it closes the file once,

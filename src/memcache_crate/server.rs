@@ -1,24 +1,19 @@
 //! One memcached server: its connections, the time limit of an operation, and what happens when one fails.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::connector::{CONNECTIONS, Connector};
-use neverstale::backend::breaker::{Breaker, Closed, Opened};
+use crate::recovery::Recover;
+use neverstale::backend::breaker::{Breaker, PendingDelete};
 use neverstale::backend::{Error, ErrorKind};
-
-/// How often a server that is left out is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How many pending deletes a recovering server is sent at once.
-const DELETES_AT_ONCE: usize = 50;
 
 /// How many connections the items of one operation are spread over: half of all, so that others get one.
 const SHARES: usize = CONNECTIONS / 2;
@@ -62,17 +57,9 @@ impl Server {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Returns whether the server asks for a login and got one.
     pub(super) fn is_authenticated(&self) -> bool {
         self.connector.is_authenticated()
-    }
-
-    pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error { server: self.name.clone(), kind }
     }
 
     /// Returns an error of the crate as the server's, if it concerns one value only and the server is well.
@@ -138,10 +125,8 @@ impl Server {
         match self.run(&keys, Connection::Kept, write).await {
             Ok(written) => {
                 let missing = &keys[written.len()..];
-                if !missing.is_empty() {
-                    self.defer(missing);
-                }
-                let rest = missing.iter().map(|_| Err(self.error(ErrorKind::Busy)));
+                let rest: Vec<_> =
+                    missing.chunks(1).map(|key| Err(self.defer(key, ErrorKind::Busy))).collect();
                 written.into_iter().map(Ok).chain(rest).collect()
             }
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
@@ -154,9 +139,7 @@ impl Server {
         connection: Connection,
         operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        if self.breaker.refuses(written) {
-            return Err(self.error(self.breaker.refusal()));
-        }
+        self.check_up(written)?;
         self.attempt(connection, operation).await.map_err(|failure| self.fail(written, failure))
     }
 
@@ -228,65 +211,41 @@ impl Server {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns an error if the value of a key must not be looked at, since its delete is pending.
-    pub(super) fn check_readable(&self, key: &str) -> Result<(), Error> {
-        if self.breaker.is_pending(key) { Err(self.error(ErrorKind::Busy)) } else { Ok(()) }
-    }
-
-    /// Notes that keys were not written, through no fault of the server's: they are deleted before they are read again.
-    pub(super) fn defer(self: &Arc<Self>, written: &[String]) {
-        self.breaker.defer(written);
-        self.recover(Duration::ZERO);
-    }
-
     fn fail(self: &Arc<Self>, written: &[String], failure: Failure) -> Error {
         match failure {
             Failure::Server(kind) if kind.is_outage() => {
-                self.mark_down(written, &kind);
-                self.error(kind)
+                self.idle().clear();
+                self.mark_down(written, kind)
             }
-            Failure::Server(kind) | Failure::Local(kind) => {
-                self.defer(written);
-                self.error(kind)
-            }
+            Failure::Server(kind) | Failure::Local(kind) => self.defer(written, kind),
         }
     }
+}
 
-    fn mark_down(self: &Arc<Self>, written: &[String], cause: &ErrorKind) {
-        if self.breaker.open(written, cause) == Opened::Now {
-            tracing::warn!(memcached.server = self.name, "memcached is left out: {cause}");
-            self.idle().clear();
-        }
-        self.recover(RETRY);
+impl Recover for Server {
+    const WHAT: &str = "memcached";
+    const RETRY: Duration = Duration::from_secs(1);
+    const DELETES_AT_ONCE: usize = 50;
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    fn recover(self: &Arc<Self>, pause: Duration) {
-        if self.breaker.begin_recovery() {
-            tokio::spawn(recover(Arc::downgrade(self), pause));
-        }
+    fn server(&self) -> Option<&str> {
+        Some(&self.name)
     }
 
-    /// Sends pending deletes, and returns whether the server has received all of them.
-    async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
-        let pending = self.breaker.pending(DELETES_AT_ONCE);
-        let deletes = pending.clone();
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
+        let deletes = deletes.to_vec();
         let sent = self.attempt(Connection::Kept, move |client, until| {
             greet(client)?;
             one_by_one(&deletes, until, |delete| client.delete(&delete.key).map(drop))
         });
-        let received = sent.await.map_err(|failure| self.fail(&[], failure))?.len();
-        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending[..received]) else {
-            return Ok(false);
-        };
-        if was_open {
-            tracing::info!(
-                memcached.server = self.name,
-                deleted = pending.len(),
-                forgotten,
-                "memcached answers again"
-            );
-        }
-        Ok(true)
+        sent.await.map(|received| received.len()).map_err(|failure| self.fail(&[], failure))
     }
 }
 
@@ -318,21 +277,6 @@ pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
     client.get::<Vec<u8>>("greeting")?;
     let versions = client.version()?;
     Ok(versions.into_iter().map(|(_, version)| version).next().unwrap_or_default())
-}
-
-/// Tries the server until it has received all pending deletes. Ends with the server itself.
-async fn recover(server: Weak<Server>, first_pause: Duration) {
-    let mut pause = first_pause;
-    loop {
-        sleep(pause).await;
-        let Some(server) = server.upgrade() else { return };
-        while let Ok(is_done) = server.try_again().await {
-            if is_done {
-                return;
-            }
-        }
-        pause = RETRY;
-    }
 }
 
 #[cfg(test)]

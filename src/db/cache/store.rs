@@ -1,24 +1,19 @@
 //! The table within its limits: the time of an operation, what happens when one fails, and how many rows there are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::table::{Size, Table};
 use crate::db;
-use neverstale::backend::breaker::{Breaker, Closed, Opened};
+use crate::recovery::Recover;
+use neverstale::backend::breaker::{Breaker, PendingDelete};
 use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
 
 pub(super) const NAME: &str = "the database";
-
-/// How often a database that is left out is tried again.
-const RETRY: Duration = Duration::from_secs(2);
-
-/// Pending deletes sent at once to a database that is back.
-const DELETES_AT_ONCE: usize = 1_000;
 
 /// How many rows may be there, besides those written since the last culling: more than a busy site has in use, and few
 /// enough to be counted in some milliseconds.
@@ -65,16 +60,9 @@ impl Store {
         self: &Arc<Self>,
         operation: impl Future<Output = Result<T, db::Error>>,
     ) -> Result<T, Error> {
-        if self.breaker.refuses(&[]) {
-            return Err(error(self.breaker.refusal()));
-        }
+        self.check_up(&[])?;
         let found = timeout(OPERATION_TIMEOUT, operation).await;
         found.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))
-    }
-
-    /// Returns an error if the value of a key must not be looked at, since its delete is pending.
-    pub(super) fn check_readable(&self, key: &str) -> Result<(), Error> {
-        if self.breaker.is_pending(key) { Err(error(ErrorKind::Busy)) } else { Ok(()) }
     }
 
     /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
@@ -88,16 +76,12 @@ impl Store {
     ) -> Result<T, Error> {
         let started = Instant::now();
         let deadline = started + OPERATION_TIMEOUT;
-        if self.breaker.refuses(keys) {
-            return Err(error(self.breaker.refusal()));
-        }
+        self.check_up(keys)?;
         let Ok(turn) = timeout_at(deadline, Arc::clone(&self.writing).lock_owned()).await else {
             return Err(self.defer(keys, ErrorKind::Busy));
         };
         let waited = started.elapsed();
-        if self.breaker.refuses(keys) {
-            return Err(error(self.breaker.refusal()));
-        }
+        self.check_up(keys)?;
         let (store, written) = (Arc::clone(self), keys.to_vec());
         let work = tokio::spawn(async move {
             let _turn = turn;
@@ -123,39 +107,7 @@ impl Store {
         if matches!(cause, ErrorKind::Timeout(_)) && self.table.db().is_congested() {
             return self.defer(written, ErrorKind::Busy);
         }
-        if self.breaker.open(written, &cause) == Opened::Now {
-            tracing::warn!("the cache in the database is left out: {cause}");
-        }
-        self.recover(RETRY);
-        error(cause)
-    }
-
-    /// Notes a failure that is not the database's: others are not refused because of it, and `written` are deleted
-    /// before they are read again.
-    pub(super) fn defer(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
-        self.breaker.defer(written);
-        self.recover(Duration::ZERO);
-        error(cause)
-    }
-
-    fn recover(self: &Arc<Self>, pause: Duration) {
-        if self.breaker.begin_recovery() {
-            tokio::spawn(recover(Arc::downgrade(self), pause));
-        }
-    }
-
-    /// Sends pending deletes, and returns whether the database has received all of them.
-    async fn try_again(self: &Arc<Self>) -> Result<bool, Error> {
-        let _turn = self.writing.lock().await;
-        let pending = self.breaker.pending(DELETES_AT_ONCE);
-        let keys: Vec<_> = pending.iter().map(|delete| delete.key.clone()).collect();
-        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
-        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
-        let Some(Closed { was_open, forgotten }) = self.breaker.close(&pending) else { return Ok(false) };
-        if was_open {
-            tracing::info!(deleted = keys.len(), forgotten, "the cache in the database answers again");
-        }
-        Ok(true)
+        self.mark_down(written, cause)
     }
 
     /// Counts values that were stored, and now and then looks whether the table is too large.
@@ -200,6 +152,28 @@ impl Store {
     }
 }
 
+impl Recover for Store {
+    const WHAT: &str = "the cache in the database";
+    const RETRY: Duration = Duration::from_secs(2);
+    const DELETES_AT_ONCE: usize = 1_000;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
+        let _turn = self.writing.lock().await;
+        let keys: Vec<_> = deletes.iter().map(|delete| delete.key.clone()).collect();
+        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
+        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
+        Ok(deletes.len())
+    }
+}
+
 /// Returns how much culling leaves of so much.
 fn kept(total: Size) -> Size {
     let rest = |count: i64| count - count / CULLED_PART;
@@ -215,25 +189,6 @@ fn surplus(left: Size, kept: Size) -> i64 {
     let bytes = (left.bytes - kept.bytes).max(0);
     let by_bytes = (bytes.saturating_mul(left.entries) + left.bytes - 1) / left.bytes.max(1);
     (left.entries - kept.entries).max(by_bytes)
-}
-
-/// Tries the database until it has received all pending deletes. Ends with the backend.
-async fn recover(store: Weak<Store>, first_pause: Duration) {
-    let mut pause = first_pause;
-    loop {
-        sleep(pause).await;
-        let Some(store) = store.upgrade() else { return };
-        while let Ok(is_done) = store.try_again().await {
-            if is_done {
-                return;
-            }
-        }
-        pause = RETRY;
-    }
-}
-
-pub(super) fn error(kind: ErrorKind) -> Error {
-    Error { server: NAME.into(), kind }
 }
 
 /// Says what an error means for the cache: whatever it is, the next operation can be expected to meet it as well.
