@@ -17,7 +17,7 @@ use neverstale::fragment::Fragments;
 use neverstale::{Cache, CacheOptions, Integrity, Key, KeyPrefix, Ttl};
 use neverstale_axum::PageCache;
 use tokio::runtime::Runtime;
-use tokio_memcached::protocol::{Opcode, Request as Command, decode, header};
+use tokio_memcached::protocol::{HEADER, Opcode, Request as Command, decode};
 use tokio_memcached::{Ring, ServerAddress};
 use tower::ServiceExt;
 
@@ -46,7 +46,7 @@ fn protocol(criterion: &mut Criterion) {
         bencher.iter(|| {
             arrived.clear();
             arrived.extend_from_slice(&answer);
-            decode(black_box(&mut arrived)).is_ok_and(|response| response.is_some())
+            decode(black_box(&mut arrived), usize::MAX).is_ok_and(|response| response.is_some())
         });
     });
 }
@@ -54,7 +54,7 @@ fn protocol(criterion: &mut Criterion) {
 /// What memcached answers to a get, in section 4.2 of its protocol's text.
 fn answer() -> Vec<u8> {
     let body = 4 + PAGE;
-    let mut answer = vec![0; header::LENGTH + body];
+    let mut answer = vec![0; HEADER + body];
     (answer[0], answer[1], answer[4]) = (0x81, 0x00, 4);
     let length = u32::try_from(body).expect("a page is short");
     answer[8..12].copy_from_slice(&length.to_be_bytes());

@@ -12,8 +12,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use secrecy::ExposeSecret;
 
 use neverstale::backend::ErrorKind;
-use tokio_memcached::protocol::Status;
-use tokio_memcached::{Credentials, Options, ServerAddress};
+use tokio_memcached::{Credentials, Options, ServerAddress, Status};
 
 /// Connections to one server, and so operations under way on it at once.
 pub(super) const CONNECTIONS: usize = 8;
@@ -150,12 +149,8 @@ impl Connector {
             MemcacheError::CommandError(CommandError::ValueTooLarge) => {
                 ErrorKind::Refused("too large".into())
             }
-            MemcacheError::CommandError(CommandError::Unknown(status)) => {
-                (&tokio_memcached::ErrorKind::Refused(Status(*status))).into()
-            }
-            MemcacheError::CommandError(CommandError::InvalidArguments) => {
-                (&tokio_memcached::ErrorKind::Refused(INVALID_ARGUMENTS)).into()
-            }
+            MemcacheError::CommandError(CommandError::Unknown(status)) => Status(*status).into(),
+            MemcacheError::CommandError(CommandError::InvalidArguments) => INVALID_ARGUMENTS.into(),
             other => ErrorKind::Protocol(other.to_string()),
         }
     }

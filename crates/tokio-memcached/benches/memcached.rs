@@ -17,8 +17,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::Instant;
-use tokio_memcached::protocol::header::LENGTH as HEADER;
-use tokio_memcached::protocol::{Opcode, Request};
+use tokio_memcached::protocol::{HEADER, Opcode, Request};
 use tokio_memcached::{Client, Expiration, Options, ServerAddress};
 
 #[global_allocator]

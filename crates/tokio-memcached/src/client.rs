@@ -1,4 +1,4 @@
-//! The verbs.
+//! The client and its verbs for one key and for all servers; those for many keys are in `many.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,85 +10,68 @@ use futures_util::future::join_all;
 use super::connection::READ_BUFFER;
 use super::error::{Error, ErrorKind};
 use super::options::{Options, ServerAddress};
-use super::protocol::{Expiration, Opcode, Request, Response, Status};
+use super::protocol::{Expiration, Malformed, Opcode, Request, Response, Status};
 use super::ring::Ring;
 use super::server::Server;
 use super::stats::ServerStats;
+use super::value::{Cas, Item, Value};
 
 /// The longest key (memcached `doc/protocol.txt`, "Keys").
 const LONGEST_KEY: usize = 250;
-
-/// The longest value that is sent. Servers take 1 MiB, key and header included, unless told otherwise.
-pub(super) const LONGEST_VALUE: usize = 32 * 1024 * 1024;
-
-/// A stored value, with its flags and its version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
-    /// The bytes. They keep at most as much memory as they are long from being used otherwise.
-    pub data: Bytes,
-    /// A number of the writer's own.
-    pub flags: u32,
-    /// The version, for [`Client::cas`].
-    pub cas: u64,
-}
-
-/// The outcome of [`Client::cas`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cas {
-    /// The version was as expected; the value is stored, and this is its version.
-    Stored(u64),
-    /// Somebody else has stored meanwhile; nothing was done.
-    Changed,
-    /// There is no such key any more; nothing was done.
-    Missing,
-}
-
-/// What a value is stored with, and when it is not stored.
-#[derive(Clone, Copy, Default)]
-struct Condition<'a> {
-    flags: u32,
-    /// Only over this version; 0 is any.
-    version: u64,
-    /// What the server says where the condition is not met.
-    unmet: &'a [Status],
-}
 
 /// A client of one or more servers. Cheap to clone; all clones share their connections.
 ///
 /// Every method may end with an [`Error`], within four times [`Options::operation_timeout`]. None tries again by itself
 /// or does anything about a write that may not have happened: [`Error::was_written`] says whether that is possible.
-/// Commands for one server are executed in the order in which they were called, as far as they are executed. A future
-/// that is dropped leaves the client usable; whether its command is carried out is open.
+/// Commands for one server are executed in the order in which they were called, as far as they are executed.
+///
+/// # Cancel safety
+///
+/// A future that is dropped leaves the client usable. Whether its command is carried out is open.
+///
+/// # Panics
+///
+/// The first command for a server panics outside a tokio runtime. The connection lives in the runtime of that command:
+/// when the runtime ends, commands fail with [`ErrorKind::Closed`].
 #[derive(Clone)]
 pub struct Client {
+    pub(super) options: Arc<Options>,
     pub(super) ring: Arc<Ring>,
     pub(super) servers: Arc<[Server]>,
 }
 
 impl Client {
     /// Creates a client, which connects when it is first used.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let ring = Arc::new(Ring::new(&options.servers));
         let options = Arc::new(options);
-        let servers = options.servers.iter().map(|address| Server::start(address.clone(), &options));
-        Self { ring: Arc::new(Ring::new(&options.servers)), servers: servers.collect() }
+        let servers = options.servers.iter().map(|address| Server::new(address, &options)).collect();
+        Self { options, ring, servers }
     }
 
-    /// Returns the value of a key.
+    /// Closes the client and all its clones, and returns once its connections are closed.
+    ///
+    /// Calls that were made before are carried out or fail, within the time that they have anyway. Those that are made
+    /// after fail with [`ErrorKind::Closed`]. A client that is dropped without this closes its connections as well.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it returns, the client is closed all the same. Another call waits for the connections.
+    pub async fn close(&self) {
+        self.servers.iter().for_each(Server::close);
+        join_all(self.servers.iter().map(Server::ended)).await;
+    }
+
+    /// Returns the value of a key, or `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// If the server could not be asked. A missing key is none.
+    /// If the server could not be asked.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>, Error> {
-        let (server, key) = self.locate(key.as_ref())?;
-        let response = server.one(Request::of(Opcode::Get, key)).await?;
-        let value = found(server, response)?;
-        server.counters().count_look_up(value.is_some());
-        Ok(value)
+        let request = |key| Request::of(Opcode::Get, key);
+        let (server, response) = self.ask(key.as_ref(), request, &[Status::NOT_FOUND]).await?;
+        found(server, response)
     }
 
     /// Stores a value, whatever was there, and returns its version, for [`cas`](Self::cas).
@@ -99,27 +82,12 @@ impl Client {
     pub async fn set(
         &self,
         key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
+        value: impl Into<Item>,
         expires: Expiration,
     ) -> Result<u64, Error> {
-        self.set_with_flags(key, value, 0, expires).await
-    }
-
-    /// Stores a value as [`set`](Self::set), with a number of the caller's own: [`Value::flags`].
-    ///
-    /// # Errors
-    ///
-    /// If the server could not be asked or refused it. An older value may be left behind.
-    pub async fn set_with_flags(
-        &self,
-        key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
-        flags: u32,
-        expires: Expiration,
-    ) -> Result<u64, Error> {
-        let condition = Condition { flags, ..Condition::default() };
-        let (_, version) = self.store(Opcode::Set, key.as_ref(), value.into(), expires, condition).await?;
-        Ok(version)
+        let request = store(Opcode::Set, value.into(), expires, 0);
+        let (_, response) = self.ask(key.as_ref(), request, &[]).await?;
+        Ok(response.cas)
     }
 
     /// Stores a value where there is none, and returns whether there was none.
@@ -130,13 +98,12 @@ impl Client {
     pub async fn add(
         &self,
         key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
+        value: impl Into<Item>,
         expires: Expiration,
     ) -> Result<bool, Error> {
         // That it was not stored, without a reason, is a refusal and does not mean that there is a value.
-        let condition = Condition { unmet: &[Status::EXISTS], ..Condition::default() };
-        let (status, _) = self.store(Opcode::Add, key.as_ref(), value.into(), expires, condition).await?;
-        Ok(status == Status::OK)
+        let request = store(Opcode::Add, value.into(), expires, 0);
+        self.is_done(key.as_ref(), request, &[Status::EXISTS]).await
     }
 
     /// Stores a value where there is one, and returns whether there was one.
@@ -147,12 +114,11 @@ impl Client {
     pub async fn replace(
         &self,
         key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
+        value: impl Into<Item>,
         expires: Expiration,
     ) -> Result<bool, Error> {
-        let condition = Condition { unmet: &[Status::NOT_FOUND], ..Condition::default() };
-        let (status, _) = self.store(Opcode::Replace, key.as_ref(), value.into(), expires, condition).await?;
-        Ok(status == Status::OK)
+        let request = store(Opcode::Replace, value.into(), expires, 0);
+        self.is_done(key.as_ref(), request, &[Status::NOT_FOUND]).await
     }
 
     /// Stores a value if its version is still the one that was read ([`Value::cas`]) or stored ([`set`](Self::set)).
@@ -166,7 +132,7 @@ impl Client {
     pub async fn cas(
         &self,
         key: impl AsRef<[u8]>,
-        value: impl Into<Bytes>,
+        value: impl Into<Item>,
         expires: Expiration,
         version: u64,
     ) -> Result<Cas, Error> {
@@ -174,12 +140,12 @@ impl Client {
             // On the wire 0 means "whatever the version". It is what a server without versions answers.
             return Ok(Cas::Changed);
         }
-        let unmet = &[Status::EXISTS, Status::NOT_FOUND];
-        let condition = Condition { version, unmet, ..Condition::default() };
-        Ok(match self.store(Opcode::Set, key.as_ref(), value.into(), expires, condition).await? {
-            (Status::EXISTS, _) => Cas::Changed,
-            (Status::NOT_FOUND, _) => Cas::Missing,
-            (_, version) => Cas::Stored(version),
+        let request = store(Opcode::Set, value.into(), expires, version);
+        let (_, response) = self.ask(key.as_ref(), request, &[Status::EXISTS, Status::NOT_FOUND]).await?;
+        Ok(match response.status {
+            Status::EXISTS => Cas::Changed,
+            Status::NOT_FOUND => Cas::Missing,
+            _ => Cas::Stored(response.cas),
         })
     }
 
@@ -207,27 +173,8 @@ impl Client {
     ///
     /// If the server could not be asked or refused it. The value may be left behind.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        let (server, key) = self.locate(key.as_ref())?;
-        let response = server.one(Request::of(Opcode::Delete, key)).await?;
-        expect(server, response.status, &[Status::NOT_FOUND]).map(|status| status == Status::OK)
-    }
-
-    /// Adds to a number (decimal digits, 64 bits, wraps), and returns the sum; none if there is no such key.
-    ///
-    /// # Errors
-    ///
-    /// If the server could not be asked, or the value is no number.
-    pub async fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
-        self.count(Opcode::Increment, key.as_ref(), delta).await
-    }
-
-    /// Subtracts from a number, down to 0, and returns the rest; none if there is no such key.
-    ///
-    /// # Errors
-    ///
-    /// If the server could not be asked, or the value is no number.
-    pub async fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
-        self.count(Opcode::Decrement, key.as_ref(), delta).await
+        let request = |key| Request::of(Opcode::Delete, key);
+        self.is_done(key.as_ref(), request, &[Status::NOT_FOUND]).await
     }
 
     /// Changes when a value expires, and returns whether there is one.
@@ -236,29 +183,44 @@ impl Client {
     ///
     /// If the server could not be asked or refused it.
     pub async fn touch(&self, key: impl AsRef<[u8]>, expires: Expiration) -> Result<bool, Error> {
-        let (server, key) = self.locate(key.as_ref())?;
-        let response = server.one(Request::touch(key, expires.to_wire(unix_time()))).await?;
-        expect(server, response.status, &[Status::NOT_FOUND]).map(|status| status == Status::OK)
+        let request = |key| Request::touch(key, to_wire(expires));
+        self.is_done(key.as_ref(), request, &[Status::NOT_FOUND]).await
     }
 
-    /// Removes all values of all servers, whoever stored them.
+    /// Adds to a number (decimal digits, 64 bits, wraps), and returns the sum; `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked, or the value is no number.
+    pub async fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Opcode::Increment, key.as_ref(), delta).await
+    }
+
+    /// Subtracts from a number, down to 0, and returns the rest; `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// If the server could not be asked, or the value is no number.
+    pub async fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, Error> {
+        self.count(Opcode::Decrement, key.as_ref(), delta).await
+    }
+
+    /// Removes all values of all servers, whichever client stored them.
     ///
     /// # Errors
     ///
     /// That of the first server that could not be asked or refused it; the others are flushed.
     pub async fn flush(&self) -> Result<(), Error> {
-        let flush = async |server: &Server| {
-            well(server, &server.one(Request::of(Opcode::Flush, Bytes::new())).await?)
-        };
+        let flush =
+            async |server: &Server| server.one(Request::of(Opcode::Flush, Bytes::new()), &[]).await.map(drop);
         self.on_each(flush).await.into_iter().try_for_each(|(_, flushed)| flushed)
     }
 
     /// Returns each server's version.
     pub async fn version(&self) -> Vec<(ServerAddress, Result<String, Error>)> {
         self.on_each(async |server| {
-            let response = server.one(Request::of(Opcode::Version, Bytes::new())).await?;
-            expect(server, response.status, &[])?;
-            Ok(String::from_utf8_lossy(&response.value).into_owned())
+            let response = server.one(Request::of(Opcode::Version, Bytes::new()), &[]).await?;
+            Ok(text(&response.value))
         })
         .await
     }
@@ -266,10 +228,9 @@ impl Client {
     /// Returns each server's own statistics, as it names them.
     pub async fn stats(&self) -> Vec<(ServerAddress, Result<BTreeMap<String, String>, Error>)> {
         self.on_each(async |server| {
-            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
             let mut stats = BTreeMap::new();
-            for (_, response) in server.stat(Request::of(Opcode::Stat, Bytes::new())).await? {
-                expect(server, response.status, &[])?;
+            for response in server.send(vec![Request::of(Opcode::Stat, Bytes::new())]).await? {
+                let response = server.accept(response, &[])?;
                 if !response.key.is_empty() {
                     stats.insert(text(&response.key), text(&response.value));
                 }
@@ -279,15 +240,13 @@ impl Client {
         .await
     }
 
-    /// Waits until the server of a key is not marked down.
+    /// Waits until the server of a key is not marked down, or the client is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropped at any point it changes nothing.
     pub async fn until_up(&self, key: impl AsRef<[u8]>) {
-        if let Ok((server, _)) = self.locate(key.as_ref()) {
-            server.until_up().await;
-        }
+        self.servers[self.ring.server_of(key.as_ref())].until_up().await;
     }
 
     /// Returns what this client has asked each server, and how it went.
@@ -304,52 +263,57 @@ impl Client {
         join_all(asked).await
     }
 
-    fn locate(&self, key: &[u8]) -> Result<(&Server, Bytes), Error> {
-        if !is_valid_key(key) {
-            return Err(Error::local(ErrorKind::InvalidKey));
-        }
-        Ok((&self.servers[self.ring.server_of(key)], Bytes::copy_from_slice(key)))
-    }
-
-    /// As [`locate`](Self::locate), for a value that is to be sent there.
-    fn locate_for(&self, key: &[u8], value: &Bytes) -> Result<(&Server, Bytes), Error> {
-        let (server, key) = self.locate(key)?;
-        if value.len() > LONGEST_VALUE {
-            return Err(server.unwritten(ErrorKind::TooLarge(value.len())));
-        }
-        Ok((server, key))
-    }
-
-    /// Returns the status, and the version of what was stored.
-    async fn store(
+    /// Makes the request for a key, and returns the index of the server that has the key.
+    pub(super) fn prepare(
         &self,
-        opcode: Opcode,
         key: &[u8],
-        value: Bytes,
-        expires: Expiration,
-        condition: Condition<'_>,
-    ) -> Result<(Status, u64), Error> {
-        let Condition { version, unmet, flags } = condition;
-        let (server, key) = self.locate_for(key, &value)?;
-        let request = Request::store(opcode, key, value, flags, expires.to_wire(unix_time()), version);
-        let response = server.one(request).await?;
-        Ok((expect(server, response.status, unmet)?, response.cas))
+        request: impl FnOnce(Bytes) -> Request,
+    ) -> Result<(usize, Request), Error> {
+        if !is_valid_key(key) {
+            return Err(Error::new(ErrorKind::InvalidKey));
+        }
+        let request = request(Bytes::copy_from_slice(key));
+        if request.value().len() > self.options.max_value_bytes {
+            return Err(Error::new(ErrorKind::TooLarge(request.value().len())));
+        }
+        Ok((self.ring.server_of(key), request))
+    }
+
+    /// Sends a command about a key. Returns the server, and its response, whose status is OK or one of `also`.
+    async fn ask(
+        &self,
+        key: &[u8],
+        request: impl FnOnce(Bytes) -> Request,
+        also: &[Status],
+    ) -> Result<(&Server, Response), Error> {
+        let (server, request) = self.prepare(key, request)?;
+        let server = &self.servers[server];
+        Ok((server, server.one(request, also).await?))
+    }
+
+    /// Sends a command about a key, and returns whether its condition was met; `unmet` are the statuses that say no.
+    async fn is_done(
+        &self,
+        key: &[u8],
+        request: impl FnOnce(Bytes) -> Request,
+        unmet: &[Status],
+    ) -> Result<bool, Error> {
+        let (_, response) = self.ask(key, request, unmet).await?;
+        Ok(response.status == Status::OK)
     }
 
     async fn extend(&self, opcode: Opcode, key: &[u8], value: Bytes) -> Result<bool, Error> {
-        let (server, key) = self.locate_for(key, &value)?;
-        let response = server.one(Request::extend(opcode, key, value)).await?;
-        let status = expect(server, response.status, &[Status::NOT_STORED, Status::NOT_FOUND])?;
-        Ok(status == Status::OK)
+        let request = |key| Request::extend(opcode, key, value);
+        self.is_done(key, request, &[Status::NOT_STORED, Status::NOT_FOUND]).await
     }
 
     async fn count(&self, opcode: Opcode, key: &[u8], delta: u64) -> Result<Option<u64>, Error> {
-        let (server, key) = self.locate(key)?;
-        let mut response = server.one(Request::count(opcode, key, delta)).await?;
-        match expect(server, response.status, &[Status::NOT_FOUND])? {
+        let request = |key| Request::count(opcode, key, delta);
+        let (server, mut response) = self.ask(key, request, &[Status::NOT_FOUND]).await?;
+        match response.status {
             Status::NOT_FOUND => Ok(None),
             _ if response.value.len() == 8 => Ok(Some(response.value.get_u64())),
-            _ => Err(server.refused(ErrorKind::Protocol("a number has 8 bytes".into()))),
+            _ => Err(server.fail(Error::protocol(Malformed::Unexpected("length of a number")).written(true))),
         }
     }
 }
@@ -360,14 +324,19 @@ pub fn is_valid_key(key: &[u8]) -> bool {
     (1..=LONGEST_KEY).contains(&key.len()) && !key.iter().any(|byte| *byte <= b' ' || *byte == 0x7f)
 }
 
+/// Returns the value of a response, and counts a hit or a miss.
 pub(super) fn found(server: &Server, mut response: Response) -> Result<Option<Value>, Error> {
-    match expect(server, response.status, &[Status::NOT_FOUND])? {
-        Status::NOT_FOUND => Ok(None),
+    let value = match response.status {
+        Status::NOT_FOUND => None,
         _ if response.extras.len() == 4 => {
-            Ok(Some(Value { flags: response.extras.get_u32(), cas: response.cas, data: own(response.value) }))
+            Some(Value { flags: response.extras.get_u32(), cas: response.cas, data: own(response.value) })
         }
-        _ => Err(server.refused(ErrorKind::Protocol("flags have 4 bytes".into()))),
-    }
+        _ => {
+            return Err(server.fail(Error::protocol(Malformed::Unexpected("length of flags")).written(true)));
+        }
+    };
+    server.counters().count_look_up(value.is_some());
+    Ok(value)
 }
 
 /// Returns a value that keeps no buffer much longer than itself: values share the one they were read into.
@@ -375,23 +344,16 @@ fn own(value: Bytes) -> Bytes {
     if value.len() < READ_BUFFER / 2 { Bytes::copy_from_slice(&value) } else { value }
 }
 
-pub(super) fn well(server: &Server, response: &Response) -> Result<(), Error> {
-    expect(server, response.status, &[]).map(drop)
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Returns a status that is ok or one of those that are no error here.
-pub(super) fn expect(server: &Server, status: Status, also: &[Status]) -> Result<Status, Error> {
-    if status == Status::OK || also.contains(&status) {
-        return Ok(status);
-    }
-    let kind = if status == Status::UNAUTHENTICATED {
-        ErrorKind::Authentication
-    } else {
-        ErrorKind::Refused(status)
-    };
-    Err(server.refused(kind))
+/// Returns what makes the request that stores a value, over this version only if it is not 0.
+fn store(opcode: Opcode, item: Item, expires: Expiration, version: u64) -> impl FnOnce(Bytes) -> Request {
+    move |key| Request::store(opcode, key, item.data, item.flags, to_wire(expires), version)
 }
 
-pub(super) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+/// Returns an expiration as servers read it now.
+pub(super) fn to_wire(expires: Expiration) -> u32 {
+    expires.to_wire(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }

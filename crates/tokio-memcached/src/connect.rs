@@ -1,4 +1,4 @@
-//! Making a connection: all addresses of a name are tried, then TLS, then the login.
+//! Making a connection: all addresses of a name are tried, then TLS, then authentication.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +12,12 @@ use tokio::time::timeout;
 #[cfg(feature = "tls")]
 use tokio_rustls::client::TlsStream;
 
-use super::error::ErrorKind;
+use super::error::{Error, ErrorKind};
 use super::options::{Credentials, Options, ServerAddress};
-use super::protocol::{Malformed, Opcode, Request, Response, Status, decode};
+use super::protocol::{Malformed, Opcode, Request, Status, decode};
+
+/// The longest response to a login: the server's words about a refusal.
+const LONGEST_GREETING: usize = 64 * 1024;
 
 /// A byte stream to a server.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
@@ -36,28 +39,37 @@ impl Stream for TlsStream<TcpStream> {
     }
 }
 
-/// Connects to a server. Has no time limit of its own for all of it; no address has more than its share.
-pub(super) async fn connect(options: &Options, server: &ServerAddress) -> Result<Box<dyn Stream>, ErrorKind> {
-    let tcp = connect_tcp(server, options.connect_timeout).await;
-    let tcp = tcp.map_err(|error| ErrorKind::Connect(error.to_string().into()))?;
-    #[cfg(feature = "tls")]
-    if let Some(config) = &options.tls {
-        return Ok(Box::new(encrypt(tcp, server, config).await?));
-    }
-    Ok(Box::new(tcp))
+/// Connects to a server, authenticates, and sees that it answers. Returns the stream, and whether the server knows
+/// credentials: one that does not is used without.
+pub(super) async fn connect(
+    options: &Options,
+    server: &ServerAddress,
+) -> Result<(Box<dyn Stream>, bool), Error> {
+    let attempt = async {
+        let mut stream =
+            open(options, server).await.map_err(|error| Error::caused(ErrorKind::Connect, error))?;
+        let is_authenticated = match &options.credentials {
+            Some(credentials) => authenticate(&mut stream, credentials).await?,
+            None => false,
+        };
+        match exchange(&mut stream, &Request::of(Opcode::Noop, Bytes::new())).await? {
+            Status::OK => Ok((stream, is_authenticated)),
+            other => Err(Error::refused(other)),
+        }
+    };
+    let limit = options.connect_timeout;
+    timeout(limit, attempt).await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout(limit))))
 }
 
-#[cfg(feature = "tls")]
-async fn encrypt(
-    tcp: TcpStream,
-    server: &ServerAddress,
-    config: &std::sync::Arc<tokio_rustls::rustls::ClientConfig>,
-) -> Result<TlsStream<TcpStream>, ErrorKind> {
-    let failed = |error: &dyn std::error::Error| ErrorKind::Connect(format!("TLS: {error}").into());
-    let name = tokio_rustls::rustls::pki_types::ServerName::try_from(server.host.clone());
-    let name = name.map_err(|error| failed(&error))?;
-    let connector = tokio_rustls::TlsConnector::from(config.clone());
-    connector.connect(name, tcp).await.map_err(|error| failed(&error))
+async fn open(options: &Options, server: &ServerAddress) -> io::Result<Box<dyn Stream>> {
+    let tcp = connect_tcp(server, options.connect_timeout).await?;
+    #[cfg(feature = "tls")]
+    if let Some(config) = &options.tls {
+        let name = tokio_rustls::rustls::pki_types::ServerName::try_from(server.host.clone());
+        let connector = tokio_rustls::TlsConnector::from(config.clone());
+        return Ok(Box::new(connector.connect(name.map_err(io::Error::other)?, tcp).await?));
+    }
+    Ok(Box::new(tcp))
 }
 
 async fn connect_tcp(server: &ServerAddress, limit: Duration) -> io::Result<TcpStream> {
@@ -86,51 +98,38 @@ async fn connect_address(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// Logs in with SASL PLAIN and returns true, or false if the server does not know logins and is used without.
-pub(super) async fn log_in(
-    stream: &mut Box<dyn Stream>,
-    credentials: &Credentials,
-) -> Result<bool, ErrorKind> {
+/// Authenticates by SASL PLAIN and returns true, or false if the server does not support it.
+async fn authenticate(stream: &mut Box<dyn Stream>, credentials: &Credentials) -> Result<bool, Error> {
     let login = Request::plain_login(&credentials.username, credentials.password.expose_secret());
-    match exchange(stream, &login).await?.status {
+    match exchange(stream, &login).await? {
         Status::OK => Ok(true),
         Status::UNKNOWN_COMMAND => Ok(false),
-        Status::UNAUTHENTICATED => Err(ErrorKind::Authentication),
-        other => Err(ErrorKind::Refused(other)),
+        other => Err(Error::refused(other)),
     }
 }
 
-/// Sees that the server answers, and knows the user.
-pub(super) async fn greet(stream: &mut Box<dyn Stream>) -> Result<(), ErrorKind> {
-    match exchange(stream, &Request::of(Opcode::Noop, Bytes::new())).await?.status {
-        Status::OK => Ok(()),
-        Status::UNAUTHENTICATED => Err(ErrorKind::Authentication),
-        other => Err(ErrorKind::Refused(other)),
-    }
-}
-
-/// Sends a request and returns its response.
-async fn exchange(stream: &mut Box<dyn Stream>, request: &Request) -> Result<Response, ErrorKind> {
-    let closed = |error: io::Error| ErrorKind::Closed(error.to_string().into());
-    let protocol = |text: &str| ErrorKind::Protocol(text.into());
+/// Sends a request and returns the status of its response.
+async fn exchange(stream: &mut Box<dyn Stream>, request: &Request) -> Result<Status, Error> {
     let mut buffer = BytesMut::new();
     request.put(0, &mut buffer);
-    stream.write_all(&buffer).await.map_err(closed)?;
-    stream.flush().await.map_err(closed)?;
+    stream.write_all(&buffer).await.map_err(Error::disconnected)?;
+    stream.flush().await.map_err(Error::disconnected)?;
     buffer.clear();
-    loop {
-        match decode(&mut buffer).map_err(|error: Malformed| protocol(&error.to_string()))? {
-            Some(response) if response.opcode != request.opcode() as u8 => {
-                return Err(protocol("unexpected opcode"));
-            }
-            Some(_) if !buffer.is_empty() => return Err(protocol("unexpected answer")),
-            Some(response) => return Ok(response),
-            None => {}
+    let response = loop {
+        if stream.read_buf(&mut buffer).await.map_err(Error::disconnected)? == 0 {
+            return Err(Error::closed_by_server());
         }
-        if stream.read_buf(&mut buffer).await.map_err(closed)? == 0 {
-            return Err(ErrorKind::Closed("by the server".into()));
+        if let Some(response) = decode(&mut buffer, LONGEST_GREETING).map_err(Error::protocol)? {
+            break response;
         }
+    };
+    if response.opcode != request.opcode() as u8 {
+        return Err(Error::protocol(Malformed::Unexpected("opcode")));
     }
+    if !buffer.is_empty() {
+        return Err(Error::protocol(Malformed::Unexpected("response")));
+    }
+    Ok(response.status)
 }
 
 #[cfg(test)]

@@ -1,83 +1,98 @@
-//! What can go wrong, without saying too much about how the client is made.
+//! The error of an operation: a kind, the server, and what the error was caused by.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::protocol::Status;
+use super::protocol::{Malformed, Status};
 
 /// The failure of an operation, which may have happened all the same. Cheap to clone; holds no credential.
+///
+/// `{error}` is the failure alone, `{error:#}` adds its causes.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     server: Option<Arc<str>>,
     was_written: bool,
-    outage: Option<Arc<ErrorKind>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The kinds of errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The key is empty, longer than 250 bytes, or holds a blank or control character. Nothing was sent.
     InvalidKey,
-    /// The value is longer than any server takes. Nothing was sent.
+    /// The value has so many bytes, more than [`Options::max_value_bytes`](crate::Options::max_value_bytes). Nothing
+    /// was sent.
     TooLarge(usize),
-    /// A client was to be made for no servers at all.
+    /// The options name no server.
     NoServers,
+    /// The client was closed, or the runtime that its connections run in has ended.
+    Closed,
     /// No connection could be made.
-    Connect(Arc<str>),
-    /// The connection broke before the answer.
-    Closed(Arc<str>),
-    /// There was no answer in time.
+    Connect,
+    /// The connection broke before the response.
+    Disconnected,
+    /// There was no response in time.
     Timeout(Duration),
-    /// The server failed a moment ago and is not asked for a while; [`Error::outage`] says which failure that was.
+    /// The server is marked down after a failure, and nothing was sent; [`Error::outage`] is that failure.
     Down,
     /// User name or password are wrong or missing, or this user may not use this command.
     Authentication,
-    /// What answers is no memcached, or out of step.
-    Protocol(Arc<str>),
+    /// The response is none of memcached's, or none to this request.
+    Protocol,
     /// The server refused the command: too large for it, out of memory, busy, not a number, unknown.
     Refused(Status),
 }
 
-/// Why a request has no response, and how far it went.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) kind: ErrorKind,
-    pub(super) was_written: bool,
-}
-
-impl Failure {
-    /// A failure before a byte of the request was written.
-    pub(super) fn unwritten(kind: ErrorKind) -> Self {
-        Self { kind, was_written: false }
-    }
-
-    /// A failure after some of the request, or all of it, was written.
-    pub(super) fn written(kind: ErrorKind) -> Self {
-        Self { kind, was_written: true }
-    }
-}
-
 impl Error {
-    pub(super) fn new(failure: Failure, server: &Arc<str>, outage: Option<ErrorKind>) -> Self {
-        let Failure { kind, was_written } = failure;
-        let outage = outage.filter(|_| kind == ErrorKind::Down).map(Arc::new);
-        Self { kind, server: Some(Arc::clone(server)), was_written, outage }
+    /// An error of this process, before anything was written.
+    pub(super) fn new(kind: ErrorKind) -> Self {
+        Self { kind, server: None, was_written: false, source: None }
     }
 
-    pub(super) fn local(kind: ErrorKind) -> Self {
-        Self { kind, server: None, was_written: false, outage: None }
+    pub(super) fn caused(kind: ErrorKind, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(source)), ..Self::new(kind) }
     }
 
-    /// Returns what happened.
+    pub(super) fn disconnected(source: io::Error) -> Self {
+        Self::caused(ErrorKind::Disconnected, source)
+    }
+
+    pub(super) fn closed_by_server() -> Self {
+        Self::disconnected(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the server"))
+    }
+
+    pub(super) fn protocol(source: Malformed) -> Self {
+        Self::caused(ErrorKind::Protocol, source)
+    }
+
+    /// The server has answered with the status of a failure.
+    pub(super) fn refused(status: Status) -> Self {
+        Self::new(match status {
+            Status::UNAUTHENTICATED => ErrorKind::Authentication,
+            other => ErrorKind::Refused(other),
+        })
+    }
+
+    pub(super) fn written(self, was_written: bool) -> Self {
+        Self { was_written, ..self }
+    }
+
+    pub(super) fn at(self, server: &Arc<str>) -> Self {
+        Self { server: Some(Arc::clone(server)), ..self }
+    }
+
+    /// Returns what kind of failure it is.
     #[must_use]
-    pub fn kind(&self) -> &ErrorKind {
-        &self.kind
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 
-    /// Returns the server it happened to, as `host:port`; none if none was asked.
+    /// Returns the server, as `host:port`; none if the request was for no server yet.
     #[must_use]
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
@@ -94,16 +109,16 @@ impl Error {
 
     /// Returns the failure for which the server is marked down, where the kind is [`Down`](ErrorKind::Down).
     #[must_use]
-    pub fn outage(&self) -> Option<&ErrorKind> {
-        self.outage.as_deref()
+    pub fn outage(&self) -> Option<&Self> {
+        self.source.as_deref()?.downcast_ref()
     }
 
     /// Returns whether the same operation can be expected to work later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        use ErrorKind::{Closed, Connect, Down, Protocol, Refused, Timeout};
+        use ErrorKind::{Connect, Disconnected, Down, Protocol, Refused, Timeout};
         match self.kind {
-            Connect(_) | Closed(_) | Timeout(_) | Down | Protocol(_) => true,
+            Connect | Disconnected | Timeout(_) | Down | Protocol => true,
             Refused(status) => status.is_transient(),
             _ => false,
         }
@@ -115,17 +130,19 @@ impl fmt::Display for Error {
         if let Some(server) = &self.server {
             write!(f, "{server}: ")?;
         }
-        self.kind.fmt(f)
+        self.kind.fmt(f)?;
+        match &self.source {
+            Some(source) if f.alternate() => write!(f, ": {source:#}"),
+            _ => Ok(()),
+        }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.outage().map(|outage| outage as &(dyn std::error::Error + 'static))
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
-
-impl std::error::Error for ErrorKind {}
 
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,14 +150,15 @@ impl fmt::Display for ErrorKind {
             Self::InvalidKey => {
                 f.write_str("key is empty, longer than 250 bytes, or holds a blank or control character")
             }
-            Self::TooLarge(bytes) => write!(f, "value of {bytes} bytes is longer than any server takes"),
+            Self::TooLarge(bytes) => write!(f, "value of {bytes} bytes is too large"),
             Self::NoServers => f.write_str("no servers"),
-            Self::Connect(cause) => write!(f, "no connection ({cause})"),
-            Self::Closed(cause) => write!(f, "connection broke ({cause})"),
-            Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
-            Self::Down => f.write_str("left out after a failure"),
+            Self::Closed => f.write_str("client is closed"),
+            Self::Connect => f.write_str("no connection"),
+            Self::Disconnected => f.write_str("connection broke"),
+            Self::Timeout(limit) => write!(f, "no response within {} ms", limit.as_millis()),
+            Self::Down => f.write_str("marked down after a failure"),
             Self::Authentication => f.write_str("authentication failed: user name or password refused"),
-            Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
+            Self::Protocol => f.write_str("not a response of memcached"),
             Self::Refused(status) => status.fmt(f),
         }
     }

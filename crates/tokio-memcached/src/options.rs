@@ -1,4 +1,4 @@
-//! Which servers, and how to log in to them.
+//! The options of a client: servers, credentials and limits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls;
 
@@ -38,7 +39,22 @@ pub struct Options {
     pub(super) connect_timeout: Duration,
     pub(super) operation_timeout: Duration,
     pub(super) retry_interval: Duration,
+    pub(super) probe_after: Duration,
+    pub(super) keep_alive_interval: Duration,
+    pub(super) queue_length: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) max_value_bytes: usize,
+    pub(super) max_response_bytes: usize,
 }
+
+/// Longer than anything is waited for; sums with it do not overflow.
+const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+/// An interval of zero must not keep the processor busy.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The largest value that a memcached can be told to take (`-I`).
+const LARGEST_VALUE: usize = 1024 * 1024 * 1024;
 
 impl Options {
     /// Returns the options for these servers, without credentials and TLS.
@@ -51,7 +67,7 @@ impl Options {
     pub fn new(servers: impl IntoIterator<Item = ServerAddress>) -> Result<Self, Error> {
         let servers: Vec<_> = servers.into_iter().collect();
         if servers.is_empty() {
-            return Err(Error::local(ErrorKind::NoServers));
+            return Err(Error::new(ErrorKind::NoServers));
         }
         Ok(Self {
             servers,
@@ -61,6 +77,12 @@ impl Options {
             connect_timeout: Duration::from_secs(2),
             operation_timeout: Duration::from_millis(750),
             retry_interval: Duration::from_secs(2),
+            probe_after: Duration::from_secs(1),
+            keep_alive_interval: Duration::from_secs(30),
+            queue_length: 4096,
+            batch_bytes: 1024 * 1024,
+            max_value_bytes: 32 * 1024 * 1024,
+            max_response_bytes: 128 * 1024 * 1024,
         })
     }
 
@@ -80,7 +102,7 @@ impl Options {
     /// Sets the limit on connecting, with name look-up, TLS and authentication. 2 s by default.
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self { connect_timeout, ..self }
+        Self { connect_timeout: connect_timeout.min(LONGEST), ..self }
     }
 
     /// Sets how long a response may take, from when its request was written. 750 ms by default.
@@ -89,13 +111,62 @@ impl Options {
     /// written for at most twice as long. A call ends within four times this.
     #[must_use]
     pub fn operation_timeout(self, operation_timeout: Duration) -> Self {
-        Self { operation_timeout, ..self }
+        Self { operation_timeout: operation_timeout.min(LONGEST), ..self }
     }
 
     /// Sets how long a server stays marked down before it is retried. 2 s by default.
     #[must_use]
     pub fn retry_interval(self, retry_interval: Duration) -> Self {
-        Self { retry_interval, ..self }
+        Self { retry_interval: retry_interval.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
+    }
+
+    /// Sets after what silence a connection is probed before the next request is written. 1 s by default.
+    ///
+    /// A router on the way may have forgotten the connection, and what is sent there gets lost. If no response to the
+    /// probe arrives within half of the operation timeout, a new connection is made.
+    #[must_use]
+    pub fn probe_after(self, silence: Duration) -> Self {
+        Self { probe_after: silence.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
+    }
+
+    /// Sets after what silence a connection is probed although there is no request. 30 s by default.
+    #[must_use]
+    pub fn keep_alive_interval(self, interval: Duration) -> Self {
+        Self { keep_alive_interval: interval.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
+    }
+
+    /// Sets how many operations wait for a server, and how many its connection has taken. 4,096 each by default.
+    ///
+    /// A caller that finds the queue full waits for room, for the operation timeout at most.
+    #[must_use]
+    pub fn queue_length(self, operations: usize) -> Self {
+        Self { queue_length: operations.clamp(1, Semaphore::MAX_PERMITS), ..self }
+    }
+
+    /// Sets the bytes of requests at which a batch is full. 1 MiB by default.
+    ///
+    /// Behind so many bytes that wait to be written no operation is put. A multi-key operation is split into several
+    /// with so many bytes of values.
+    #[must_use]
+    pub fn batch_bytes(self, bytes: usize) -> Self {
+        Self { batch_bytes: bytes.max(1), ..self }
+    }
+
+    /// Sets the longest value that is sent, up to 1 GiB. 32 MiB by default.
+    ///
+    /// Servers take 1 MiB, with key and header, unless they are told otherwise.
+    #[must_use]
+    pub fn max_value_bytes(self, bytes: usize) -> Self {
+        Self { max_value_bytes: bytes.min(LARGEST_VALUE), ..self }
+    }
+
+    /// Sets how many bytes the responses to one operation may have, all together. 128 MiB by default.
+    ///
+    /// A server that sends more is not believed, and its connection is closed. A multi-key operation is several, of
+    /// 1,000 keys each.
+    #[must_use]
+    pub fn max_response_bytes(self, bytes: usize) -> Self {
+        Self { max_response_bytes: bytes, ..self }
     }
 
     /// Returns the servers; there is at least one.
@@ -126,6 +197,16 @@ impl Options {
     #[must_use]
     pub fn get_retry_interval(&self) -> Duration {
         self.retry_interval
+    }
+
+    /// Returns how long an operation may wait to be written.
+    pub(super) fn max_wait(&self) -> Duration {
+        self.operation_timeout * 2
+    }
+
+    /// Returns how long a call takes at most: it waits for room, waits to be written, is written, and is responded to.
+    pub(super) fn max_call(&self) -> Duration {
+        self.operation_timeout * 4
     }
 }
 

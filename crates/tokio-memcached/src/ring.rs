@@ -23,8 +23,6 @@ const POINTS_PER_SERVER: usize = 100;
 #[derive(Clone, Debug)]
 pub struct Ring {
     points: Vec<(u32, usize)>,
-    /// With one server there is nothing to look for.
-    is_of_one: bool,
 }
 
 impl Ring {
@@ -35,18 +33,15 @@ impl Ring {
             |(index, server)| (0..POINTS_PER_SERVER).map(move |number| (point(server, number), index));
         let mut points: Vec<_> = servers.iter().enumerate().flat_map(places).collect();
         points.sort_by_key(|(place, _)| *place);
-        Self { points, is_of_one: servers.len() == 1 }
+        Self { points }
     }
 
     /// Returns the index of the server that has a key; 0 if there are no servers.
     #[must_use]
     pub fn server_of(&self, key: &[u8]) -> usize {
-        if self.is_of_one || self.points.is_empty() {
-            return 0;
-        }
         let place = hash(key);
         let next = self.points.partition_point(|(point, _)| *point < place);
-        self.points[next % self.points.len()].1
+        self.points.get(next).or(self.points.first()).map_or(0, |(_, server)| *server)
     }
 }
 

@@ -8,176 +8,196 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connect::{self, Stream};
-use super::connection::{Connection, End};
-use super::error::{Error, ErrorKind, Failure};
-use super::limits::{Limits, later, whole_call};
+use super::connect::{Stream, connect};
+use super::connection::Connection;
+use super::error::{Error, ErrorKind};
+use super::operation::Operation;
 use super::options::{Options, ServerAddress};
-use super::protocol::{Request, Response};
+use super::protocol::{Opcode, Request, Response, Status};
 use super::stats::{Counters, ServerStats};
-use super::work::{Queued, Work};
-
-/// Work waiting for one server; a caller that finds the queue full waits for room.
-const LONGEST_QUEUE: usize = 4096;
 
 /// The longest pause between two attempts to authenticate again with a server that goes on refusing commands.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The callers' side of a server.
-#[derive(Clone)]
 pub(super) struct Server {
-    queue: mpsc::Sender<Queued>,
+    state: Mutex<State>,
+    /// Its sender is gone once the task has ended.
+    is_down: watch::Receiver<bool>,
     shared: Arc<Shared>,
+}
+
+/// How far a server's task has come in its life.
+struct State {
+    /// The task, until the first operation starts it.
+    task: Option<Task>,
+    /// The task's queue, until the server is closed.
+    queue: Option<mpsc::Sender<Operation>>,
 }
 
 /// What callers and the task share.
 struct Shared {
     address: ServerAddress,
     name: Arc<str>,
-    operation_timeout: Duration,
-    counters: Counters,
-    is_back: Notify,
+    options: Arc<Options>,
+    counters: Mutex<Counters>,
 }
 
 impl Server {
-    /// Starts the server's task, which ends with the last clone of this.
-    pub(super) fn start(address: ServerAddress, options: &Arc<Options>) -> Self {
-        let (queue, work) = mpsc::channel(LONGEST_QUEUE);
+    /// Prepares the server's task, which the first operation starts, and which ends with this.
+    pub(super) fn new(address: &ServerAddress, options: &Arc<Options>) -> Self {
+        let (queue, operations) = mpsc::channel(options.queue_length);
+        let (down, is_down) = watch::channel(false);
         let shared = Arc::new(Shared {
             name: address.to_string().into(),
-            address,
-            operation_timeout: options.operation_timeout,
-            counters: Counters::default(),
-            is_back: Notify::new(),
-        });
-        let task = Task {
+            address: address.clone(),
             options: Arc::clone(options),
-            queue: work,
-            shared: Arc::clone(&shared),
-            authentication: Authentication::new(options.retry_interval),
-        };
-        tokio::spawn(task.run());
-        Self { queue, shared }
+            counters: Mutex::new(Counters::new(address.clone())),
+        });
+        let authentication = Authentication::new(options.retry_interval);
+        let task = Task { queue: operations, is_down: down, shared: Arc::clone(&shared), authentication };
+        let state = Mutex::new(State { task: Some(task), queue: Some(queue) });
+        Self { state, is_down, shared }
     }
 
-    pub(super) fn counters(&self) -> &Counters {
-        &self.shared.counters
+    /// Returns the queue, and starts the task if this is the first operation.
+    fn queue(&self) -> Result<mpsc::Sender<Operation>, Error> {
+        let mut state = lock(&self.state);
+        if state.task.is_some() {
+            // It is taken only once there is a runtime for sure.
+            let runtime = Handle::current();
+            state.task.take().map(|task| runtime.spawn(task.run()));
+        }
+        state.queue.clone().ok_or(Error::new(ErrorKind::Closed))
+    }
+
+    /// Takes no more operations. Those before are done or fail, and then the task ends.
+    pub(super) fn close(&self) {
+        *lock(&self.state) = State { task: None, queue: None };
+    }
+
+    /// Waits until the task has ended, and with it the connection.
+    pub(super) async fn ended(&self) {
+        let mut is_down = self.is_down.clone();
+        while is_down.changed().await.is_ok() {}
     }
 
     pub(super) fn address(&self) -> &ServerAddress {
         &self.shared.address
     }
 
+    pub(super) fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.shared.counters()
+    }
+
     pub(super) fn stats(&self) -> ServerStats {
-        self.shared.counters.snapshot(&self.shared.address)
+        self.counters().snapshot(*self.is_down.borrow())
     }
 
-    /// Makes an error of what went wrong before anything was sent.
-    pub(super) fn unwritten(&self, kind: ErrorKind) -> Error {
-        self.error(Failure::unwritten(kind))
-    }
-
-    /// Makes an error of a response that is none, and counts it.
-    pub(super) fn refused(&self, kind: ErrorKind) -> Error {
-        self.shared.counters.errors.add(1);
-        self.shared.counters.failed(&kind);
-        self.error(Failure::written(kind))
-    }
-
-    fn error(&self, failure: Failure) -> Error {
-        Error::new(failure, &self.shared.name, self.shared.counters.outage())
-    }
-
-    /// Waits until the server is not marked down.
+    /// Waits until the server is not marked down, or closed.
     pub(super) async fn until_up(&self) {
-        loop {
-            let is_back = self.shared.is_back.notified();
-            if !self.shared.is_down() {
-                return;
-            }
-            is_back.await;
-        }
+        let _ = self.is_down.clone().wait_for(|is_down| !is_down).await;
     }
 
-    pub(super) async fn one(&self, request: Request) -> Result<Response, Error> {
-        let (answer, response) = oneshot::channel();
-        self.ask(1, Work::One(request, answer), response).await
+    /// Sends one command and returns its response, whose status is OK or one of `also`.
+    pub(super) async fn one(&self, request: Request, also: &[Status]) -> Result<Response, Error> {
+        let response = self.send(vec![request]).await?.pop();
+        self.accept(response.expect("a response was waited for"), also)
     }
 
-    pub(super) async fn quiet(&self, requests: Vec<Request>) -> Result<Vec<(usize, Response)>, Error> {
-        let (answers, responses) = oneshot::channel();
-        self.ask(requests.len() - 1, Work::Quiet(requests, answers), responses).await
+    /// Sends quiet commands, and returns what was said to some of them.
+    pub(super) async fn quiet(&self, mut requests: Vec<Request>) -> Result<Vec<Response>, Error> {
+        requests.push(Request::of(Opcode::Noop, Bytes::new()));
+        self.send(requests).await
     }
 
-    pub(super) async fn stat(&self, request: Request) -> Result<Vec<(usize, Response)>, Error> {
-        let (answers, responses) = oneshot::channel();
-        self.ask(1, Work::Stat(request, answers), responses).await
-    }
-
-    async fn ask<T>(
-        &self,
-        operations: usize,
-        work: Work,
-        answer: oneshot::Receiver<Result<T, Failure>>,
-    ) -> Result<T, Error> {
-        let counters = &self.shared.counters;
-        counters.operations.add(operations);
+    /// Sends requests, and returns the responses, of whatever status.
+    pub(super) async fn send(&self, requests: Vec<Request>) -> Result<Vec<Response>, Error> {
         let started = Instant::now();
-        let result = match self.shared.is_down() {
-            true => Err(Failure::unwritten(ErrorKind::Down)),
-            false => self.queue_and_wait(work, answer).await,
-        };
-        if result.is_ok() {
-            counters.took(started.elapsed());
-        }
-        result.map_err(|failure| {
-            counters.errors.add(1);
-            if failure.kind != ErrorKind::Down {
-                counters.failed(&failure.kind);
-            }
-            counters.timeouts.add(usize::from(matches!(failure.kind, ErrorKind::Timeout(_))));
-            self.error(failure)
-        })
+        let commands = requests.iter().filter(|request| request.opcode() != Opcode::Noop).count();
+        self.counters().counts.operations += commands as u64;
+        let responses = self.queue_and_wait(requests, started).await.map_err(|error| self.fail(error))?;
+        self.counters().count_response(started.elapsed());
+        Ok(responses)
     }
 
-    async fn queue_and_wait<T>(
-        &self,
-        work: Work,
-        answer: oneshot::Receiver<Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let gone = || ErrorKind::Closed("the client's task is gone".into());
-        let (queued, limit) = (Queued::new(work), self.shared.operation_timeout);
-        let started = queued.since;
-        let Ok(room) = timeout_at(later(started, limit), self.queue.reserve()).await else {
-            return Err(Failure::unwritten(ErrorKind::Timeout(limit)));
-        };
-        room.map_err(|_| Failure::unwritten(gone()))?.send(queued);
-        let limit = whole_call(limit);
+    async fn queue_and_wait(&self, requests: Vec<Request>, since: Instant) -> Result<Vec<Response>, Error> {
+        let queue = self.queue()?;
+        if *self.is_down.borrow() {
+            return Err(Error::new(ErrorKind::Down));
+        }
+        let options = &self.shared.options;
+        let timeout = |limit| Error::new(ErrorKind::Timeout(limit));
+        let limit = options.operation_timeout;
+        let room = timeout_at(since + limit, queue.reserve_owned()).await.map_err(|_| timeout(limit))?;
+        let (reply, responses) = oneshot::channel();
+        let operation = Operation { requests, reply, since, was_returned: false };
+        // A sender that is kept would keep the queue open.
+        drop(room.map_err(|_| Error::new(ErrorKind::Closed))?.send(operation));
         // How far it went is not known here: the task, which knows, has had time enough to say it.
-        let answer = timeout_at(later(started, limit), answer).await;
-        let answer = answer.map_err(|_| Failure::written(ErrorKind::Timeout(limit)))?;
-        answer.map_err(|_| Failure::written(gone()))?
+        let responses = timeout_at(since + options.max_call(), responses).await;
+        let responses = responses.map_err(|_| timeout(options.max_call()).written(true))?;
+        responses.map_err(|_| Error::new(ErrorKind::Closed).written(true))?
+    }
+
+    /// Returns a response whose status is OK or one of `also`.
+    pub(super) fn accept(&self, response: Response, also: &[Status]) -> Result<Response, Error> {
+        if response.status == Status::OK || also.contains(&response.status) {
+            return Ok(response);
+        }
+        Err(self.fail(Error::refused(response.status).written(true)))
+    }
+
+    /// Counts an error, and returns it as this server's.
+    pub(super) fn fail(&self, error: Error) -> Error {
+        let mut counters = self.counters();
+        counters.count_error(&error);
+        let error = match counters.last_error() {
+            Some(outage) if error.kind() == ErrorKind::Down => Error::caused(ErrorKind::Down, outage.clone()),
+            _ => error,
+        };
+        error.at(&self.shared.name)
     }
 }
 
 impl Shared {
-    fn is_down(&self) -> bool {
-        self.counters.is_down.load(Ordering::Relaxed)
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        lock(&self.counters)
     }
 
-    fn set_down(&self, is_down: bool) {
-        self.counters.is_down.store(is_down, Ordering::Relaxed);
-        if !is_down {
-            self.is_back.notify_waiters();
+    async fn connect(&self) -> Result<Box<dyn Stream>, Error> {
+        let (stream, is_authenticated) = connect(&self.options, &self.address).await?;
+        self.counters().counts.is_authenticated = is_authenticated;
+        Ok(stream)
+    }
+
+    /// Tries to connect, the first time after this pause, until the server answers.
+    async fn connect_in_the_end(&self, mut pause: Duration) -> Box<dyn Stream> {
+        loop {
+            sleep(pause).await;
+            pause = self.options.retry_interval;
+            match self.connect().await {
+                Ok(stream) => return stream,
+                Err(cause) => {
+                    self.counters().note_failure(&cause);
+                    tracing::debug!(memcached.server = %self.name, "still left out: {cause:#}");
+                }
+            }
         }
     }
+}
+
+/// Locks what no panic leaves half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When a server that refuses commands for want of authentication is authenticated with again.
@@ -196,144 +216,111 @@ impl Authentication {
     /// and may not use some command. The pauses grow then, so that such a user does not reconnect without end.
     fn begin(&mut self) {
         let now = Instant::now();
-        let is_soon = now < later(self.not_before, self.pause);
-        self.pause =
-            if is_soon { self.pause.saturating_mul(2).min(LONGEST_PAUSE) } else { self.retry_interval };
-        self.not_before = later(now, self.pause);
+        let is_soon = now < self.not_before + self.pause;
+        self.pause = if is_soon { (self.pause * 2).min(LONGEST_PAUSE) } else { self.retry_interval };
+        self.not_before = now + self.pause;
     }
 }
 
 /// The other end of the queue.
 struct Task {
-    options: Arc<Options>,
-    queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Operation>,
+    is_down: watch::Sender<bool>,
     shared: Arc<Shared>,
     authentication: Authentication,
 }
 
 impl Task {
+    /// Runs until the queue is closed, and what was in it is done.
     async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
         let mut waiting = VecDeque::new();
-        loop {
-            if waiting.is_empty() {
-                let Some(first) = self.queue.recv().await else { return };
-                waiting.push_back(first);
-            }
-            let mut connected = self.connect(&mut waiting).await;
-            loop {
-                let (cause, pause) = match connected {
-                    Err(cause) => (cause, self.options.retry_interval),
-                    Ok(stream) => match self.serve(stream, &mut waiting).await {
-                        None => break,
-                        Some(ErrorKind::Authentication) => {
-                            self.authentication.begin();
-                            (ErrorKind::Authentication, Duration::ZERO)
-                        }
-                        Some(cause) => (cause, self.options.retry_interval),
-                    },
-                };
+        while let Some(connected) = self.connect(&mut waiting).await {
+            let mut served = match connected {
+                Ok(stream) => self.serve(stream, &mut waiting).await,
+                Err(cause) => Err((cause, shared.options.retry_interval)),
+            };
+            while let Err((cause, pause)) = served {
                 self.mark_down(&cause, &mut waiting);
-                let Some(stream) = self.wait_until_back(pause).await else { return };
-                connected = Ok(stream);
+                let stream = self.while_down(pin!(shared.connect_in_the_end(pause))).await;
+                let Some(stream) = stream else { return };
+                served = self.serve(stream, &mut waiting).await;
             }
         }
     }
 
-    /// Connects. What waits meanwhile is not made to wait longer than a response may take.
-    async fn connect(&mut self, waiting: &mut VecDeque<Queued>) -> Result<Box<dyn Stream>, ErrorKind> {
-        let (options, shared) = (Arc::clone(&self.options), Arc::clone(&self.shared));
-        let limit = options.operation_timeout;
-        // Some of the time may have been spent on a connection that was lost while it was idle.
-        let earliest = later(Instant::now(), limit / 2);
-        let deadline = waiting.front().map_or(earliest, |first| later(first.since, limit).max(earliest));
-        let mut attempt = pin!(establish(&options, &shared));
-        tokio::select! {
-            result = &mut attempt => return result,
-            () = sleep_until(deadline) => {}
+    /// Connects when there is work; none if the queue is closed. What waits meanwhile is not made to wait longer than a
+    /// response may take.
+    async fn connect(&mut self, waiting: &mut VecDeque<Operation>) -> Option<Result<Box<dyn Stream>, Error>> {
+        if waiting.is_empty() {
+            waiting.push_back(self.queue.recv().await?);
         }
-        self.mark_down(&ErrorKind::Timeout(limit), waiting);
-        attempt.await
+        let shared = Arc::clone(&self.shared);
+        let limit = shared.options.operation_timeout;
+        // Some of the time may have been spent on a connection that was lost while it was idle.
+        let earliest = Instant::now() + limit / 2;
+        let deadline = waiting.front().map_or(earliest, |first| (first.since + limit).max(earliest));
+        let mut attempt = pin!(shared.connect());
+        if let Ok(connected) = timeout_at(deadline, &mut attempt).await {
+            return Some(connected);
+        }
+        self.mark_down(&Error::new(ErrorKind::Timeout(limit)), waiting);
+        self.while_down(attempt).await
     }
 
-    /// Serves a connection to its end. Returns why the server must be marked down, if so: a connection that was closed
-    /// is simply made again.
-    async fn serve(&mut self, stream: Box<dyn Stream>, waiting: &mut VecDeque<Queued>) -> Option<ErrorKind> {
-        if self.shared.is_down() {
-            self.shared.set_down(false);
+    /// Serves a connection to its end. Returns why the server must be marked down, if so, and when it may be retried: a
+    /// connection that was closed is simply made again.
+    async fn serve(
+        &mut self,
+        stream: Box<dyn Stream>,
+        waiting: &mut VecDeque<Operation>,
+    ) -> Result<(), (Error, Duration)> {
+        if self.is_down.send_replace(false) {
             tracing::info!(memcached.server = %self.shared.name, "memcached answers again");
         }
-        self.shared.counters.connections.add(1);
-        let limits = Limits::new(&self.options);
-        let connection = Connection::new(stream, limits, self.authentication.not_before);
-        let End { cause, unwritten } = connection.run(std::mem::take(waiting), &mut self.queue).await;
-        if !matches!(cause, Some(ErrorKind::Closed(_))) {
-            *waiting = unwritten;
-            return cause;
-        }
-        // Once: a server that hangs up again and again is not worth waiting for.
-        for queued in unwritten {
-            if queued.was_returned {
-                queued.fail(ErrorKind::Closed("again before anything could be written".into()));
-            } else {
-                waiting.push_back(Queued { was_returned: true, ..queued });
+        self.shared.counters().counts.connections += 1;
+        let options = Arc::clone(&self.shared.options);
+        let connection = Connection::new(stream, options, self.authentication.not_before);
+        let Err(cause) = connection.run(waiting, &mut self.queue).await else { return Ok(()) };
+        match cause.kind() {
+            ErrorKind::Disconnected => {
+                // Once: a server that hangs up again and again is not worth waiting for.
+                for operation in std::mem::take(waiting) {
+                    if operation.was_returned {
+                        operation.fail(cause.clone());
+                    } else {
+                        waiting.push_back(Operation { was_returned: true, ..operation });
+                    }
+                }
+                Ok(())
             }
-        }
-        None
-    }
-
-    fn mark_down(&mut self, cause: &ErrorKind, waiting: &mut VecDeque<Queued>) {
-        self.shared.counters.failed(cause);
-        if !self.shared.is_down() {
-            tracing::warn!(memcached.server = %self.shared.name, "memcached is left out: {cause}");
-            self.shared.set_down(true);
-        }
-        waiting.drain(..).for_each(|queued| queued.fail(cause.clone()));
-        while let Ok(queued) = self.queue.try_recv() {
-            queued.fail(ErrorKind::Down);
+            ErrorKind::Authentication => {
+                self.authentication.begin();
+                Err((cause, Duration::ZERO))
+            }
+            _ => Err((cause, self.shared.options.retry_interval)),
         }
     }
 
-    /// Tries again until the server answers; none if the client is gone.
-    async fn wait_until_back(&mut self, pause: Duration) -> Option<Box<dyn Stream>> {
-        let (options, shared) = (Arc::clone(&self.options), Arc::clone(&self.shared));
-        let mut attempts = pin!(try_until_back(&options, &shared, pause));
+    fn mark_down(&mut self, cause: &Error, waiting: &mut VecDeque<Operation>) {
+        self.shared.counters().note_failure(cause);
+        if !self.is_down.send_replace(true) {
+            tracing::warn!(memcached.server = %self.shared.name, "memcached is left out: {cause:#}");
+        }
+        waiting.drain(..).for_each(|operation| operation.fail(cause.clone()));
+        while let Ok(operation) = self.queue.try_recv() {
+            operation.fail(Error::new(ErrorKind::Down));
+        }
+    }
+
+    /// Does what may bring the server back, and meanwhile fails operations. Returns none if the queue is closed.
+    async fn while_down<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> Option<T> {
         loop {
             tokio::select! {
-                stream = &mut attempts => return Some(stream),
+                done = &mut work => return Some(done),
                 // It got into the queue just before the server was marked down.
-                queued = self.queue.recv() => queued?.fail(ErrorKind::Down),
+                operation = self.queue.recv() => operation?.fail(Error::new(ErrorKind::Down)),
             }
         }
     }
-}
-
-/// Tries to connect, the first time after this pause, until the server answers.
-async fn try_until_back(options: &Options, shared: &Shared, mut pause: Duration) -> Box<dyn Stream> {
-    loop {
-        sleep(pause).await;
-        // An interval of zero must not keep the processor busy.
-        pause = options.retry_interval.max(Duration::from_millis(1));
-        match establish(options, shared).await {
-            Ok(stream) => return stream,
-            Err(cause) => {
-                shared.counters.failed(&cause);
-                tracing::debug!(memcached.server = %shared.name, "still left out: {cause}");
-            }
-        }
-    }
-}
-
-/// Connects, authenticates, and sees that the server answers.
-async fn establish(options: &Options, shared: &Shared) -> Result<Box<dyn Stream>, ErrorKind> {
-    let attempt = async {
-        let mut stream = connect::connect(options, &shared.address).await?;
-        if let Some(credentials) = &options.credentials {
-            let is_authenticated = connect::log_in(&mut stream, credentials).await?;
-            shared.counters.is_authenticated.store(is_authenticated, Ordering::Relaxed);
-        }
-        connect::greet(&mut stream).await?;
-        Ok(stream)
-    };
-    let limit = options.connect_timeout;
-    timeout(limit, attempt).await.unwrap_or_else(|_| Err(ErrorKind::Timeout(limit)))
 }

@@ -7,6 +7,7 @@ mod pending;
 mod shared;
 mod write;
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,7 @@ use self::shared::Shared;
 use self::write::Write;
 use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server, fitting};
 use crate::{Latency, Ttl};
-use tokio_memcached::protocol::Status;
-use tokio_memcached::{Client, Expiration, Options};
+use tokio_memcached::{Client, Expiration, Options, Status};
 
 /// The backend over our own client.
 ///
@@ -50,10 +50,6 @@ pub struct Memcached {
 
 impl Memcached {
     /// Prepares the servers; connects to none yet.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(options: Options) -> Self {
         let user = options.get_credentials().map(|credentials| credentials.username.clone());
@@ -217,8 +213,8 @@ impl Backend for Memcached {
         let took = started.elapsed();
         let checks = versions.zip(self.client().servers()).map(|((server, version), stats)| {
             let user = self.user.as_deref().filter(|_| stats.is_authenticated);
-            let last = stats.last_error.as_ref().map(|(kind, ago)| {
-                format!("; last error, {} s ago: {}", ago.as_secs(), ErrorKind::from(kind))
+            let last = stats.last_error.as_ref().map(|(error, ago)| {
+                format!("; last error, {} s ago: {}", ago.as_secs(), ErrorKind::from(error))
             });
             let describe = |version: String| describe_server(&version, user) + &last.unwrap_or_default();
             let outcome = version.map(describe).map_err(Error::from);
@@ -241,7 +237,7 @@ impl From<tokio_memcached::ServerStats> for Link {
         Self {
             is_left_out: stats.is_down,
             outage: stats.outage.as_ref().map(ErrorKind::from),
-            last_error: stats.last_error.as_ref().map(|(kind, ago)| (kind.into(), *ago)),
+            last_error: stats.last_error.as_ref().map(|(error, ago)| (error.into(), *ago)),
             operations: stats.operations,
             errors: stats.errors,
             connections: stats.connections,
@@ -263,32 +259,37 @@ impl From<tokio_memcached::Error> for Error {
     fn from(error: tokio_memcached::Error) -> Self {
         let kind = match error.outage() {
             Some(outage) => ErrorKind::Down(Box::new(outage.into())),
-            None => error.kind().into(),
+            None => (&error).into(),
         };
         Self { server: error.server().unwrap_or("memcached").into(), kind }
     }
 }
 
-impl From<&tokio_memcached::ErrorKind> for ErrorKind {
-    fn from(kind: &tokio_memcached::ErrorKind) -> Self {
+impl From<&tokio_memcached::Error> for ErrorKind {
+    fn from(error: &tokio_memcached::Error) -> Self {
         use tokio_memcached::ErrorKind as Kind;
-        match kind {
-            Kind::Connect(cause) | Kind::Closed(cause) => Self::Unreachable(cause.to_string()),
-            Kind::Timeout(limit) => Self::Timeout(*limit),
+        let cause = || error.source().map_or_else(|| error.kind().to_string(), ToString::to_string);
+        match error.kind() {
+            Kind::Connect | Kind::Disconnected | Kind::Closed => Self::Unreachable(cause()),
+            Kind::Timeout(limit) => Self::Timeout(limit),
             Kind::Down => Self::LeftOut,
             Kind::Authentication => Self::Unauthenticated,
-            Kind::Protocol(cause) => Self::Protocol(cause.to_string()),
-            Kind::TooLarge(bytes) => Self::TooLarge(*bytes),
-            Kind::Refused(Status::NOT_A_NUMBER) => Self::NotANumber,
-            Kind::Refused(status @ (Status::TOO_LARGE | Status::OUT_OF_MEMORY)) => {
-                Self::Refused(status.to_string())
-            }
-            Kind::Refused(status @ (Status::UNKNOWN_COMMAND | Status::NOT_SUPPORTED)) => {
-                Self::Unsupported(status.to_string())
-            }
-            Kind::Refused(status) => Self::Overloaded(status.to_string()),
+            Kind::Protocol => Self::Protocol(cause()),
+            Kind::TooLarge(bytes) => Self::TooLarge(bytes),
+            Kind::Refused(status) => status.into(),
             // An invalid key, and what a later version of the client adds.
-            _ => Self::Refused(kind.to_string()),
+            kind => Self::Refused(kind.to_string()),
+        }
+    }
+}
+
+impl From<Status> for ErrorKind {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::NOT_A_NUMBER => Self::NotANumber,
+            Status::TOO_LARGE | Status::OUT_OF_MEMORY => Self::Refused(status.to_string()),
+            Status::UNKNOWN_COMMAND | Status::NOT_SUPPORTED => Self::Unsupported(status.to_string()),
+            _ => Self::Overloaded(status.to_string()),
         }
     }
 }

@@ -1,9 +1,10 @@
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, BufStream, DuplexStream, ReadBuf, duplex};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::protocol::Response;
@@ -12,48 +13,46 @@ impl Stream for BufStream<DuplexStream> {
     fn forget_unsent(&self) {}
 }
 
-fn limits() -> Limits {
-    let seconds = Duration::from_secs;
-    Limits {
-        response: seconds(5),
-        waiting: seconds(10),
-        probe: seconds(2),
-        idle: seconds(1),
-        keep_alive: seconds(30),
-    }
+/// A connection on which a response may take so long.
+fn connection(stream: impl Stream + 'static, limit: Duration) -> Connection {
+    let options = Options::new(["127.0.0.1:9".parse().unwrap()]).unwrap().operation_timeout(limit);
+    Connection::new(Box::new(stream), options.into(), Instant::now())
+}
+
+fn operation(request: Request) -> (Operation, oneshot::Receiver<Result<Vec<Response>, Error>>) {
+    let (reply, responses) = oneshot::channel();
+    let requests = vec![request];
+    (Operation { requests, reply, since: Instant::now(), was_returned: false }, responses)
 }
 
 #[tokio::test]
 async fn bytes_that_the_stream_keeps_to_itself_are_flushed() {
     let (ours, mut theirs) = duplex(64);
-    let connection = Connection::new(Box::new(BufStream::new(ours)), limits(), Instant::now());
+    let connection = connection(BufStream::new(ours), SECONDS * 5);
     let (_callers, mut queue) = mpsc::channel(1);
-    let (answer, _response) = oneshot::channel();
-    let first = Queued::new(Work::One(Request::of(Opcode::Noop, Bytes::new()), answer));
-    let mut header = [0; 24];
+    let (first, _response) = operation(Request::of(Opcode::Noop, Bytes::new()));
+    let (mut waiting, mut header) = ([first].into(), [0; 24]);
     tokio::select! {
-        _ = connection.run([first].into(), &mut queue) => panic!("the connection has ended"),
+        _ = connection.run(&mut waiting, &mut queue) => panic!("the connection has ended"),
         read = theirs.read_exact(&mut header) => assert_eq!(read.unwrap(), header.len()),
     }
     assert_eq!(header[..2], [0x80, Opcode::Noop as u8]);
 }
 
-const MEGABYTE: usize = 1024 * 1024;
+const SECONDS: Duration = Duration::from_secs(1);
 
-fn set(key: &'static str) -> (Queued, oneshot::Receiver<Result<Response, Failure>>) {
-    let (answer, response) = oneshot::channel();
-    let request =
-        Request::store(Opcode::Set, Bytes::from_static(key.as_bytes()), vec![0; MEGABYTE].into(), 0, 0, 0);
-    (Queued::new(Work::One(request, answer)), response)
-}
+const MEGABYTE: usize = 1024 * 1024;
 
 /// Each byte arrives in time, and all of them together take longer than anybody waits.
 #[tokio::test(start_paused = true)]
 async fn long_values_on_a_slow_line_end_no_connection() {
     let (ours, mut theirs) = duplex(1024);
-    let connection = Connection::new(Box::new(BufStream::new(ours)), limits(), Instant::now());
-    let (callers, mut queue) = mpsc::channel(1);
-    let (waiting, responses): (VecDeque<_>, Vec<_>) = ["1", "2", "3", "4", "5"].map(set).into_iter().unzip();
+    let connection = connection(BufStream::new(ours), SECONDS * 5);
+    let (_callers, mut queue) = mpsc::channel(1);
+    let value = Bytes::from(vec![0; MEGABYTE]);
+    let set = |key: &'static str| Request::store(Opcode::Set, key.into(), value.clone(), 0, 0, 0);
+    let operations = ["1", "2", "3", "4", "5"].map(|key| operation(set(key)));
+    let (mut waiting, responses): (VecDeque<_>, Vec<_>) = operations.into_iter().unzip();
     let server = async {
         let mut answered = 0;
         let mut bytes = vec![0; MEGABYTE + 24 + 8 + 1];
@@ -81,17 +80,15 @@ async fn long_values_on_a_slow_line_end_no_connection() {
         }
         answered
     };
-    let running = connection.run(waiting, &mut queue);
     tokio::select! {
-        end = running => panic!("the connection has ended: {:?}", end.cause),
+        end = connection.run(&mut waiting, &mut queue) => panic!("the connection has ended: {end:?}"),
         answered = server => assert!((1..5).contains(&answered), "{answered}"),
     }
-    drop(callers);
     let outcomes = futures_util::future::join_all(responses).await;
     let mut unwritten = 0;
     for outcome in outcomes {
-        if let Err(failure) = outcome.unwrap() {
-            assert!(!failure.was_written, "{failure:?}");
+        if let Err(error) = outcome.unwrap() {
+            assert!(!error.was_written(), "{error:?}");
             unwritten += 1;
         }
     }
@@ -136,12 +133,10 @@ impl Stream for Endless {
 
 #[tokio::test]
 async fn a_server_that_always_has_bytes_is_overdue_all_the_same() {
-    let limits = Limits { response: Duration::from_millis(20), ..limits() };
-    let connection = Connection::new(Box::new(Endless { sent: 0 }), limits, Instant::now());
+    let limit = Duration::from_millis(20);
     let (_callers, mut queue) = mpsc::channel(1);
-    let (answer, response) = oneshot::channel();
-    let get = Queued::new(Work::One(Request::of(Opcode::Get, Bytes::from_static(b"k")), answer));
-    let end = connection.run([get].into(), &mut queue).await;
-    assert_eq!(end.cause, Some(ErrorKind::Timeout(limits.response)));
+    let (get, response) = operation(Request::of(Opcode::Get, Bytes::from_static(b"k")));
+    let ended = connection(Endless { sent: 0 }, limit).run(&mut [get].into(), &mut queue).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Timeout(limit));
     assert!(response.await.unwrap().is_err());
 }

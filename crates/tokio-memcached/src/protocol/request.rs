@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::header::Header;
 use super::opcode::Opcode;
+use super::response::HEADER;
+
+/// The first byte of a request.
+const MAGIC: u8 = 0x80;
 
 /// Above this many seconds memcached reads an expiration as a point in time (memcached `doc/protocol.txt`,
 /// "Expiration times").
@@ -45,7 +48,7 @@ impl Expiration {
 #[derive(Clone)]
 pub struct Request {
     opcode: Opcode,
-    extras: Extras,
+    extras: Vec<u8>,
     key: Bytes,
     value: Bytes,
     cas: u64,
@@ -61,35 +64,17 @@ impl fmt::Debug for Request {
     }
 }
 
-/// At most 20 bytes, in place.
-#[derive(Clone, Copy, Debug)]
-struct Extras {
-    bytes: [u8; 20],
-    length: u8,
-}
-
-impl Extras {
-    const NONE: Self = Self { bytes: [0; 20], length: 0 };
-
-    fn push(mut self, bytes: &[u8]) -> Self {
-        let start = usize::from(self.length);
-        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
-        self.length += u8::try_from(bytes.len()).unwrap_or(0);
-        self
-    }
-}
-
 impl Request {
     /// A command that needs a key at most: get, delete, noop, version, stat, flush.
     #[must_use]
     pub fn of(opcode: Opcode, key: Bytes) -> Self {
-        Self { opcode, extras: Extras::NONE, key, value: Bytes::new(), cas: 0 }
+        Self { opcode, extras: Vec::new(), key, value: Bytes::new(), cas: 0 }
     }
 
     /// `Set`, `Add`, `Replace` and their quiet forms. `cas` other than 0 stores only over that version.
     #[must_use]
     pub fn store(opcode: Opcode, key: Bytes, value: Bytes, flags: u32, expiration: u32, cas: u64) -> Self {
-        let extras = Extras::NONE.push(&flags.to_be_bytes()).push(&expiration.to_be_bytes());
+        let extras = [flags.to_be_bytes(), expiration.to_be_bytes()].concat();
         Self { opcode, extras, key, value, cas }
     }
 
@@ -102,20 +87,21 @@ impl Request {
     /// `Increment` and `Decrement` of a number that exists.
     #[must_use]
     pub fn count(opcode: Opcode, key: Bytes, delta: u64) -> Self {
-        let extras = Extras::NONE.push(&delta.to_be_bytes()).push(&[0; 8]).push(&DO_NOT_CREATE.to_be_bytes());
+        const INITIAL: [u8; 8] = [0; 8];
+        let extras = [&delta.to_be_bytes()[..], &INITIAL, &DO_NOT_CREATE.to_be_bytes()].concat();
         Self { extras, ..Self::of(opcode, key) }
     }
 
     /// `Touch`.
     #[must_use]
     pub fn touch(key: Bytes, expiration: u32) -> Self {
-        Self { extras: Extras::NONE.push(&expiration.to_be_bytes()), ..Self::of(Opcode::Touch, key) }
+        Self { extras: expiration.to_be_bytes().into(), ..Self::of(Opcode::Touch, key) }
     }
 
     /// A login with SASL PLAIN (RFC 4616): no other identity, user name, password.
     #[must_use]
     pub fn plain_login(username: &str, password: &str) -> Self {
-        let value = [b"\0", username.as_bytes(), b"\0", password.as_bytes()].concat();
+        let value = ["", username, password].join("\0");
         Self { value: value.into(), ..Self::of(Opcode::SaslAuth, Bytes::from_static(b"PLAIN")) }
     }
 
@@ -131,32 +117,25 @@ impl Request {
         &self.value
     }
 
-    /// Returns the value and leaves none, for a writer that sends it without copying.
-    pub fn take_value(&mut self) -> Bytes {
-        std::mem::take(&mut self.value)
-    }
-
-    /// Appends the command without its value, whose length the header says.
-    pub fn put_head(&self, opaque: u32, out: &mut BytesMut) {
-        let extras = &self.extras.bytes[..usize::from(self.extras.length)];
-        let body = extras.len() + self.key.len() + self.value.len();
-        let header = Header {
-            opcode: self.opcode as u8,
-            key_length: u16::try_from(self.key.len()).expect("keys have at most 250 bytes"),
-            extras_length: self.extras.length,
-            code: 0,
-            body_length: u32::try_from(body).expect("values are far below 4 GiB"),
-            opaque,
-            cas: self.cas,
-        };
-        header.put_request(out);
-        out.put_slice(extras);
-        out.put_slice(&self.key);
-    }
-
-    /// Appends the whole command.
+    /// Appends the command to `out`. Its response bears the same `opaque`.
+    ///
+    /// # Panics
+    ///
+    /// If the key has more than 64 KiB, or the value 4 GiB, which no header can say.
     pub fn put(&self, opaque: u32, out: &mut BytesMut) {
-        self.put_head(opaque, out);
+        let body = self.extras.len() + self.key.len() + self.value.len();
+        out.reserve(HEADER + body);
+        out.put_u8(MAGIC);
+        out.put_u8(self.opcode as u8);
+        out.put_u16(u16::try_from(self.key.len()).expect("keys have at most 250 bytes"));
+        out.put_u8(u8::try_from(self.extras.len()).expect("extras have at most 20 bytes"));
+        out.put_u8(0); // data type: raw bytes, the only one
+        out.put_u16(0); // reserved
+        out.put_u32(u32::try_from(body).expect("values are far below 4 GiB"));
+        out.put_u32(opaque);
+        out.put_u64(self.cas);
+        out.put_slice(&self.extras);
+        out.put_slice(&self.key);
         out.put_slice(&self.value);
     }
 }
@@ -170,9 +149,6 @@ mod tests {
         let mut bytes = BytesMut::new();
         request.put(0x0102_0304, &mut bytes);
         assert_eq!(bytes, parts.concat());
-        let mut head = BytesMut::new();
-        request.put_head(0x0102_0304, &mut head);
-        assert_eq!([&head[..], request.value()].concat(), parts.concat(), "the value can be sent apart");
     }
 
     fn key(text: &'static str) -> Bytes {

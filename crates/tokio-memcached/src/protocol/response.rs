@@ -1,18 +1,19 @@
-//! Answers, decoded as far as they have arrived.
+//! Responses, decoded as far as they have arrived.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::header::{self, Header};
 use super::status::Status;
 
-/// The longest body believed in. Beyond it a length is garbage, and must not be allocated for; the largest item that a
-/// memcached is usually allowed (`-I`) is far below.
-const LONGEST_BODY: usize = 64 * 1024 * 1024;
+/// Bytes of the header before every message ("Packet Structure").
+pub const HEADER: usize = 24;
 
-/// A whole answer. Key and value share the buffer they were read into.
+/// The first byte of a response.
+const MAGIC: u8 = 0x81;
+
+/// A whole response. Key and value share the buffer they were read into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The answer to which command.
+    /// The command of the request.
     pub opcode: u8,
     /// How it went.
     pub status: Status,
@@ -28,55 +29,58 @@ pub struct Response {
     pub value: Bytes,
 }
 
-/// Bytes that are no answer of this protocol.
+/// Bytes that are no response of this protocol, or none to what was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Malformed {
-    /// The first byte is not that of an answer.
+    /// The first byte is not that of a response.
     #[error("wrong magic byte")]
     Magic,
     /// Extras and key are longer than the body they are part of.
     #[error("lengths do not fit")]
     Lengths,
-    /// A body of more than 64 MiB.
+    /// The body is longer than the caller takes.
     #[error("body of {0} bytes")]
     TooLong(u32),
+    /// A part of the response does not fit the request.
+    #[error("unexpected {0}")]
+    Unexpected(&'static str),
 }
 
-/// Takes one answer off the front of what has arrived, or returns `None` if it is not all there yet.
+/// Takes one response off the front of what has arrived, or returns `None` if it is not all there yet.
 ///
 /// # Errors
 ///
-/// [`Malformed`]; nothing that follows can be trusted then.
-pub fn decode(arrived: &mut BytesMut) -> Result<Option<Response>, Malformed> {
+/// [`Malformed`], also if its body has more than `max_body` bytes; nothing that follows can be trusted then.
+pub fn decode(arrived: &mut BytesMut, max_body: usize) -> Result<Option<Response>, Malformed> {
     // What is no memcached may say less than a header, and would be waited for.
-    if arrived.first().is_some_and(|magic| *magic != header::RESPONSE) {
+    if arrived.first().is_some_and(|magic| *magic != MAGIC) {
         return Err(Malformed::Magic);
     }
-    let Some(bytes) = arrived.first_chunk::<{ header::LENGTH }>() else { return Ok(None) };
-    let header = Header::response(bytes).ok_or(Malformed::Magic)?;
-    let (extras, key) = (usize::from(header.extras_length), usize::from(header.key_length));
-    let body = header.body_length as usize;
-    if body > LONGEST_BODY {
-        return Err(Malformed::TooLong(header.body_length));
+    let Some(mut header) = arrived.get(1..HEADER) else { return Ok(None) };
+    let opcode = header.get_u8();
+    let key = usize::from(header.get_u16());
+    let extras = usize::from(header.get_u8());
+    header.advance(1); // data type
+    let status = Status(header.get_u16());
+    let length = header.get_u32();
+    let opaque = header.get_u32();
+    let cas = header.get_u64();
+    let body = length as usize;
+    if body > max_body {
+        return Err(Malformed::TooLong(length));
     }
     if extras + key > body {
         return Err(Malformed::Lengths);
     }
-    if arrived.len() < header::LENGTH + body {
-        arrived.reserve(header::LENGTH + body - arrived.len());
+    if arrived.len() < HEADER + body {
+        arrived.reserve(HEADER + body - arrived.len());
         return Ok(None);
     }
-    arrived.advance(header::LENGTH);
+    arrived.advance(HEADER);
     let mut body = arrived.split_to(body).freeze();
-    Ok(Some(Response {
-        opcode: header.opcode,
-        status: Status(header.code),
-        opaque: header.opaque,
-        cas: header.cas,
-        extras: body.split_to(extras),
-        key: body.split_to(key),
-        value: body,
-    }))
+    let (extras, key) = (body.split_to(extras), body.split_to(key));
+    Ok(Some(Response { opcode, status, opaque, cas, extras, key, value: body }))
 }
 
 #[cfg(test)]
@@ -85,6 +89,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const LONGEST: usize = 1024 * 1024;
 
     /// Bytes as a server writes them.
     fn encode(response: &Response) -> Vec<u8> {
@@ -120,7 +126,7 @@ mod tests {
 
     /// All answers that are whole, taken off the front.
     fn decode_all(arrived: &mut BytesMut) -> Vec<Response> {
-        std::iter::from_fn(|| decode(arrived).unwrap()).collect()
+        std::iter::from_fn(|| decode(arrived, LONGEST).unwrap()).collect()
     }
 
     /// A header that claims these lengths.
@@ -134,15 +140,15 @@ mod tests {
 
     /// An answer without a body.
     fn empty() -> Response {
-        let mut bytes = BytesMut::zeroed(header::LENGTH);
+        let mut bytes = BytesMut::zeroed(HEADER);
         bytes[0] = 0x81;
-        decode(&mut bytes).unwrap().unwrap()
+        decode(&mut bytes, LONGEST).unwrap().unwrap()
     }
 
     #[test]
     fn an_answer_from_the_protocol_text_is_read() {
         let hello = b"\x81\0\0\0\x04\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0\x01\xde\xad\xbe\xefWorld";
-        let response = decode(&mut BytesMut::from(&hello[..])).unwrap().unwrap();
+        let response = decode(&mut BytesMut::from(&hello[..]), LONGEST).unwrap().unwrap();
         let expected = Response {
             cas: 1,
             extras: Bytes::from_static(b"\xde\xad\xbe\xef"),
@@ -155,16 +161,16 @@ mod tests {
     #[test]
     fn what_no_server_says_is_refused() {
         for magic in (0..=255).filter(|magic| *magic != 0x81) {
-            let mut bytes = BytesMut::zeroed(header::LENGTH);
+            let mut bytes = BytesMut::zeroed(HEADER);
             bytes[0] = magic;
-            assert_eq!(decode(&mut bytes), Err(Malformed::Magic));
+            assert_eq!(decode(&mut bytes, LONGEST), Err(Malformed::Magic));
         }
-        assert_eq!(decode(&mut BytesMut::from("ERROR\r\n")), Err(Malformed::Magic));
+        assert_eq!(decode(&mut BytesMut::from("ERROR\r\n"), LONGEST), Err(Malformed::Magic));
         for (key, extras, body) in [(1, 0, 0), (0, 1, 0), (2, 3, 4), (u16::MAX, u8::MAX, 65_000)] {
-            assert_eq!(decode(&mut header(key, extras, body)), Err(Malformed::Lengths));
+            assert_eq!(decode(&mut header(key, extras, body), LONGEST), Err(Malformed::Lengths));
         }
-        for body in [64 * 1024 * 1024 + 1, u32::MAX] {
-            assert_eq!(decode(&mut header(0, 0, body)), Err(Malformed::TooLong(body)));
+        for body in [1024 * 1024 + 1, u32::MAX] {
+            assert_eq!(decode(&mut header(0, 0, body), LONGEST), Err(Malformed::TooLong(body)));
         }
     }
 
@@ -201,17 +207,17 @@ mod tests {
                 *first = 0x81;
             }
             let mut arrived = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = decode(&mut arrived) {}
-            prop_assert!(arrived.capacity() <= header::LENGTH + LONGEST_BODY);
+            while let Ok(Some(_)) = decode(&mut arrived, LONGEST) {}
+            prop_assert!(arrived.capacity() <= HEADER + LONGEST);
         }
 
         #[test]
         fn no_length_is_reserved_beyond_the_longest_body(key: u16, extras: u8, body: u32) {
             let mut arrived = header(key, extras, body);
-            let decoded = decode(&mut arrived);
-            let is_refused = body as usize > LONGEST_BODY || u32::from(key) + u32::from(extras) > body;
+            let decoded = decode(&mut arrived, LONGEST);
+            let is_refused = body as usize > LONGEST || u32::from(key) + u32::from(extras) > body;
             prop_assert_eq!(decoded.is_err(), is_refused);
-            prop_assert!(arrived.capacity() <= header::LENGTH + LONGEST_BODY);
+            prop_assert!(arrived.capacity() <= HEADER + LONGEST);
         }
     }
 }

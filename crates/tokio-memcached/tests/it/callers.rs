@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use tokio_memcached::Client;
 
 use super::{MINUTE, client_of, data, options, stats};
+use testkit::abandon;
 use testkit::memcached::Memcached;
 use testkit::rogue::{Question, Rogue, value_of};
-use testkit::{abandon, eventually};
 
 #[tokio::test]
 async fn a_future_may_be_dropped_wherever_it_waits() {
@@ -71,38 +71,6 @@ async fn long_values_and_short_ones_at_once_keep_their_bytes() {
             assert!(data(stored).is_none_or(|stored| stored == value(number)), "value {number}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_client_that_is_dropped_hangs_up() {
-    let memcached = Memcached::start();
-    let before = memcached.stat("curr_connections");
-    let clients: Vec<_> = (0..5).map(|_| client_of(&memcached)).collect();
-    for client in &clients {
-        client.get("k").await.unwrap();
-    }
-    let clone = clients[0].clone();
-    assert_eq!(memcached.stat("curr_connections"), before + 5);
-    drop(clients);
-    eventually("all but one hang up", async || memcached.stat("curr_connections") == before + 1).await;
-    clone.get("k").await.unwrap();
-    assert_eq!(stats(&clone).connections, 1, "a clone keeps the connection");
-    drop(clone);
-    eventually("the last hangs up", async || memcached.stat("curr_connections") == before).await;
-}
-
-#[tokio::test]
-async fn a_client_that_is_dropped_ends_its_tasks() {
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let memcached = Memcached::start();
-    let before = metrics.num_alive_tasks();
-    let (used, unused, is_down) =
-        (client_of(&memcached), client_of(&memcached), Client::new(super::impatient("127.0.0.1:1")));
-    used.get("k").await.unwrap();
-    is_down.set("k", "v", MINUTE).await.unwrap_err();
-    assert_eq!(metrics.num_alive_tasks(), before + 3);
-    drop((used, unused, is_down));
-    eventually("the tasks end", async || metrics.num_alive_tasks() == before).await;
 }
 
 #[tokio::test]

@@ -10,14 +10,16 @@ use testkit::memcached::Memcached;
 use testkit::proxy::Proxy;
 use testkit::rogue::{Answer, Question, Rogue};
 
+const MEGABYTE: usize = 1024 * 1024;
+
 /// More than what the systems between client and server keep.
-const HUGE: usize = 30 * 1024 * 1024;
+const HUGE: usize = 30 * MEGABYTE;
 
 const GET_QUIET: u8 = 0x09;
 const STAT: u8 = 0x10;
 
-fn is_protocol(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Protocol(_))
+fn is_protocol(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Protocol
 }
 
 #[tokio::test]
@@ -35,9 +37,46 @@ async fn any_duration_may_be_given() {
     client(Duration::ZERO).get("k").await.unwrap_err();
 }
 
+/// The first takes all there is for a caller, and the second the place in the queue.
+#[tokio::test]
+async fn a_full_queue_is_waited_for_and_not_for_ever() {
+    let rogue = Rogue::start(|question| match question.key.as_slice() {
+        b"first" => Answer::Nothing,
+        _ => question.well(),
+    })
+    .await;
+    let client = Client::new(impatient(&rogue.address.to_string()).queue_length(1));
+    let (first, second, third) = tokio::join!(client.get("first"), client.get("second"), client.get("third"));
+    let is_timeout = |kind| matches!(kind, ErrorKind::Timeout(_));
+    assert!(is_timeout(first.unwrap_err().kind()));
+    let (second, third) = (second.unwrap_err(), third.unwrap_err());
+    assert!(!second.was_written() && !third.was_written(), "{second:?} {third:?}");
+    assert_eq!(rogue.requests(), 2, "a greeting, and the first");
+}
+
+#[tokio::test]
+async fn a_long_batch_is_sent_in_several() {
+    let rogue = Rogue::start(Question::well).await;
+    let client = Client::new(options(&[rogue.address.to_string()]).batch_bytes(100));
+    let values: Vec<_> = (0..10).map(|number| (format!("key-{number}"), vec![b'v'; 50])).collect();
+    client.set_many(&values, MINUTE).await.into_iter().for_each(|stored| stored.unwrap());
+    // A greeting, ten values, and a command behind each two of them.
+    assert_eq!(rogue.requests(), 1 + 10 + 5);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_alive() {
+    let rogue = Rogue::start(Question::well).await;
+    let interval = Duration::from_millis(10);
+    let client = Client::new(options(&[rogue.address.to_string()]).keep_alive_interval(interval));
+    client.get("k").await.unwrap();
+    eventually("it is probed again and again", async || rogue.requests() > 5).await;
+    assert_eq!(stats(&client).connections, 1);
+}
+
 #[test]
 fn there_is_no_client_without_servers() {
-    assert_kind(Options::new([]), |kind| *kind == ErrorKind::NoServers);
+    assert_kind(Options::new([]), |kind| kind == ErrorKind::NoServers);
 }
 
 /// The first value fills all there is between client and server, so that the second is not begun.
@@ -85,10 +124,10 @@ async fn what_nobody_waits_for_any_more_is_not_sent() {
 async fn an_idle_connection_that_was_lost_is_no_outage() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
-    let client = Client::new(options(&[proxy.address.to_string()]));
+    let idle = Duration::from_millis(1);
+    let client = Client::new(options(&[proxy.address.to_string()]).probe_after(idle));
     client.set("k", "v", MINUTE).await.unwrap();
-    // From then on a connection counts as idle.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(idle * 2).await;
     proxy.lose();
     client.set("k", "new", MINUTE).await.unwrap();
     assert_eq!(data(client.get("k").await), Some(b"new".to_vec()));
@@ -128,7 +167,7 @@ async fn statistics_without_end_end_the_connection() {
             _ => question.well(),
         })
         .await;
-        let client = Client::new(options(&[rogue.address.to_string()]));
+        let client = Client::new(options(&[rogue.address.to_string()]).max_response_bytes(MEGABYTE));
         assert_kind(client.stats().await.remove(0).1, is_protocol);
         eventually("the next connection is used", async || client.get("k").await.is_ok()).await;
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
 
 mod callers;
+mod closing;
 mod limits;
 mod outages;
 mod rogues;
@@ -46,7 +47,7 @@ fn data(value: Result<Option<Value>, Error>) -> Option<Vec<u8>> {
 }
 
 #[track_caller]
-fn assert_kind<T>(result: Result<T, Error>, matches: impl Fn(&ErrorKind) -> bool) {
+fn assert_kind<T>(result: Result<T, Error>, matches: impl Fn(ErrorKind) -> bool) {
     let Err(error) = result else { panic!("an error was expected") };
     assert!(matches(error.kind()), "{error}: {error:?}");
 }

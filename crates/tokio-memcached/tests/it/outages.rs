@@ -14,9 +14,9 @@ async fn a_server_that_starts_later_is_found_without_being_asked_for() {
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
     let client = Client::new(impatient(&address));
-    assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
+    assert_kind(client.get("k").await, |kind| kind == ErrorKind::Connect);
     until_left_out(&client).await;
-    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
+    assert_kind(client.get("k").await, |kind| kind == ErrorKind::Down);
     let _rogue = Rogue::listen(&address, Question::well).await;
     eventually("it is found", async || !stats(&client).is_down).await;
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
@@ -57,10 +57,10 @@ async fn an_uncertain_write_is_reported_and_nothing_else_is_done_about_it() {
     }
     until_left_out(&client).await;
     let not_sent = client.set("not-sent", "new", MINUTE).await.unwrap_err();
-    let many = client.set_many(&[("many", "new".into())], MINUTE).await.remove(0).unwrap_err();
+    let many = client.set_many(&[("many", "new")], MINUTE).await.remove(0).unwrap_err();
     for error in [not_sent, many] {
-        assert!(*error.kind() == ErrorKind::Down && !error.was_written(), "{error:?}");
-        assert!(matches!(error.outage(), Some(ErrorKind::Timeout(_))), "{error:?}");
+        assert!(error.kind() == ErrorKind::Down && !error.was_written(), "{error:?}");
+        assert!(matches!(error.outage().unwrap().kind(), ErrorKind::Timeout(_)), "{error:?}");
     }
     memcached.go_on();
     until_answered(&client, "other").await;
@@ -103,7 +103,7 @@ async fn a_server_that_fails_costs_its_own_keys_and_no_others() {
         }
     }
     assert_eq!(errors, lost);
-    assert_kind(client.flush().await, |kind| matches!(kind, ErrorKind::Connect(_) | ErrorKind::Down));
+    assert_kind(client.flush().await, |kind| matches!(kind, ErrorKind::Connect | ErrorKind::Down));
     let left = client_of(&there).get_many(&keys).await;
     assert!(left.into_iter().all(|value| data(value).is_none()), "the others are flushed");
     let versions = client.version().await;

@@ -25,7 +25,7 @@ async fn a_server_that_never_answers_costs_one_wait_and_is_used_again_once_it_do
     assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
     until_left_out(&client).await;
     for _ in 0..100 {
-        assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
+        assert_kind(client.get("k").await, |kind| kind == ErrorKind::Down);
     }
     assert_eq!(stats(&client).timeouts, 1);
     answers.store(true, Ordering::SeqCst);
@@ -43,7 +43,7 @@ async fn a_server_that_greets_and_then_never_answers_is_left_out_too() {
     let client = Client::new(impatient(&rogue.address.to_string()));
     assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Timeout(_)));
     until_left_out(&client).await;
-    assert_kind(client.get("k").await, |kind| *kind == ErrorKind::Down);
+    assert_kind(client.get("k").await, |kind| kind == ErrorKind::Down);
     assert_eq!(until_answered(&client, "k").await, Some(value_of(b"k")));
 }
 
@@ -78,7 +78,7 @@ async fn an_answer_in_single_bytes_is_put_together() {
 }
 
 /// What goes wrong with the first answer after the greeting costs that connection; the next is used as usual.
-async fn check(wrong: fn(&Question) -> Answer, matches: fn(&ErrorKind) -> bool) {
+async fn check(wrong: fn(&Question) -> Answer, matches: fn(ErrorKind) -> bool) {
     let rogue = Rogue::start(move |question| match question {
         Question { connection: 1, .. } if !question.is_greeting() => wrong(question),
         _ => question.well(),
@@ -91,8 +91,8 @@ async fn check(wrong: fn(&Question) -> Answer, matches: fn(&ErrorKind) -> bool) 
     assert!(rogue.connections() > 1, "what was out of step is not spoken to again");
 }
 
-fn is_protocol(kind: &ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Protocol(_))
+fn is_protocol(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Protocol
 }
 
 /// A right answer with some bytes of its header replaced.
@@ -154,7 +154,7 @@ async fn half_an_answer_is_none() {
         answer.truncate(answer.len() - 1);
         Answer::Last(answer)
     };
-    check(half, |kind| matches!(kind, ErrorKind::Closed(_))).await;
+    check(half, |kind| kind == ErrorKind::Disconnected).await;
 }
 
 #[tokio::test]
@@ -172,14 +172,13 @@ async fn an_answer_nobody_asked_for_ends_the_connection() {
 
 #[tokio::test]
 async fn answers_that_are_too_long_together_end_the_connection() {
-    let huge = vec![b'x'; 60 * 1024 * 1024];
+    let huge = vec![b'x'; 600 * 1024];
     let rogue = Rogue::start(move |question| match question.opcode {
         GET_QUIET if question.connection == 1 => Answer::Bytes(question.bytes(&[0; 4], b"", &huge)),
         _ => question.well(),
     })
     .await;
-    let options = options(&[rogue.address.to_string()]);
-    let client = Client::new(options.operation_timeout(Duration::from_secs(8)));
+    let client = Client::new(options(&[rogue.address.to_string()]).max_response_bytes(1024 * 1024));
     for answer in client.get_many(&["a", "b", "c", "d"]).await {
         assert_kind(answer, is_protocol);
     }
@@ -200,7 +199,7 @@ async fn a_pipeline_that_breaks_answers_those_before_and_fails_those_after() {
         if number < 10 {
             assert_eq!(data(answer), Some(value_of(key.as_bytes())));
         } else {
-            assert_kind(answer, |kind| matches!(kind, ErrorKind::Closed(_)));
+            assert_kind(answer, |kind| kind == ErrorKind::Disconnected);
         }
     }
     assert_eq!(data(client.get("later").await), Some(value_of(b"later")), "a closed connection is no outage");
@@ -220,7 +219,7 @@ async fn a_write_whose_answer_is_lost_is_reported_as_written_and_not_made_up_for
     .await;
     let client = Client::new(options(&[rogue.address.to_string()]));
     let error = client.set("k", "v", MINUTE).await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Closed(_)) && error.was_written(), "{error:?}");
+    assert!(error.kind() == ErrorKind::Disconnected && error.was_written(), "{error:?}");
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
     assert_eq!((rogue.connections(), rogue.requests()), (2, 4));
 }

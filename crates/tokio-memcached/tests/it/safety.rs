@@ -16,8 +16,8 @@ fn with_login(server: &Memcached, password: &str) -> Options {
     options(&[server.address()]).credentials(credentials)
 }
 
-fn is_authentication(kind: &ErrorKind) -> bool {
-    *kind == ErrorKind::Authentication
+fn is_authentication(kind: ErrorKind) -> bool {
+    kind == ErrorKind::Authentication
 }
 
 #[tokio::test]
@@ -105,6 +105,6 @@ async fn a_server_that_is_not_trusted_or_speaks_no_tls_is_not_spoken_to() {
     let plain = Memcached::start();
     for (server, trusted) in [(memcached, None), (plain, Some(certificate))] {
         let client = Client::new(options(&[server.address()]).tls(trusting(trusted)));
-        assert_kind(client.get("k").await, |kind| matches!(kind, ErrorKind::Connect(_)));
+        assert_kind(client.get("k").await, |kind| kind == ErrorKind::Connect);
     }
 }
