@@ -158,9 +158,7 @@ impl Connection {
     }
 
     fn send(&mut self, requests: &[Request], reply: Option<Reply>) {
-        if !self.is_writing() {
-            self.last_progress = Instant::now();
-        }
+        let was_writing = self.is_writing();
         let (first, begin) = (self.next_opaque, self.written + self.outbox.len() as u64);
         let mut opcode = Opcode::Noop;
         for request in requests {
@@ -171,6 +169,9 @@ impl Connection {
         let count = self.next_opaque.wrapping_sub(first);
         let bytes = begin..self.written + self.outbox.len() as u64;
         self.pipeline.push(Sent { first, count, opcode, bytes, reply });
+        if !was_writing {
+            self.last_progress = Instant::now();
+        }
     }
 
     /// Ends the connection if the server is overdue, fails operations that have waited too long, and probes an idle
@@ -217,12 +218,14 @@ impl Connection {
             return Err(Error::closed_by_server());
         }
         self.last_read = Instant::now();
+        let mut is_login_refused = false;
         while let Some(response) =
             decode(&mut self.inbox, self.options.max_response_bytes).map_err(Error::protocol)?
         {
-            self.pipeline.on_response(response, self.last_read).map_err(Error::protocol)?;
+            is_login_refused |=
+                self.pipeline.on_response(response, self.last_read).map_err(Error::protocol)?;
         }
-        if self.pipeline.take_refused_login() && self.last_read >= self.authenticate_again_from {
+        if is_login_refused && self.last_read >= self.authenticate_again_from {
             return Err(Error::new(ErrorKind::Authentication));
         }
         Ok(())

@@ -20,31 +20,42 @@ pub struct Error {
 }
 
 /// The kinds of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The key is empty, longer than 250 bytes, or holds a blank or control character. Nothing was sent.
+    #[error("key is empty, longer than 250 bytes, or holds a blank or control character")]
     InvalidKey,
     /// The value has so many bytes, more than [`Options::max_value_bytes`](crate::Options::max_value_bytes). Nothing
     /// was sent.
+    #[error("value of {0} bytes is too large")]
     TooLarge(usize),
     /// The options name no server.
+    #[error("no servers")]
     NoServers,
     /// The client was closed, or the runtime that its connections run in has ended.
+    #[error("client is closed")]
     Closed,
     /// No connection could be made.
+    #[error("no connection")]
     Connect,
     /// The connection broke before the response.
+    #[error("connection broke")]
     Disconnected,
     /// There was no response in time.
+    #[error("no response within {} ms", .0.as_millis())]
     Timeout(Duration),
     /// The server is marked down after a failure, and nothing was sent; [`Error::outage`] is that failure.
+    #[error("marked down after a failure")]
     Down,
     /// User name or password are wrong or missing, or this user may not use this command.
+    #[error("authentication failed: user name or password refused")]
     Authentication,
     /// The response is none of memcached's, or none to this request.
+    #[error("not a response of memcached")]
     Protocol,
     /// The server refused the command: too large for it, out of memory, busy, not a number, unknown.
+    #[error("{0}")]
     Refused(Status),
 }
 
@@ -141,25 +152,5 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidKey => {
-                f.write_str("key is empty, longer than 250 bytes, or holds a blank or control character")
-            }
-            Self::TooLarge(bytes) => write!(f, "value of {bytes} bytes is too large"),
-            Self::NoServers => f.write_str("no servers"),
-            Self::Closed => f.write_str("client is closed"),
-            Self::Connect => f.write_str("no connection"),
-            Self::Disconnected => f.write_str("connection broke"),
-            Self::Timeout(limit) => write!(f, "no response within {} ms", limit.as_millis()),
-            Self::Down => f.write_str("marked down after a failure"),
-            Self::Authentication => f.write_str("authentication failed: user name or password refused"),
-            Self::Protocol => f.write_str("not a response of memcached"),
-            Self::Refused(status) => status.fmt(f),
-        }
     }
 }

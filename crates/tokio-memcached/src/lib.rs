@@ -74,8 +74,8 @@
 //! Keys have 1 to 250 bytes without blanks and control characters. A server has one connection. All other limits are
 //! [`Options`]: values of up to 32 MiB, 128 MiB of responses to one operation, a queue of 4,096 operations and as many
 //! taken by the connection, and batches of 1 MiB. A call ends within four times [`Options::operation_timeout`]: it
-//! waits for room, waits to be written, is written, and is responded to. The protocol is the binary one only; MemCachier
-//! and memcached up to today's 1.6 speak it.
+//! waits for room, waits to be written, is written, and is responded to. The protocol is the binary one only;
+//! MemCachier and memcached up to today's 1.6 speak it.
 
 mod client;
 mod connect;

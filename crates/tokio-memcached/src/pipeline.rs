@@ -32,20 +32,11 @@ pub(super) struct Pipeline {
     max_bytes: usize,
     /// Since when the first is waited for: it was written, and all before it were responded to.
     since: Instant,
-    /// Whether the server said to a command other than a login that it does not know the user.
-    is_login_refused: bool,
 }
 
 impl Pipeline {
     pub(super) fn new(max_bytes: usize, now: Instant) -> Self {
-        Self {
-            sent: VecDeque::new(),
-            collected: Vec::new(),
-            collected_bytes: 0,
-            max_bytes,
-            since: now,
-            is_login_refused: false,
-        }
+        Self { sent: VecDeque::new(), collected: Vec::new(), collected_bytes: 0, max_bytes, since: now }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,11 +45,6 @@ impl Pipeline {
 
     pub(super) fn is_probing(&self) -> bool {
         self.sent.front().is_some_and(|first| first.reply.is_none())
-    }
-
-    /// Returns whether the server has refused the login of this connection since the last call.
-    pub(super) fn take_refused_login(&mut self) -> bool {
-        std::mem::take(&mut self.is_login_refused)
     }
 
     pub(super) fn push(&mut self, sent: Sent) {
@@ -77,7 +63,9 @@ impl Pipeline {
     }
 
     /// Gives a response to its caller. Responses come in the order of their requests.
-    pub(super) fn on_response(&mut self, mut response: Response, now: Instant) -> Result<(), Malformed> {
+    ///
+    /// Returns whether the server says that it does not know the user of this connection.
+    pub(super) fn on_response(&mut self, mut response: Response, now: Instant) -> Result<bool, Malformed> {
         let Some(first) = self.sent.front() else { return Err(Malformed::Unexpected("response")) };
         response.opaque = response.opaque.wrapping_sub(first.first);
         if response.opaque >= first.count {
@@ -88,7 +76,7 @@ impl Pipeline {
             return Err(Malformed::Unexpected("opcode"));
         }
         // A server may forbid a flush to everybody, and says the same.
-        self.is_login_refused |= response.status == Status::UNAUTHENTICATED && first.opcode != Opcode::Flush;
+        let is_login_refused = response.status == Status::UNAUTHENTICATED && first.opcode != Opcode::Flush;
         // Statistics are as many responses to one request; the last has no key.
         let is_statistic = first.opcode == Opcode::Stat && !response.key.is_empty();
         if !is_last && self.collected.len() + 1 == first.count as usize {
@@ -109,7 +97,7 @@ impl Pipeline {
                 let _ = reply.send(Ok(responses));
             }
         }
-        Ok(())
+        Ok(is_login_refused)
     }
 
     /// Returns all that has no response.

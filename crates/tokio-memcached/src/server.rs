@@ -140,8 +140,7 @@ impl Server {
         let room = timeout_at(since + limit, queue.reserve_owned()).await.map_err(|_| timeout(limit))?;
         let (reply, responses) = oneshot::channel();
         let operation = Operation { requests, reply, since, was_returned: false };
-        // A sender that is kept would keep the queue open.
-        drop(room.map_err(|_| Error::new(ErrorKind::Closed))?.send(operation));
+        room.map_err(|_| Error::new(ErrorKind::Closed))?.send(operation);
         // How far it went is not known here: the task, which knows, has had time enough to say it.
         let responses = timeout_at(since + options.max_call(), responses).await;
         let responses = responses.map_err(|_| timeout(options.max_call()).written(true))?;

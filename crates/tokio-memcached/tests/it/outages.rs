@@ -1,5 +1,8 @@
 //! Real servers that stop, start again, or are not there yet.
 
+use std::error::Error;
+use std::io;
+
 use tokio::net::TcpListener;
 use tokio_memcached::{Client, ErrorKind};
 
@@ -20,6 +23,20 @@ async fn a_server_that_starts_later_is_found_without_being_asked_for() {
     let _rogue = Rogue::listen(&address, Question::well).await;
     eventually("it is found", async || !stats(&client).is_down).await;
     assert_eq!(data(client.get("k").await), Some(value_of(b"k")));
+}
+
+#[tokio::test]
+async fn an_error_keeps_what_caused_it() {
+    let client = Client::new(impatient("127.0.0.1:1"));
+    let refused = client.get("k").await.unwrap_err();
+    let cause = refused.source().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert_eq!((refused.kind(), cause.kind()), (ErrorKind::Connect, io::ErrorKind::ConnectionRefused));
+    assert_eq!(refused.to_string(), "127.0.0.1:1: no connection", "without its cause");
+    assert_eq!(format!("{refused:#}"), format!("{refused}: {cause}"));
+    until_left_out(&client).await;
+    let down = client.get("k").await.unwrap_err();
+    assert_eq!((down.kind(), down.outage().unwrap().kind()), (ErrorKind::Down, ErrorKind::Connect));
+    assert_eq!(down.source().unwrap().source().unwrap().to_string(), cause.to_string());
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ async fn add_stores_only_where_there_is_none_and_replace_only_where_there_is_one
 }
 
 #[tokio::test]
-async fn what_is_stored_has_a_version_and_flags_of_ones_own() {
+async fn a_stored_value_has_a_version_and_flags() {
     let memcached = Memcached::start();
     let client = client_of(&memcached);
     let first = client.set("k", Item::from("one").flags(7), MINUTE).await.unwrap();
@@ -53,7 +53,16 @@ async fn what_is_stored_has_a_version_and_flags_of_ones_own() {
     let second = client.set("k", "two", MINUTE).await.unwrap();
     assert_eq!(client.cas("k", "three", MINUTE, first).await.unwrap(), Cas::Changed);
     assert!(matches!(client.cas("k", "three", MINUTE, second).await.unwrap(), Cas::Stored(_)));
-    assert_eq!(client.get("k").await.unwrap().unwrap().flags, 0);
+    let flags = async |key| client.get(key).await.unwrap().unwrap().flags;
+    assert_eq!(flags("k").await, 0);
+    let item = |flags| Item::from("v").flags(flags);
+    assert!(client.replace("k", item(1), MINUTE).await.unwrap() && flags("k").await == 1);
+    let version = client.get("k").await.unwrap().unwrap().cas;
+    client.cas("k", item(2), MINUTE, version).await.unwrap();
+    assert_eq!(flags("k").await, 2);
+    assert!(client.add("new", item(3), MINUTE).await.unwrap() && flags("new").await == 3);
+    client.set_many(&[("k", item(4))], MINUTE).await.remove(0).unwrap();
+    assert_eq!(flags("k").await, 4);
 }
 
 #[tokio::test]
