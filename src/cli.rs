@@ -87,7 +87,6 @@ pub fn main() -> ExitCode {
     // A server must end although nobody reads what it says.
     if !is_reader_gone && let Ok(errors) = Output::new(&io::stderr()) {
         errors.say(&format!("tasklist: {error:#}"));
-        errors.flush();
     }
     ExitCode::FAILURE
 }

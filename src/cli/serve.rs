@@ -47,11 +47,9 @@ const CLEARING_ROUNDS: usize = 100;
 /// Starts the log, serves, and waits a little for the log's last lines to be written.
 pub(super) fn start(config: &Config, runtime: &Runtime) -> Result<()> {
     let output = Output::new(&io::stdout()).context("failed to open the log")?;
-    telemetry::init(&config.log, LogConfig::INFO, output.clone(), io::stdout().is_terminal());
+    telemetry::init(&config.log, LogConfig::INFO, output.writer(), io::stdout().is_terminal());
     telemetry::log_panics();
-    let served = runtime.block_on(run(config, &output));
-    output.flush();
-    served
+    runtime.block_on(run(config, &output))
 }
 
 async fn run(config: &Config, output: &Output) -> Result<()> {

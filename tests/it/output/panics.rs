@@ -20,11 +20,10 @@ const CHILD: &str = "TEST_OF_PANICS";
 fn panic_in_a_thread() {
     let output = Output::new(&io::stderr()).unwrap();
     let config = LogConfig { filter: None, format: LogFormat::Text };
-    telemetry::init(&config, "info", output.clone(), false);
+    telemetry::init(&config, "info", output.writer(), false);
     telemetry::log_panics();
     let panicking = std::thread::Builder::new().name("careless".into()).spawn(|| panic!("out of luck"));
     assert!(panicking.unwrap().join().is_err());
-    output.flush();
 }
 
 fn run(errors: &PipeWriter) -> ExitStatus {
