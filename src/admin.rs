@@ -55,7 +55,7 @@ impl IntoResponse for Refusal {
 }
 
 fn check(config: &ServerConfig, headers: &HeaderMap) -> Result<Admin, Refusal> {
-    if config.debug {
+    if config.debug() {
         return Ok(Admin);
     }
     let expected = config.admin_password.as_ref().ok_or(Refusal::NotFound)?;
@@ -84,7 +84,7 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Variables};
+    use crate::config::Config;
 
     #[track_caller]
     fn assert_refused<const N: usize>(
@@ -92,7 +92,7 @@ mod tests {
         authorization: Option<&str>,
         expected: Option<Refusal>,
     ) {
-        let config = Config::from_variables(&Variables::from(variables)).unwrap().server;
+        let config = Config::from_variables(variables).unwrap().server;
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());

@@ -13,26 +13,26 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::cache::CacheCommand;
 use self::output::{Unwritten, say};
-use crate::config::{Config, LogConfig, Variables};
+use crate::config::{Config, ConfigArgs, LogConfig, env};
 use crate::telemetry::{self, Output};
 
 /// A task list that shows how to cache a web application well.
 ///
-/// What it runs on is set by environment variables or in a file `.env` in the current directory: HOST, PORT,
-/// DATABASE_URL, DATABASE_CA_CERT, DEVELOPMENT_MODE, DEBUG, ALLOWED_HOSTS, SECRET_KEY, MEMCACHIER_SERVERS,
-/// MEMCACHIER_USERNAME, MEMCACHIER_PASSWORD, MEMCACHE_CLIENT, CACHE_URL, CACHE_KEY_PREFIX, CACHE_STRATEGY, CACHE_LOCAL,
-/// CACHE_SIGNED, SESSION_ENGINE, SLOW_QUERY, API_URL, POST_LIMIT, TRUSTED_HOPS, ADMIN_PASSWORD, RUST_LOG, LOG_FORMAT. A
-/// wrong value is answered with what is accepted.
+/// Each option that names a variable in [env: …] can also be set by that variable, in the environment or in a file .env
+/// in the current directory. What is typed wins, then the environment; a blank variable counts as not set. Prefer
+/// variables for passwords and keys: other users of a machine can see what is typed.
 ///
-/// Exit codes: 0, it is done; 1, it failed, what was asked for did not happen, or standard output could not be written;
-/// 2, it was asked for wrongly.
+/// Exit codes: 0, it is done; 1, it failed, what was asked for did not happen, a variable is wrong, or standard output
+/// could not be written; 2, it was asked for wrongly.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -72,48 +72,84 @@ enum Command {
 /// Runs the command that the process was started with, says what fails, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::try_parse() {
-        Ok(cli) => cli.run(),
-        Err(error) if error.use_stderr() => {
-            let _ = error.print();
-            return ExitCode::from(2);
-        }
-        // With colours.
-        Err(help) if io::stdout().is_terminal() => help.print().map_err(Into::into),
-        Err(help) => say(help.render().to_string().trim_end()).map_err(Into::into),
-    };
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = run() else { return ExitCode::SUCCESS };
     let is_reader_gone = error.downcast_ref().is_some_and(Unwritten::is_reader_gone);
+    let usage = error.downcast_ref::<clap::Error>();
+    let message = usage.map_or_else(|| format!("tasklist: {error:#}"), ToString::to_string);
     // A server must end although nobody reads what it says.
     if !is_reader_gone && let Ok(errors) = Output::new(&io::stderr()) {
-        errors.say(&format!("tasklist: {error:#}"));
+        errors.say(message.trim_end());
     }
-    ExitCode::FAILURE
+    let is_typed_wrongly = || env::without_variables(Cli::command()).try_get_matches().is_err();
+    if usage.is_some() && is_typed_wrongly() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-impl Cli {
-    /// Runs the command to its end.
-    ///
-    /// # Errors
-    ///
-    /// What failed or did not happen, with what to do, and its causes.
-    pub fn run(self) -> Result<()> {
-        let config = Config::from_variables(&Variables::read()?)?;
-        let command = self.command.unwrap_or(Command::Serve);
-        command.start_log(&config);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = match &command {
-            Command::Serve => serve::start(&config, &runtime),
-            Command::Migrate => runtime.block_on(migrate::run(&config)),
-            Command::ClearSessions => runtime.block_on(clear_sessions::run(&config)),
-            Command::Check { json } => runtime.block_on(check::run(&config, *json)),
-            Command::Cache(command) => runtime.block_on(cache::run(&config, command)),
-            Command::Shell => shell::run(&config, &runtime),
-        };
-        // A blocking call to a server that hangs must not keep the program from ending.
-        runtime.shutdown_background();
-        result
+/// Runs the command to its end.
+///
+/// # Errors
+///
+/// What failed or did not happen, with what to do, and its causes.
+fn run() -> Result<()> {
+    let loaded = env::load();
+    let matches = match command().try_get_matches() {
+        Err(help) if !help.use_stderr() => return print_help(&help),
+        matches => {
+            loaded?;
+            matches?
+        }
+    };
+    let cli = Cli::from_arg_matches(&matches)?;
+    let config = Config::try_from(cli.config)?;
+    let command = cli.command.unwrap_or(Command::Serve);
+    command.start_log(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = match &command {
+        Command::Serve => serve::start(&config, &runtime),
+        Command::Migrate => runtime.block_on(migrate::run(&config)),
+        Command::ClearSessions => runtime.block_on(clear_sessions::run(&config)),
+        Command::Check { json } => runtime.block_on(check::run(&config, *json)),
+        Command::Cache(command) => runtime.block_on(cache::run(&config, command)),
+        Command::Shell => shell::run(&config, &runtime),
+    };
+    // A blocking call to a server that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    result
+}
+
+/// Returns the command line: every option can be typed at any command, whose help lists those that concern it.
+fn command() -> clap::Command {
+    let mut command = env::with_variables(Cli::command());
+    // Only now have the commands below it the options.
+    command.build();
+    command
+        .mut_subcommand("migrate", |command| listing(command, &["General", "Database", "Log"]))
+        .mut_subcommand("clearsessions", |command| {
+            listing(command, &["General", "Database", "Cache", "Sessions", "Log"])
+        })
+        .mut_subcommand("shell", |command| listing(command, &["General", "Database", "Cache", "Log"]))
+        .mut_subcommand("cache", |command| {
+            let command = command.mut_subcommands(|verb| listing(verb, &[]));
+            listing(command, &["General", "Database", "Cache", "Log"])
+        })
+}
+
+/// Leaves the options below other headings out of the help of a command.
+fn listing(command: clap::Command, headings: &[&str]) -> clap::Command {
+    command.mut_args(|arg| {
+        let is_foreign = arg.get_help_heading().is_some_and(|heading| !headings.contains(&heading));
+        let is_hidden = is_foreign || arg.is_hide_set();
+        arg.hide(is_hidden)
+    })
+}
+
+fn print_help(help: &clap::Error) -> Result<()> {
+    if io::stdout().is_terminal() {
+        // With colours.
+        help.print()?;
+    } else {
+        say(help.render().to_string().trim_end())?;
     }
+    Ok(())
 }
 
 impl Command {

@@ -25,8 +25,8 @@
 //!
 //! **How it starts.**
 //!
-//! 1. [`cli`]: the commands. [`cli::Cli::run`] is what `main` calls, and begins with the configuration.
-//! 2. [`config`]: all that can be set from outside, one struct per concern, each field with its variable.
+//! 1. [`cli`]: the commands. [`cli::main`] is what `main` calls, and begins with the configuration.
+//! 2. [`config`]: all that can be set from outside, one struct per concern, each field a variable and an option.
 //! 3. [`app`]: makes the parts of it, which connect to nothing yet; it alone names every backend and store.
 //! 4. [`telemetry`]: starts the log that they write to.
 //!

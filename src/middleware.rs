@@ -130,7 +130,7 @@ fn inner(pages: Router<AppState>, state: &AppState, limits: &Arc<LoadShedding>) 
             // Outside the error pages, which are compressed as well. Cached pages come compressed already.
             .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(is_not_cached)))
             // Outside the layers that refuse requests, so that every refusal is a page of the site.
-            .layer(from_fn_with_state(state.server.debug, error_pages::render))
+            .layer(from_fn_with_state(state.server.debug(), error_pages::render))
             // Outside the layers below, whose panics it catches too.
             .layer(CatchPanicLayer::new())
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))

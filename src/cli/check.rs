@@ -71,7 +71,7 @@ fn configuration(config: &Config) -> Finding {
     let (hosts, strategy) = (&config.server.allowed_hosts, config.cache.strategy);
     let mut outcome =
         format!("{mode}, hosts {hosts}, strategy {strategy}, sessions {}", config.session.engine);
-    if let Some(weakness) = config.session.weakness.filter(|_| !config.development) {
+    if let Some(weakness) = config.session.weakness().filter(|_| !config.development) {
         outcome = format!("{outcome}; {weakness}");
     }
     Finding { what: "configuration".into(), outcome: Ok(outcome), took: None }
@@ -80,7 +80,7 @@ fn configuration(config: &Config) -> Finding {
 /// Tries the address, gives it back, and returns what is odd about it. A port that is in use is no fault: often it is
 /// the server itself that has it.
 fn address(config: &Config) -> Vec<Finding> {
-    let address = config.server.address;
+    let address = config.server.address();
     let outcome = match serve::bind(address) {
         Ok(_) => return vec![],
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -68,47 +68,40 @@ impl Place {
 
     /// Returns what to do about an error, as a question or an instruction.
     pub(super) fn remedy(self, kind: &ErrorKind) -> &'static str {
-        match kind {
-            ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause) => self.remedy(cause),
-            ErrorKind::LeftOut | ErrorKind::Busy => "wait a few seconds and try again",
-            ErrorKind::TooLarge(_) => "store a shorter value: one has at most 1,000,000 bytes",
-            ErrorKind::NotANumber => "set the key to digits first, such as 0",
-            ErrorKind::Timeout(_) => self.timeout_remedy(),
-            _ => match self {
-                Self::Process => "start the command again",
-                Self::Files => {
-                    "may this user write to the directory of CACHE_URL, and is there room on its disk?"
-                }
-                Self::Sqlite => {
-                    "may this user write to the file of DATABASE_URL and its directory, and has `tasklist migrate` run?"
-                }
-                Self::Postgres => {
-                    "is the server of DATABASE_URL up, may its user use the table cache, and has `tasklist migrate` run?"
-                }
-                Self::Memcached => memcached_remedy(kind),
-            },
-        }
-    }
-
-    fn timeout_remedy(self) -> &'static str {
-        match self {
-            Self::Process => "wait a few seconds and try again",
-            Self::Files => {
+        match (self, kind) {
+            (_, ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause)) => self.remedy(cause),
+            (_, ErrorKind::LeftOut | ErrorKind::Busy) | (Self::Process, ErrorKind::Timeout(_)) => {
+                "wait a few seconds and try again"
+            }
+            (_, ErrorKind::TooLarge(_)) => "store a shorter value: one has at most 1,000,000 bytes",
+            (_, ErrorKind::NotANumber) => "set the key to digits first, such as 0",
+            (Self::Files, ErrorKind::Timeout(_)) => {
                 "is the disk of CACHE_URL's directory slow, or does another process keep its locks?"
             }
-            Self::Sqlite => {
+            (Self::Sqlite, ErrorKind::Timeout(_)) => {
                 "does another process write to the file of DATABASE_URL for long, or is its disk slow?"
             }
-            Self::Postgres => "is the server of DATABASE_URL overloaded or stopped?",
-            Self::Memcached => {
-                "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
+            (Self::Postgres, ErrorKind::Timeout(_)) => "is the server of DATABASE_URL overloaded or stopped?",
+            (Self::Process, _) => "start the command again",
+            (Self::Files, _) => {
+                "may this user write to the directory of CACHE_URL, and is there room on its disk?"
             }
+            (Self::Sqlite, _) => {
+                "may this user write to the file of DATABASE_URL and its directory, and has `tasklist migrate` run?"
+            }
+            (Self::Postgres, _) => {
+                "is the server of DATABASE_URL up, may its user use the table cache, and has `tasklist migrate` run?"
+            }
+            (Self::Memcached, _) => memcached_remedy(kind),
         }
     }
 }
 
 fn memcached_remedy(kind: &ErrorKind) -> &'static str {
     match kind {
+        ErrorKind::Timeout(_) => {
+            "it accepts connections and does not answer: is it overloaded, stopped, or no memcached?"
+        }
         ErrorKind::Unreachable(_) => {
             "is MEMCACHIER_SERVERS right, does memcached run there, is it behind a firewall?"
         }
@@ -142,7 +135,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Variables;
 
     #[test]
     fn a_remedy_names_what_is_configured_and_nothing_else() {
@@ -159,12 +151,8 @@ mod tests {
             ("memcached://h", postgres, &["MEMCACHIER", "memcached", "firewall"]),
         ] {
             for client in ["native", "memcache"] {
-                let variables = Variables::from([
-                    ("CACHE_URL", url),
-                    ("DATABASE_URL", database),
-                    ("MEMCACHE_CLIENT", client),
-                ]);
-                let place = Place::of(&Config::from_variables(&variables).unwrap());
+                let variables = [("CACHE_URL", url), ("DATABASE_URL", database), ("MEMCACHE_CLIENT", client)];
+                let place = Place::of(&Config::from_variables(variables).unwrap());
                 let unreachable = place.remedy(&ErrorKind::Unreachable(String::new()));
                 assert!(named.iter().all(|word| unreachable.contains(word)), "{url}: {unreachable}");
                 let foreign: &[&str] =

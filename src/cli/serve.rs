@@ -53,7 +53,7 @@ pub(super) fn start(config: &Config, runtime: &Runtime) -> Result<()> {
 }
 
 async fn run(config: &Config, output: &Output) -> Result<()> {
-    let address = config.server.address;
+    let address = config.server.address();
     let socket = bind(address).map_err(|error| explain_bind(address, error))?;
     let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
@@ -127,13 +127,12 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
 /// Says what the server runs on.
 async fn announce(config: &Config, state: &AppState, address: SocketAddr, version: &str, output: &Output) {
     let url = format!("http://{}/", clickable(address));
-    let cache = &state.cache;
-    let strategy = config.cache.strategy;
-    let needs_sharing = strategy != CacheStrategy::Versioned;
-    if needs_sharing && !config.development && matches!(config.cache.backend, BackendConfig::Locmem) {
+    let (cache, strategy, sessions) = (&state.cache, config.cache.strategy, &state.sessions);
+    let is_shared = !matches!(config.cache.backend, BackendConfig::Locmem);
+    if strategy != CacheStrategy::Versioned && !config.development && !is_shared {
         tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
     }
-    if let Some(weakness) = config.session.weakness.filter(|_| !config.development) {
+    if let Some(weakness) = config.session.weakness().filter(|_| !config.development) {
         tracing::warn!("{weakness}");
     }
     let mode = if config.development { "development" } else { "production" };
@@ -144,7 +143,6 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
                 Err(error) => tracing::warn!("pages are served without the cache: {error}"),
             }
         }
-        let sessions = &state.sessions;
         tracing::info!(mode, url, database = version, %cache, %strategy, %sessions, "serving");
         return;
     }
@@ -158,11 +156,11 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
             Err(error) => output.say(&format!("            {error}; pages are served without it")),
         }
     }
-    if config.server.debug {
+    if config.server.debug() {
         output.say(&format!("            look inside at {url}cache"));
     }
     output.say(&format!("  strategy  {strategy}"));
-    output.say(&format!("  sessions  {}", state.sessions));
+    output.say(&format!("  sessions  {sessions}"));
 }
 
 /// Returns an address that a browser on this machine can open.

@@ -2,17 +2,18 @@
 
 use std::fmt;
 
+use clap::Args;
 use reqwest::Url;
 
-use super::env::{self, Variables, wrong_secret};
-
-/// As slow as in the tutorial: it waits two seconds before it answers.
-const DEFAULT: &str = "https://httpbin.org/delay/2";
+use super::value::{Masked, Trimmed};
 
 /// The external service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Demo")]
 pub struct ApiConfig {
-    /// `API_URL`, the tutorial's by default.
+    /// URL of the external service that `/apicalls` calls; by default the tutorial's, which answers after two seconds
+    #[arg(long = "api-url", env = "API_URL", value_name = "API_URL")]
+    #[arg(default_value = "https://httpbin.org/delay/2", value_parser = Masked(Trimmed(ApiUrl::parse)))]
     pub url: ApiUrl,
 }
 
@@ -21,16 +22,6 @@ pub struct ApiConfig {
 #[derive(Clone)]
 pub struct ApiUrl(Url);
 
-impl ApiConfig {
-    pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
-        let url = variables.get("API_URL")?.unwrap_or(DEFAULT);
-        let accepted = "an address that begins with http:// or https://, such as https://httpbin.org/delay/2, \
-                        with special characters in its user name and password percent-encoded";
-        let url = ApiUrl::parse(url).ok_or_else(|| wrong_secret("API_URL", accepted))?;
-        Ok(Self { url })
-    }
-}
-
 impl ApiUrl {
     /// Returns the whole URL, credentials included.
     #[must_use]
@@ -38,9 +29,12 @@ impl ApiUrl {
         &self.0
     }
 
-    fn parse(url: &str) -> Option<Self> {
-        let url: Url = url.parse().ok()?;
-        matches!(url.scheme(), "http" | "https").then_some(Self(url))
+    fn parse(url: &str) -> Result<Self, &'static str> {
+        let url = url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.map(Self).ok_or(
+            "expected an address that begins with http:// or https://, such as https://httpbin.org/delay/2, \
+             with special characters in its user name and password percent-encoded",
+        )
     }
 }
 
@@ -65,34 +59,20 @@ impl fmt::Debug for ApiUrl {
 mod tests {
     use super::*;
 
-    fn api<const N: usize>(pairs: [(&str, &str); N]) -> Result<ApiConfig, String> {
-        ApiConfig::from_variables(&Variables::from(pairs)).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_tutorials_service_is_asked_unless_another_is_named() {
-        assert_eq!(api([]).unwrap().url.as_url().as_str(), DEFAULT);
-        let other = api([("API_URL", "http://127.0.0.1:9/x?y=z")]).unwrap();
-        assert_eq!(other.url.as_url().as_str(), "http://127.0.0.1:9/x?y=z");
-    }
-
     #[test]
     fn a_password_or_a_key_is_never_shown() {
-        let config = api([("API_URL", "https://me:hunter2@api.example.com:8443/v1/hunter2?key=hunter2")]);
-        assert_eq!(config.as_ref().unwrap().url.to_string(), "https://api.example.com:8443");
-        assert!(!format!("{config:?}").contains("hunter2"));
+        let url = ApiUrl::parse("https://me:hunter2@api.example.com:8443/v1/hunter2?key=hunter2").unwrap();
+        assert_eq!(url.to_string(), "https://api.example.com:8443");
+        assert!(!format!("{url:?}").contains("hunter2"));
         for unclear in ["https://hunter2/x@api.example.com/", "https://me:1234?hunter2@api.example.com/"] {
-            let config = api([("API_URL", unclear)]).unwrap();
-            assert_eq!(config.url.to_string(), "https://…", "{unclear}");
+            assert_eq!(ApiUrl::parse(unclear).unwrap().to_string(), "https://…", "{unclear}");
         }
     }
 
     #[test]
-    fn a_wrong_value_says_what_is_accepted_and_not_what_it_is() {
+    fn a_wrong_value_is_refused() {
         for url in ["hunter2", "ftp://me:hunter2@host/", "http://", "https://:hunter2@/", "file:///hunter2"] {
-            let error = api([("API_URL", url)]).unwrap_err();
-            assert!(error.starts_with("API_URL is wrong") && error.contains("https://"), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(ApiUrl::parse(url).is_err(), "{url}");
         }
     }
 }

@@ -1,27 +1,33 @@
 //! What is logged, and in which form.
 
+use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use super::env::{self, Variables};
+use super::value::{Trimmed, choice};
 
 /// What our modules' names begin with.
 const OURS: [&str; 3] = ["neverstale", "tasklist", "tokio_memcached"];
 
 /// Filter and format of the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Log")]
 pub struct LogConfig {
-    /// `RUST_LOG`, a checked filter. Without it each command has its own.
+    /// Which lines are logged: error, warn, info, debug, trace or off, or per module, as in info,tasklist=debug; by
+    /// default info, and for commands other than `serve` and `migrate` warn
+    #[arg(long = "rust-log", env = "RUST_LOG", value_name = "RUST_LOG", value_parser = Trimmed(parse_filter))]
     pub filter: Option<String>,
-    /// `LOG_FORMAT`, `text` by default.
+    /// Form of a line
+    #[arg(long = "log-format", env = "LOG_FORMAT", value_name = "LOG_FORMAT")]
+    #[arg(default_value = "text", value_parser = choice::<LogFormat>())]
     pub format: LogFormat,
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// For people
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object a line, for machines
     Json,
 }
 
@@ -29,24 +35,16 @@ impl LogConfig {
     /// What a server logs where `RUST_LOG` is not set. Postgres gives notice of what a migration finds in place, and
     /// `tower-sessions` of every cookie that has outlived its session.
     pub const INFO: &str = "info,sqlx::postgres::notice=warn,tower_sessions_core=off";
+}
 
-    pub(super) fn from_variables(variables: &Variables) -> Result<Self, env::Error> {
-        let levels = "error, warn, info, debug, trace, or per module: info,tasklist=debug";
-        let filter = variables.parse("RUST_LOG", levels, |value| {
-            // The parser would take a blank for a part of a module's name.
-            let directives: Vec<_> =
-                value.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
-            let value = directives.join(",");
-            let is_filter =
-                EnvFilter::builder().parse(&value).is_ok() && directives.into_iter().all(is_directive);
-            is_filter.then_some(value)
-        })?;
-        let format = variables.choice("LOG_FORMAT", "text or json", |value| match value {
-            "text" => Some(LogFormat::Text),
-            "json" => Some(LogFormat::Json),
-            _ => None,
-        })?;
-        Ok(Self { filter, format: format.unwrap_or(LogFormat::Text) })
+fn parse_filter(value: &str) -> Result<String, &'static str> {
+    // The parser would take a blank for a part of a module's name.
+    let directives: Vec<_> = value.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+    let filter = directives.join(",");
+    if EnvFilter::builder().parse(&filter).is_ok() && directives.into_iter().all(is_directive) {
+        Ok(filter)
+    } else {
+        Err("expected error, warn, info, debug, trace, or per module: info,tasklist=debug")
     }
 }
 
@@ -63,15 +61,14 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_refused() {
-        let config = |filter| LogConfig::from_variables(&Variables::from([("RUST_LOG", filter)]));
         for filter in ["info", "WARN", "off", "info,tasklist=debug", "tasklist::db", "neverstale_axum"] {
-            assert_eq!(config(filter).unwrap().filter.as_deref(), Some(filter));
+            assert_eq!(parse_filter(filter).as_deref(), Ok(filter));
         }
         for filter in ["info,tasklist=debug,", " info , tasklist=debug", "info,,tasklist=debug"] {
-            assert_eq!(config(filter).unwrap().filter.as_deref(), Some("info,tasklist=debug"));
+            assert_eq!(parse_filter(filter).as_deref(), Ok("info,tasklist=debug"));
         }
         for filter in ["debugg", "loud", "info,=,"] {
-            assert!(config(filter).is_err(), "{filter}");
+            assert!(parse_filter(filter).is_err(), "{filter}");
         }
     }
 }

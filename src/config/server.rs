@@ -5,67 +5,79 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use clap::Args;
 use secrecy::SecretString;
 
-use super::env::{self, Variables};
+use super::value::{Masked, Trimmed, secret, switch};
 use neverstale_axum::target::normal_host;
 
 /// Address, host names, and how much visitors are told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Server")]
 pub struct ServerConfig {
-    /// `HOST` and `PORT`, `127.0.0.1:8000` by default. Where a platform sets `PORT`, all addresses are served.
-    pub address: SocketAddr,
-    /// `ALLOWED_HOSTS`, this machine's own names by default.
+    /// IP address to listen on; by default 127.0.0.1, or all addresses where PORT is set
+    #[arg(long, env, value_parser = Trimmed(parse_host))]
+    host: Option<IpAddr>,
+    /// Port to listen on; by default 8000
+    #[arg(long, env, value_parser = Trimmed(parse_port))]
+    port: Option<u16>,
+    /// Host names that are served, split by commas; .example.com with all below it, * for any
+    #[arg(long, env, default_value = "127.0.0.1,localhost,[::1]", value_parser = Trimmed(AllowedHosts::parse))]
     pub allowed_hosts: AllowedHosts,
-    /// `DEBUG`, the value of `DEVELOPMENT_MODE` by default: details on error pages, and `/cache` and `/metrics` for
-    /// everybody.
-    pub debug: bool,
-    /// `ADMIN_PASSWORD`: who knows it sees `/cache` and `/metrics` where `debug` is off. Unset by default.
+    /// Show details on error pages, and `/cache` and `/metrics` to everybody; by default as DEVELOPMENT_MODE
+    #[arg(long, env, value_parser = switch())]
+    debug: Option<bool>,
+    /// Password with which the user `admin` sees `/cache` and `/metrics` where DEBUG is off
+    #[arg(long, env, value_parser = Masked(secret))]
     pub admin_password: Option<SecretString>,
-    /// `POST_LIMIT`: how many POSTs a minute are taken from one address. Unset, or `off`: any number.
-    pub post_limit: Option<NonZeroU32>,
-    /// `TRUSTED_HOPS`: how many routers in front append to `X-Forwarded-For`. None by default: then nobody's header is
-    /// believed.
+    /// How many changes a minute one address may send: a number, or `off`
+    #[arg(long, env, default_value = "off", value_parser = Trimmed(parse_limit))]
+    pub post_limit: std::option::Option<NonZeroU32>,
+    /// How many reverse proxies append to X-Forwarded-For, from 0 to 16: the header is believed no further than that
+    #[arg(long, env, default_value_t = 0, value_parser = Trimmed(parse_hops))]
     pub trusted_hops: usize,
 }
 
 impl ServerConfig {
-    pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
-        let port = variables.parse("PORT", "a port number from 0 to 65535", |value| value.parse().ok())?;
-        let host = variables.parse("HOST", "an IP address such as 127.0.0.1, 0.0.0.0 or ::1", parse_host)?;
-        let fallback = if port.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        let hosts = variables.parse(
-            "ALLOWED_HOSTS",
-            "host names without scheme and port, split by commas: www.example.com, .example.com with all below it, \
-             [::1], or * for any",
-            AllowedHosts::parse,
-        )?;
-        let post_limit = variables.parse("POST_LIMIT", "a number from 1 on, or off", parse_limit)?;
-        let hops = variables.parse("TRUSTED_HOPS", "a number from 0 to 16", parse_hops)?;
-        Ok(Self {
-            address: SocketAddr::new(host.unwrap_or(fallback.into()), port.unwrap_or(8000)),
-            allowed_hosts: hosts.unwrap_or_default(),
-            debug: variables.flag("DEBUG")?.unwrap_or(development),
-            admin_password: variables.get_exactly("ADMIN_PASSWORD")?.map(Into::into),
-            post_limit: post_limit.flatten(),
-            trusted_hops: hops.unwrap_or(0),
-        })
+    /// Returns the address to listen on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        let default = if self.port.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        SocketAddr::new(self.host.unwrap_or(default.into()), self.port.unwrap_or(8000))
+    }
+
+    /// Returns whether visitors see details of errors and of the cache.
+    #[must_use]
+    pub fn debug(&self) -> bool {
+        self.debug.unwrap_or_default()
+    }
+
+    pub(super) fn with_debug(self, default: bool) -> Self {
+        Self { debug: self.debug.or(Some(default)), ..self }
     }
 }
 
-fn parse_limit(value: &str) -> Option<Option<NonZeroU32>> {
-    if value.eq_ignore_ascii_case("off") { Some(None) } else { value.parse().ok().map(Some) }
-}
-
-fn parse_hops(value: &str) -> Option<usize> {
-    value.parse().ok().filter(|hops| *hops <= 16)
-}
-
-fn parse_host(value: &str) -> Option<IpAddr> {
+fn parse_host(value: &str) -> Result<IpAddr, &'static str> {
     if value.eq_ignore_ascii_case("localhost") {
-        return Some(Ipv4Addr::LOCALHOST.into());
+        return Ok(Ipv4Addr::LOCALHOST.into());
     }
-    value.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    let literal = value.trim_start_matches('[').trim_end_matches(']');
+    literal.parse().map_err(|_| "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1")
+}
+
+fn parse_port(value: &str) -> Result<u16, &'static str> {
+    value.parse().map_err(|_| "expected a number from 0 to 65535")
+}
+
+fn parse_limit(value: &str) -> Result<Option<NonZeroU32>, &'static str> {
+    if value.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|_| "expected a number from 1 on, or off")
+}
+
+fn parse_hops(value: &str) -> Result<usize, &'static str> {
+    value.parse().ok().filter(|hops| *hops <= 16).ok_or("expected a number from 0 to 16")
 }
 
 /// The host names that are served: a request for any other is refused, since links and cached pages would carry it.
@@ -82,10 +94,13 @@ enum Pattern {
 }
 
 impl AllowedHosts {
-    fn parse(value: &str) -> Option<Self> {
+    fn parse(value: &str) -> Result<Self, &'static str> {
         let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
         let patterns = names.map(Pattern::parse).collect::<Option<Arc<[_]>>>();
-        patterns.filter(|patterns| !patterns.is_empty()).map(Self)
+        patterns.filter(|patterns| !patterns.is_empty()).map(Self).ok_or(
+            "expected host names without scheme and port, split by commas: www.example.com, .example.com with all \
+             below it, [::1], or * for any",
+        )
     }
 
     /// Returns whether a host, without its port, is served. Case, a final dot and the form of an IPv6 address do not
@@ -93,12 +108,6 @@ impl AllowedHosts {
     #[must_use]
     pub fn allows(&self, host: &str) -> bool {
         normal_host(host).is_some_and(|host| self.0.iter().any(|pattern| pattern.matches(&host)))
-    }
-}
-
-impl Default for AllowedHosts {
-    fn default() -> Self {
-        Self(["127.0.0.1", "localhost", "[::1]"].map(|name| Pattern::Exact(name.into())).into())
     }
 }
 
@@ -149,17 +158,35 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use secrecy::ExposeSecret;
 
-    fn server<const N: usize>(pairs: [(&str, &str); N]) -> Result<ServerConfig, String> {
-        ServerConfig::from_variables(&Variables::from(pairs), true).map_err(|error| error.to_string())
+    use super::*;
+    use crate::config::Config;
+
+    fn server<const N: usize>(variables: [(&str, &str); N]) -> ServerConfig {
+        Config::from_variables(variables).unwrap().server
     }
 
     #[test]
     fn a_port_from_a_platform_opens_all_addresses() {
-        assert_eq!(server([]).unwrap().address.to_string(), "127.0.0.1:8000");
-        assert_eq!(server([("PORT", "5000")]).unwrap().address.to_string(), "0.0.0.0:5000");
-        assert_eq!(server([("PORT", "5000"), ("HOST", "::1")]).unwrap().address.to_string(), "[::1]:5000");
+        assert_eq!(server([]).address().to_string(), "127.0.0.1:8000");
+        assert_eq!(server([("PORT", " 5000\n")]).address().to_string(), "0.0.0.0:5000");
+        assert_eq!(server([("PORT", "5000"), ("HOST", "::1")]).address().to_string(), "[::1]:5000");
+    }
+
+    #[test]
+    fn details_are_shown_in_development_unless_they_are_switched_off() {
+        assert!(server([]).debug());
+        for off in ["False", "off", "0", " NO "] {
+            assert!(!server([("DEBUG", off)]).debug(), "{off}");
+        }
+    }
+
+    #[test]
+    fn a_password_keeps_the_blanks_around_it_and_a_blank_one_is_none() {
+        let password = |value| server([("ADMIN_PASSWORD", value)]).admin_password;
+        assert_eq!(password(" hunter2 ").unwrap().expose_secret(), " hunter2 ");
+        assert!(password(" \t").is_none());
     }
 
     #[test]
@@ -191,11 +218,10 @@ mod tests {
 
     #[test]
     fn posts_are_limited_where_a_number_says_so() {
-        let limit = |value| server([("POST_LIMIT", value)]).unwrap().post_limit.map(NonZeroU32::get);
-        assert_eq!(server([]).unwrap().post_limit, None);
-        assert_eq!(["off", "OFF", "1", "30"].map(limit), [None, None, Some(1), Some(30)]);
-        assert_eq!(server([]).unwrap().trusted_hops, 0);
-        assert_eq!(server([("TRUSTED_HOPS", "2")]).unwrap().trusted_hops, 2);
+        let limit = |value| server([("POST_LIMIT", value)]).post_limit.map(NonZeroU32::get);
+        assert_eq!(["", "off", "OFF", "1", "30"].map(limit), [None, None, None, Some(1), Some(30)]);
+        assert_eq!(server([]).trusted_hops, 0);
+        assert_eq!(server([("TRUSTED_HOPS", "2")]).trusted_hops, 2);
     }
 
     #[test]
@@ -211,8 +237,9 @@ mod tests {
             ("TRUSTED_HOPS", "-1"),
             ("TRUSTED_HOPS", "17"),
         ] {
-            let error = server([(name, value)]).unwrap_err();
-            assert!(error.starts_with(&format!("{name} is {value:?}; accepted: ")), "{error}");
+            let error = Config::from_variables([(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("invalid value '{value}'")), "{error}");
+            assert!(error.contains(&format!("<{name}>': expected ")), "{error}");
         }
     }
 }

@@ -8,7 +8,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::env::{self, Variables, missing};
+use clap::ValueEnum;
+
+use super::error::{Error, missing};
 use neverstale::Secret;
 
 /// Shorter ones might be guessed.
@@ -17,22 +19,20 @@ const LONG_ENOUGH: usize = 32;
 /// Engine and key.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// `SESSION_ENGINE`, `cached_db` by default.
+    /// `SESSION_ENGINE`.
     pub engine: SessionEngine,
-    /// `SECRET_KEY`, drawn at the start by default, in development only.
-    pub secret: SecretString,
-    /// What is not as it should be with the key, for a site that is deployed.
-    pub weakness: Option<&'static str>,
+    key: SecretString,
 }
 
 /// Where sessions are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum SessionEngine {
-    /// In the cache: gone when it is emptied.
+    /// In the cache: gone when it is emptied
     Cache,
-    /// In the database, and read through the cache.
+    /// In the database, and read through the cache
     CachedDb,
-    /// In the database.
+    /// In the database
     Db,
 }
 
@@ -47,70 +47,72 @@ impl fmt::Display for SessionEngine {
 }
 
 impl SessionConfig {
-    pub(super) fn from_variables(variables: &Variables, development: bool) -> Result<Self, env::Error> {
-        let engine = variables.choice("SESSION_ENGINE", "cache, cached_db or db", |value| match value {
-            "cache" => Some(SessionEngine::Cache),
-            "cached_db" => Some(SessionEngine::CachedDb),
-            "db" => Some(SessionEngine::Db),
-            _ => None,
-        })?;
-        let given = variables.get_exactly("SECRET_KEY")?;
-        let weakness = match given {
-            None if !development => {
+    /// Draws a key where there is none, in development only.
+    pub(super) fn new(
+        engine: SessionEngine,
+        key: Option<SecretString>,
+        development: bool,
+    ) -> Result<Self, Error> {
+        let key = match key {
+            Some(key) => key,
+            None if development => random(),
+            None => {
                 let because = "with DEVELOPMENT_MODE off all processes sign with one key; set it to the output of \
                                `openssl rand -hex 32`";
                 return Err(missing("SECRET_KEY", because));
             }
-            None => None,
-            Some(key) if key.chars().count() < LONG_ENOUGH => {
-                Some("SECRET_KEY is shorter than 32 characters")
-            }
-            Some(_) => None,
         };
-        let secret = given.map_or_else(random, String::from).into();
-        Ok(Self { engine: engine.unwrap_or(SessionEngine::CachedDb), secret, weakness })
+        Ok(Self { engine, key })
+    }
+
+    /// Returns what is not as it should be with the key, for a site that is deployed.
+    #[must_use]
+    pub fn weakness(&self) -> Option<&'static str> {
+        let is_short = self.key.expose_secret().chars().count() < LONG_ENOUGH;
+        is_short.then_some("SECRET_KEY is shorter than 32 characters")
     }
 
     /// Returns the secret that the app signs with: the key, or a hash of a key that is short.
     #[must_use]
     pub fn signing_secret(&self) -> Secret {
-        let key = self.secret.expose_secret().as_bytes();
+        let key = self.key.expose_secret().as_bytes();
         key.try_into().unwrap_or_else(|_| {
             Sha256::digest(key)[..].try_into().expect("a hash has 32 bytes, which are not all the same")
         })
     }
 }
 
-fn random() -> String {
+fn random() -> SecretString {
     let mut bytes = [0; LONG_ENOUGH];
     SystemRandom::new().fill(&mut bytes).expect("the system has random numbers");
-    URL_SAFE_NO_PAD.encode(bytes)
+    URL_SAFE_NO_PAD.encode(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
-    fn session<const N: usize>(pairs: [(&str, &str); N]) -> SessionConfig {
-        SessionConfig::from_variables(&Variables::from(pairs), true).unwrap()
+    fn session<const N: usize>(variables: [(&str, &str); N]) -> SessionConfig {
+        Config::from_variables(variables).unwrap().session
     }
 
     #[test]
     fn a_key_that_is_not_set_is_another_one_each_time() {
         let keys = [session([]), session([("SECRET_KEY", " ")])];
-        let [first, second] = keys.each_ref().map(|session| session.secret.expose_secret());
+        let [first, second] = keys.each_ref().map(|session| session.key.expose_secret());
         assert!(first != second && first.len() > 40);
-        assert!(keys.iter().all(|session| session.weakness.is_none()));
+        assert!(keys.iter().all(|session| session.weakness().is_none()));
     }
 
     #[test]
     fn in_production_a_key_that_is_missing_or_blank_is_an_error() {
-        let blank = ["", " ", "\t\n", "\u{a0}\u{2003}"].map(|key| Variables::from([("SECRET_KEY", key)]));
-        for variables in [Variables::default()].into_iter().chain(blank) {
-            let error = SessionConfig::from_variables(&variables, false).unwrap_err().to_string();
+        for key in ["", " ", "\t\n", "\u{a0}\u{2003}"] {
+            let variables =
+                [("DEVELOPMENT_MODE", "off"), ("DATABASE_URL", "sqlite://f"), ("SECRET_KEY", key)];
+            let error = Config::from_variables(variables).unwrap_err().to_string();
             assert!(error.starts_with("SECRET_KEY is not set: with DEVELOPMENT_MODE off"), "{error}");
         }
-        assert!(SessionConfig::from_variables(&Variables::from([("SECRET_KEY", "horse")]), false).is_ok());
     }
 
     #[test]
@@ -124,17 +126,17 @@ mod tests {
     #[test]
     fn a_key_is_never_shown_and_a_short_one_is_weak() {
         let long = session([("SECRET_KEY", "correct-horse-battery-staple-and-more")]);
-        assert_eq!(long.weakness, None);
+        assert_eq!(long.weakness(), None);
         assert!(!format!("{long:?}").contains("horse"));
-        assert!(session([("SECRET_KEY", "horse")]).weakness.unwrap().contains("shorter"));
+        assert!(session([("SECRET_KEY", "horse")]).weakness().unwrap().contains("shorter"));
     }
 
     #[test]
-    fn an_engine_is_one_of_three() {
+    fn an_engine_is_one_of_three_in_any_case() {
         assert_eq!(session([]).engine, SessionEngine::CachedDb);
-        assert_eq!(session([("SESSION_ENGINE", "cache")]).engine, SessionEngine::Cache);
-        let error =
-            SessionConfig::from_variables(&Variables::from([("SESSION_ENGINE", "file")]), true).unwrap_err();
-        assert_eq!(error.to_string(), r#"SESSION_ENGINE is "file"; accepted: cache, cached_db or db"#);
+        assert_eq!(session([("SESSION_ENGINE", "Cache")]).engine, SessionEngine::Cache);
+        let error = Config::from_variables([("SESSION_ENGINE", "file")]).unwrap_err().to_string();
+        assert!(error.contains("invalid value 'file' for '--session-engine <SESSION_ENGINE>'"), "{error}");
+        assert!(error.contains("[possible values: cache, cached_db, db]"), "{error}");
     }
 }

@@ -55,7 +55,7 @@ pub async fn readyz(
     if stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into());
     }
-    readiness.find(look(&db, &cache, server.debug)).await
+    readiness.find(look(&db, &cache, server.debug())).await
 }
 
 async fn look(db: &Database, cache: &Cache, debug: bool) -> Answer {

@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 
 use crate::support::app::Settings;
-use testkit::memcached::Memcached;
+use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
 use testkit::{free_port, wait_until};
 
@@ -32,51 +32,86 @@ fn assert_fails(output: &Output, messages: &[&str]) {
     }
 }
 
+/// Wrong values, with what is said to be accepted.
+const WRONG: [(&str, &str, &str); 11] = [
+    ("PORT", "http", "expected a number from 0 to 65535"),
+    ("HOST", "example", "expected an IP address"),
+    ("DEBUG", "2", "[possible values: true, false]"),
+    ("DEVELOPMENT_MODE", "prod", "[possible values: true, false]"),
+    ("ALLOWED_HOSTS", "https://a", "expected host names"),
+    ("CACHE_STRATEGY", "magic", "[possible values: versioned, expire, delete, rotate, update]"),
+    ("MEMCACHE_CLIENT", "libmemcached", "[possible values: native, memcache]"),
+    ("CACHE_KEY_PREFIX", "a b", "expected up to 64 characters"),
+    ("SLOW_QUERY", "slow", "expected a duration"),
+    ("RUST_LOG", "info,=,", "expected error, warn"),
+    ("LOG_FORMAT", "xml", "[possible values: text, json]"),
+];
+
+/// As [`WRONG`], where a value may be a secret.
+const WRONG_SECRETS: [(&str, &str, &str); 4] = [
+    ("DATABASE_URL", "mysql://u:hunter2@h/d", "expected postgres://"),
+    ("CACHE_URL", "redis://u:hunter2@h", "expected locmem://"),
+    ("MEMCACHIER_SERVERS", "a:hunter2", "expected host:port"),
+    ("API_URL", "ftp://me:hunter2@host/", "expected an address"),
+];
+
+fn option(variable: &str) -> String {
+    format!("--{}", variable.to_lowercase().replace('_', "-"))
+}
+
 #[test]
 fn a_wrong_value_ends_every_command_with_its_name_and_what_is_accepted() {
-    let cases = [
-        ("PORT", "http", "PORT is \"http\"; accepted: a port number"),
-        ("HOST", "example", "HOST is \"example\"; accepted: an IP address"),
-        ("DEBUG", "2", "DEBUG is \"2\"; accepted: True or False"),
-        ("DEVELOPMENT_MODE", "prod", "DEVELOPMENT_MODE is \"prod\"; accepted: True or False"),
-        (
-            "DATABASE_URL",
-            "mysql://u:hunter2@h/d",
-            "DATABASE_URL is wrong (its value is not shown here); accepted: postgres://",
-        ),
-        ("ALLOWED_HOSTS", "https://a", "ALLOWED_HOSTS is \"https://a\"; accepted: host names"),
-        (
-            "CACHE_URL",
-            "redis://u:hunter2@h",
-            "CACHE_URL is wrong (its value is not shown here); accepted: locmem://",
-        ),
-        (
-            "CACHE_STRATEGY",
-            "magic",
-            "CACHE_STRATEGY is \"magic\"; accepted: versioned, expire, delete, rotate or update",
-        ),
-        (
-            "MEMCACHE_CLIENT",
-            "libmemcached",
-            "MEMCACHE_CLIENT is \"libmemcached\"; accepted: native or memcache",
-        ),
-        ("CACHE_KEY_PREFIX", "a b", "CACHE_KEY_PREFIX is \"a b\"; accepted: up to 64 characters"),
-        (
-            "MEMCACHIER_SERVERS",
-            "a:b",
-            "MEMCACHIER_SERVERS is wrong (its value is not shown here); accepted: host:port",
-        ),
-        ("MEMCACHIER_USERNAME", "u", "MEMCACHIER_PASSWORD is not set: half a set of credentials"),
-        ("SLOW_QUERY", "slow", "SLOW_QUERY is \"slow\"; accepted: a duration"),
-        ("RUST_LOG", "info,=,", "RUST_LOG is \"info,=,\"; accepted: error, warn"),
-        ("LOG_FORMAT", "xml", "LOG_FORMAT is \"xml\"; accepted: text or json"),
-    ];
-    for (name, value, message) in cases {
+    let shown =
+        WRONG.map(|(name, value, accepted)| (name, value, accepted, format!("invalid value '{value}'")));
+    let masked =
+        WRONG_SECRETS.map(|(name, value, accepted)| (name, value, accepted, "(not shown here)".into()));
+    for (name, value, accepted, shown) in shown.into_iter().chain(masked) {
         let settings = Settings::new().with("RUST_BACKTRACE", "1").with(name, value);
         for command in [&["serve"][..], &["check"], &["migrate"], &["shell"], &["cache", "get", "k"]] {
-            assert_fails(&settings.run(command), &[message]);
+            assert_fails(
+                &settings.run(command),
+                &[&shown, &format!("'{} <{name}>'", option(name)), accepted],
+            );
         }
     }
+    let settings = Settings::new().with("MEMCACHIER_USERNAME", "u");
+    assert_fails(&settings.run(&["check"]), &["MEMCACHIER_PASSWORD is not set: half a set of credentials"]);
+}
+
+#[test]
+fn what_is_typed_wins_over_a_variable_before_and_behind_the_command() {
+    let settings = Settings::new().with("CACHE_STRATEGY", "update").with("ALLOWED_HOSTS", "from.environment");
+    for arguments in [["--cache-strategy=Delete", "check"], ["check", "--cache-strategy=Delete"]] {
+        let said = text(&settings.run(&arguments).stdout);
+        assert!(said.contains("hosts from.environment, strategy delete"), "{said}");
+    }
+    let output = settings.run(&["cache", "set", "foo", "bar", "--cache-url", "memcached://127.0.0.1:1"]);
+    assert_fails(&output, &["127.0.0.1:1: not reachable"]);
+}
+
+#[test]
+fn an_option_that_is_typed_wrongly_is_exit_code_2() {
+    for (name, value, accepted) in WRONG.into_iter().chain(WRONG_SECRETS) {
+        // A wrong variable beside it makes no difference.
+        let settings = Settings::new().with("TRUSTED_HOPS", "many");
+        let output = settings.run(&["check", &format!("{}={value}", option(name))]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(accepted) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn the_help_of_a_command_lists_the_options_that_concern_it() {
+    let help = |command: &[&str]| text(&Settings::new().run(&[command, &["--help"]].concat()).stdout);
+    let lists = |command: &[&str], option: &str| help(command).contains(&format!("      --{option} <"));
+    assert!(lists(&[], "port") && lists(&["serve"], "port") && lists(&["check"], "port"));
+    assert!(lists(&["migrate"], "database-url") && !lists(&["migrate"], "cache-url"));
+    assert!(lists(&["cache"], "cache-url") && !lists(&["cache"], "port"));
+    assert!(!lists(&["cache", "touch"], "cache-url") && lists(&["cache", "touch"], "ttl"));
+    let settings = Settings::new().with("SLOW_QUERY", "19s").with("DATABASE_URL", "sqlite://hunter2");
+    let help = text(&settings.run(&["--help"]).stdout);
+    assert!(!help.contains("19s") && !help.contains("hunter2"), "what is set is not shown: {help}");
 }
 
 #[test]
@@ -89,9 +124,29 @@ fn a_password_that_the_client_cannot_send_is_said_at_the_start() {
 #[test]
 fn a_dot_env_file_is_read_below_the_environment() {
     let settings = Settings::new();
-    fs::write(settings.directory().join(".env"), "CACHE_STRATEGY=update\nALLOWED_HOSTS=from.file\n").unwrap();
-    let said = text(&settings.with("ALLOWED_HOSTS", "from.environment").run(&["check"]).stdout);
+    let file = settings.directory().join(".env");
+    // As some editors write it.
+    fs::write(&file, "\u{feff}CACHE_STRATEGY=update\r\n# a comment\r\nALLOWED_HOSTS=from.file\r\n").unwrap();
+    let settings = settings.with("SESSION_ENGINE", " ");
+    let said = text(&settings.run(&["check"]).stdout);
+    assert!(said.contains("hosts from.file, strategy update, sessions cached_db"), "{said}");
+    let settings = settings.with("ALLOWED_HOSTS", "from.environment");
+    let said = text(&settings.run(&["check"]).stdout);
     assert!(said.contains("hosts from.environment, strategy update"), "{said}");
+    fs::write(&file, "DEBUG=True\nMEMCACHIER_PASSWORD=two hunter2\n").unwrap();
+    assert_fails(&settings.run(&["check"]), &[".env, line 2: expected NAME=value"]);
+    assert!(settings.run(&["--help"]).status.success());
+}
+
+#[test]
+fn a_password_from_a_dot_env_file_keeps_its_blanks() {
+    let memcached = Memcached::start_with_sasl();
+    let settings = Settings::new().with_memcached(&memcached).with("MEMCACHIER_USERNAME", USER);
+    let file = settings.directory().join(".env");
+    for (password, code) in [(format!("'{PASSWORD}'"), 0), (format!("' {PASSWORD} '"), 1)] {
+        fs::write(&file, format!("MEMCACHIER_PASSWORD={password}\r\n")).unwrap();
+        assert_eq!(settings.run(&["cache", "set", "foo", "bar"]).status.code(), Some(code), "{password}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use futures_util::future::join_all;
 use tasklist::config::cache::CacheStrategy;
 use tokio::runtime::{self, Runtime};
@@ -52,7 +53,7 @@ const USUAL: Duration = Duration::from_millis(500);
 
 /// The strategies that the program knows.
 fn strategies() -> impl Iterator<Item = &'static str> {
-    STRATEGIES.into_iter().filter(|name| *name == UNCACHED || name.parse::<CacheStrategy>().is_ok())
+    STRATEGIES.into_iter().filter(|name| *name == UNCACHED || CacheStrategy::from_str(name, false).is_ok())
 }
 
 /// How long to run, and what.

@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::{Arg, CommandFactory};
+use tasklist::cli::Cli;
+
 /// What is not ours below a folder: what tools have made there.
 const FOREIGN: [&str; 3] = [".git", "target", "node_modules"];
 
@@ -56,22 +59,15 @@ pub fn code(path: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The variables that the program reads, as they stand in its configuration.
+/// The variables that the program reads.
 pub fn variables() -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for path in files("src/config").into_iter().chain(["src/config.rs".into()]) {
-        let code = code(&path);
-        found.extend(code.split('"').skip(1).step_by(2).filter(|word| is_variable(word)).map(str::to_owned));
-    }
-    // The families of names for memcached's servers stand there without their last part.
-    for family in ["MEMCACHIER", "MEMCACHE", "MEMCACHEDCLOUD"] {
-        assert!(found.remove(family), "{family}");
-        found.extend(["SERVERS", "USERNAME", "PASSWORD"].map(|part| format!("{family}_{part}")));
-    }
-    for part in ["SERVERS", "USERNAME", "PASSWORD"] {
-        found.remove(part);
-    }
-    found
+    let command = Cli::command();
+    command.get_arguments().filter_map(variable).collect()
+}
+
+/// The variable of an option.
+fn variable(option: &Arg) -> Option<String> {
+    option.get_env().map(|name| name.to_str().unwrap().to_owned())
 }
 
 fn is_variable(word: &str) -> bool {

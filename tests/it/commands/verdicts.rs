@@ -33,7 +33,7 @@ fn assert_verdict(settings: &Settings, by: &str, expected: bool) {
     let said = format!("{}{}", text(&check.stdout), text(&check.stderr));
     assert_eq!(check.status.success(), expected, "check: {said}");
     assert!(!said.contains("panicked"), "{said}");
-    let named = said.contains("remedy: ") || said.contains("accepted: ") || said.contains("is not set");
+    let named = said.contains("remedy: ") || said.contains("expected ") || said.contains("is not set");
     assert!(expected || named, "what is to be done is not said: {said}");
     let left = fs::read_dir(settings.directory()).unwrap().map(|file| file.unwrap().file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("-check-")).collect();

@@ -187,7 +187,8 @@ async fn an_engine_that_there_is_not_ends_with_what_there_is() {
     let refused = Settings::new().with("SESSION_ENGINE", "wrong").run(&["serve"]);
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
-    assert!(message.contains(r#"SESSION_ENGINE is "wrong"; accepted: cache, cached_db or db"#), "{message}");
+    assert!(message.contains("'wrong' for '--session-engine <SESSION_ENGINE>'"), "{message}");
+    assert!(message.contains("[possible values: cache, cached_db, db]"), "{message}");
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Everything that is secret is set, everything fails, and nothing of it is printed or sent.
 
-use tasklist::config::{Config, Variables};
+use tasklist::config::Config;
 
 use crate::support::app::Settings;
 use crate::support::visitor::Visitor;
@@ -122,7 +122,7 @@ fn no_part_of_a_secret_is_shown_of_any_url_that_it_is_in() {
         let between = random.choice(BETWEEN).unwrap();
         let (name, place) = random.choice(PLACES).unwrap();
         let value = place.replace("{}", &parts.join(between));
-        let shown = match Config::from_variables(&Variables::from([(name, value.as_str())])) {
+        let shown = match Config::from_variables([(name, value.as_str())]) {
             Ok(config) => format!("{config:?} {}", config.database.url),
             Err(error) => format!("{error} {error:?}"),
         };

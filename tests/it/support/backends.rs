@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use neverstale::backend::Backend;
 use neverstale::backend::memcached::Memcached as MemcachedBackend;
-use tasklist::config::{Config, Variables, cache::BackendConfig};
+use tasklist::config::{Config, cache::BackendConfig};
 use tasklist::db::cache::DatabaseCache;
 use tasklist::memcache_crate::MemcacheCrate;
 use tokio_memcached::Options;
@@ -48,7 +48,7 @@ pub async fn migrated(url: &str) -> DatabaseCache {
 pub fn options(address: &str, login: bool) -> Options {
     let login = if login { format!("{USER}:{PASSWORD}@") } else { String::new() };
     let url = format!("memcached://{login}{address}");
-    let config = Config::from_variables(&Variables::from([("CACHE_URL", url.as_str())])).unwrap();
+    let config = Config::from_variables([("CACHE_URL", url.as_str())]).unwrap();
     let BackendConfig::Memcached(options) = config.cache.backend else { panic!("{url}") };
     options
 }
