@@ -1,6 +1,5 @@
 //! `tasklist shell`: the verbs of `tasklist cache` line by line, in one process, at a prompt or from a pipe.
 
-mod line;
 mod prompt;
 
 use std::ffi::OsString;
@@ -8,25 +7,27 @@ use std::io::{self, BufRead, IsTerminal};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use tokio::runtime::Runtime;
 
-use self::line::{Line, Order};
-use self::prompt::{Input, Prompt};
-use super::cache::prepare;
+use self::prompt::Prompt;
+use super::cache::{Verb, prepare};
 use super::output::{Unwritten, note, say};
 use super::remedy::Place;
 use crate::app::AppState;
 use crate::config::Config;
 use neverstale::Cache;
 
-/// What a line asks for.
-enum Request {
-    /// Nothing: it is blank or a comment.
-    Nothing,
-    Help(String),
-    Order(Order),
+/// What can be typed:
+#[derive(Debug, Parser)]
+#[command(multicall = true, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+enum Order {
+    #[command(flatten)]
+    Do(Verb),
+    /// Leave; so does Ctrl-D.
+    #[command(visible_alias = "exit")]
+    Quit,
 }
 
 /// What a line came to.
@@ -52,26 +53,22 @@ pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
 
 impl Shell<'_> {
     fn converse(&self) -> Result<()> {
-        let mut prompt = Prompt::new().context("failed to open a prompt on this terminal")?;
+        let mut prompt = Prompt::new(Order::command()).context("failed to open a prompt on this terminal")?;
         say(&format!("cache {}", self.cache))?;
         say("help lists the verbs, Tab completes them, quit or Ctrl-D leaves")?;
-        loop {
-            let line = match prompt.read()? {
-                Input::Line(line) => line,
-                Input::Cleared => continue,
-                Input::End => return Ok(()),
-            };
-            let request = parse(line.as_bytes());
+        while let Some(line) = prompt.read()? {
+            let order = parse(line.as_bytes());
             // A line that is not understood may hold a value as well.
-            if matches!(&request, Ok(Request::Order(Order::Do(verb))) if !verb.has_value()) {
+            if matches!(&order, Ok(Some(Order::Do(verb))) if !verb.has_value()) {
                 prompt.keep(&line);
             }
-            match self.follow(request)? {
+            match self.follow(order)? {
                 Reply::Done => {}
                 Reply::Failed(why) => note(&why),
-                Reply::Quit => return Ok(()),
+                Reply::Quit => break,
             }
         }
+        Ok(())
     }
 
     /// Does all lines of standard input, also after one that failed or whose result could not be written.
@@ -100,13 +97,15 @@ impl Shell<'_> {
         }
     }
 
-    fn follow(&self, request: Result<Request, String>) -> Result<Reply, Unwritten> {
-        let verb = match request {
-            Ok(Request::Nothing) => return Ok(Reply::Done),
-            Ok(Request::Help(text)) => return say(&text).map(|()| Reply::Done),
-            Ok(Request::Order(Order::Quit)) => return Ok(Reply::Quit),
-            Ok(Request::Order(Order::Do(verb))) => verb,
-            Err(why) => return Ok(Reply::Failed(why)),
+    fn follow(&self, order: Result<Option<Order>, clap::Error>) -> Result<Reply, Unwritten> {
+        let verb = match order {
+            Ok(None) => return Ok(Reply::Done),
+            Ok(Some(Order::Quit)) => return Ok(Reply::Quit),
+            Ok(Some(Order::Do(verb))) => verb,
+            Err(help) if help.kind() == ErrorKind::DisplayHelp => {
+                return say(help.to_string().trim_end()).map(|()| Reply::Done);
+            }
+            Err(error) => return Ok(Reply::Failed(explain(&error))),
         };
         let outcome = self.runtime.block_on(verb.run(&self.cache, self.place));
         outcome.print()?;
@@ -118,24 +117,24 @@ impl Shell<'_> {
     }
 }
 
-/// Reads a line.
-fn parse(line: &[u8]) -> Result<Request, String> {
+/// Reads a line; `None` if it is blank or a comment.
+fn parse(line: &[u8]) -> Result<Option<Order>, clap::Error> {
     // Files from elsewhere end their lines so.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let words = shlex::bytes::split(line).ok_or("a quote is not closed, or a backslash ends the line")?;
+    let words = shlex::bytes::split(line).ok_or_else(|| {
+        clap::Error::raw(ErrorKind::InvalidValue, "a quote is not closed, or a backslash ends the line")
+    })?;
     if words.is_empty() {
-        return Ok(Request::Nothing);
+        return Ok(None);
     }
-    match Line::try_parse_from(words.into_iter().map(OsString::from_vec)) {
-        Ok(line) => Ok(Request::Order(line.order)),
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            Ok(Request::Help(error.to_string().trim_end().to_owned()))
-        }
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
-            Err("there is no such verb; `help` lists them".into())
-        }
-        Err(error) => Err(error.to_string().trim_start_matches("error: ").trim_end().to_owned()),
+    Order::try_parse_from(words.into_iter().map(OsString::from_vec)).map(Some)
+}
+
+fn explain(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        return "there is no such verb; `help` lists them".into();
     }
+    error.to_string().trim_start_matches("error: ").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -145,7 +144,7 @@ mod tests {
     #[test]
     fn blank_lines_and_comments_order_nothing() {
         for line in ["", "  ", "\t", "# get foo", "\r"] {
-            assert!(matches!(parse(line.as_bytes()), Ok(Request::Nothing)), "{line:?}");
+            assert!(matches!(parse(line.as_bytes()), Ok(None)), "{line:?}");
         }
     }
 
@@ -158,10 +157,7 @@ mod tests {
             b"set foo -5",
             b"set foo ''",
         ] {
-            assert!(
-                matches!(parse(line), Ok(Request::Order(Order::Do(verb))) if verb.has_value()),
-                "{line:?}"
-            );
+            assert!(matches!(parse(line), Ok(Some(Order::Do(verb))) if verb.has_value()), "{line:?}");
         }
     }
 
@@ -176,7 +172,7 @@ mod tests {
             ("touch foo", "--ttl <SECONDS>"),
             ("incr foo -1", "invalid value '-1' for '[N]'"),
         ] {
-            let Err(why) = parse(line.as_bytes()) else { panic!("{line}") };
+            let why = explain(&parse(line.as_bytes()).unwrap_err());
             assert!(why.contains(part), "{why}");
         }
     }

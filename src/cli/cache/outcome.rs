@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::stats;
 use crate::cli::output::{Unwritten, milliseconds, note, print};
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Outcome {
     pub(super) key: Option<String>,
     /// What happens if all goes well: `found`, `stored`, …
     pub(super) event: &'static str,
-    pub(super) result: Result<Answer, Unmet>,
+    pub(super) result: Result<Answer, backend::Error>,
     pub(super) took: Duration,
     pub(super) place: Place,
 }
@@ -27,20 +27,14 @@ pub(super) enum Answer {
     Value(Bytes),
     Number(u64),
     Done,
-    Stats { servers: Vec<ServerStats>, all: bool },
-}
-
-/// Why what was asked for did not happen.
-pub(super) enum Unmet {
+    /// Nothing was done, since the key is not there.
     Missing,
+    /// Nothing was done, since the key is there.
     Present,
-    Failed(backend::Error),
-}
-
-impl From<backend::Error> for Unmet {
-    fn from(error: backend::Error) -> Self {
-        Self::Failed(error)
-    }
+    Stats {
+        servers: Vec<ServerStats>,
+        all: bool,
+    },
 }
 
 impl Outcome {
@@ -50,14 +44,14 @@ impl Outcome {
     ///
     /// If standard output cannot be written.
     pub(in crate::cli) fn print(&self) -> Result<(), Unwritten> {
-        let Ok(answer) = &self.result else { return Ok(()) };
-        match answer {
-            Answer::Value(value) => print(value)?,
-            Answer::Number(number) => print(number.to_string().as_bytes())?,
-            Answer::Stats { servers, all } if servers.iter().any(|server| server.stats.is_ok()) => {
+        match &self.result {
+            Err(_) | Ok(Answer::Missing | Answer::Present) => return Ok(()),
+            Ok(Answer::Value(value)) => print(value)?,
+            Ok(Answer::Number(number)) => print(number.to_string().as_bytes())?,
+            Ok(Answer::Stats { servers, all }) if servers.iter().any(|server| server.stats.is_ok()) => {
                 print(stats::table(servers, *all).as_bytes())?;
             }
-            Answer::Stats { .. } | Answer::Done => {}
+            Ok(Answer::Stats { .. } | Answer::Done) => {}
         }
         if io::stderr().is_terminal() {
             note(&format!("{} in {:.1?}", self.event, self.took));
@@ -67,28 +61,25 @@ impl Outcome {
 
     /// Returns whether the cache did its part but the key was missing, or already there.
     pub(in crate::cli) fn is_unmet(&self) -> bool {
-        matches!(self.result, Err(Unmet::Missing | Unmet::Present))
+        matches!(self.result, Ok(Answer::Missing | Answer::Present))
     }
 
     /// Returns what failed or did not happen, with what to do about it.
     pub(in crate::cli) fn failure(&self) -> Option<String> {
         let key = self.key.as_deref().unwrap_or_default();
         match &self.result {
+            Ok(Answer::Value(_) | Answer::Number(_) | Answer::Done) => None,
+            Ok(Answer::Missing) => Some(format!("{key}: not in the cache")),
+            Ok(Answer::Present) => Some(format!("{key}: in the cache already")),
             Ok(Answer::Stats { servers, .. }) => {
-                let failures: Vec<_> = servers
-                    .iter()
-                    .filter_map(|server| server.stats.as_ref().err())
-                    .map(|error| self.explain(error))
-                    .collect();
+                let errors = servers.iter().filter_map(|server| server.stats.as_ref().err());
+                let failures: Vec<_> = errors.map(|error| self.explain(error)).collect();
                 (!failures.is_empty()).then(|| failures.join("\n"))
             }
-            Ok(_) => None,
-            Err(Unmet::Missing) => Some(format!("{key}: not in the cache")),
-            Err(Unmet::Present) => Some(format!("{key}: in the cache already")),
-            Err(Unmet::Failed(error)) if error.kind == ErrorKind::NotANumber => {
+            Err(error) if error.kind == ErrorKind::NotANumber => {
                 Some(format!("{key}: {}; {}", error.kind, self.place.remedy(&error.kind)))
             }
-            Err(Unmet::Failed(error)) => Some(self.explain(error)),
+            Err(error) => Some(self.explain(error)),
         }
     }
 
@@ -97,44 +88,30 @@ impl Outcome {
     }
 
     pub(in crate::cli) fn to_json(&self) -> Value {
-        let mut fields = Map::new();
-        fields.insert("ok".into(), self.failure().is_none().into());
-        fields.insert("took_ms".into(), milliseconds(self.took).into());
+        let mut fields = json!({ "ok": self.failure().is_none(), "took_ms": milliseconds(self.took) });
         if let Some(key) = &self.key {
-            fields.insert("key".into(), key.as_str().into());
+            fields["key"] = key.as_str().into();
         }
         match &self.result {
             Ok(Answer::Stats { servers, .. }) => {
-                fields.insert(
-                    "servers".into(),
-                    servers.iter().map(|server| stats::to_json(server, self.place)).collect(),
-                );
+                fields["servers"] = servers.iter().map(|server| stats::to_json(server, self.place)).collect();
             }
             Ok(answer) => {
-                fields.insert(self.event.into(), true.into());
-                fields.extend(answer.value());
+                fields[self.event] = (!self.is_unmet()).into();
+                match answer {
+                    Answer::Value(bytes) => match str::from_utf8(bytes) {
+                        Ok(text) => fields["value"] = text.into(),
+                        Err(_) => fields["value_base64"] = BASE64_STANDARD.encode(bytes).into(),
+                    },
+                    Answer::Number(number) => fields["value"] = (*number).into(),
+                    _ => {}
+                }
             }
-            Err(Unmet::Missing | Unmet::Present) => {
-                fields.insert(self.event.into(), false.into());
-            }
-            Err(Unmet::Failed(error)) => {
-                fields.insert("cause".into(), error.to_string().into());
-                fields.insert("remedy".into(), self.place.remedy(&error.kind).into());
+            Err(error) => {
+                fields["cause"] = error.to_string().into();
+                fields["remedy"] = self.place.remedy(&error.kind).into();
             }
         }
-        fields.into()
-    }
-}
-
-impl Answer {
-    fn value(&self) -> Option<(String, Value)> {
-        match self {
-            Self::Value(bytes) => Some(match std::str::from_utf8(bytes) {
-                Ok(text) => ("value".into(), text.into()),
-                Err(_) => ("value_base64".into(), BASE64_STANDARD.encode(bytes).into()),
-            }),
-            Self::Number(number) => Some(("value".into(), json!(number))),
-            Self::Done | Self::Stats { .. } => None,
-        }
+        fields
     }
 }

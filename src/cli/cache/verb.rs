@@ -7,8 +7,9 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use tokio::time::Instant;
 
-use super::outcome::{Answer, Outcome, Unmet};
+use super::outcome::{Answer, Outcome};
 use crate::cli::remedy::Place;
+use neverstale::backend::Error;
 use neverstale::{Cache, InvalidKey, Key, Raw, Ttl};
 
 /// An operation on the cache.
@@ -102,7 +103,8 @@ impl Verb {
         let started = Instant::now();
         let result = self.ask(cache.raw()).await;
         let took = started.elapsed();
-        Outcome { key: self.key().map(ToString::to_string), event: self.event(), result, took, place }
+        let (key, event) = self.subject();
+        Outcome { key: key.map(ToString::to_string), event, result, took, place }
     }
 
     /// Returns whether the line that holds it holds a value, which may be a secret.
@@ -110,47 +112,43 @@ impl Verb {
         matches!(self, Self::Set(_) | Self::Add(_) | Self::Replace(_))
     }
 
-    async fn ask(&self, cache: Raw<'_>) -> Result<Answer, Unmet> {
-        match self {
-            Self::Get { key } => cache.get(key).await?.map(Answer::Value).ok_or(Unmet::Missing),
+    async fn ask(&self, cache: Raw<'_>) -> Result<Answer, Error> {
+        Ok(match self {
+            Self::Get { key } => cache.get(key).await?.map_or(Answer::Missing, Answer::Value),
             Self::Set(store) => {
-                Ok(cache.set(&store.key, store.value(), store.ttl()).await.map(|()| Answer::Done)?)
+                cache.set(&store.key, store.value(), store.ttl()).await?;
+                Answer::Done
             }
             Self::Add(store) => {
-                let stored = cache.add(&store.key, store.value(), store.ttl()).await?;
-                done(stored, Unmet::Present)
+                let is_stored = cache.add(&store.key, store.value(), store.ttl()).await?;
+                if is_stored { Answer::Done } else { Answer::Present }
             }
             Self::Replace(store) => {
-                let stored = cache.replace(&store.key, store.value(), store.ttl()).await?;
-                done(stored, Unmet::Missing)
+                done_if_there(cache.replace(&store.key, store.value(), store.ttl()).await?)
             }
-            Self::Delete { key } => done(cache.delete(key).await?, Unmet::Missing),
+            Self::Delete { key } => done_if_there(cache.delete(key).await?),
             Self::Incr(Count { key, delta }) => counted(cache.incr(key, *delta).await?),
             Self::Decr(Count { key, delta }) => counted(cache.decr(key, *delta).await?),
-            Self::Touch { key, ttl } => done(cache.touch(key, *ttl).await?, Unmet::Missing),
-            Self::Clear => Ok(cache.clear().await.map(|()| Answer::Done)?),
-            Self::Stats { all } => Ok(Answer::Stats { servers: cache.stats().await, all: *all }),
-        }
+            Self::Touch { key, ttl } => done_if_there(cache.touch(key, *ttl).await?),
+            Self::Clear => {
+                cache.clear().await?;
+                Answer::Done
+            }
+            Self::Stats { all } => Answer::Stats { servers: cache.stats().await, all: *all },
+        })
     }
 
-    fn key(&self) -> Option<&Key> {
+    /// Returns the key, and what happens to it, or to the cache, if all goes well.
+    fn subject(&self) -> (Option<&Key>, &'static str) {
         match self {
-            Self::Get { key } | Self::Delete { key } | Self::Touch { key, .. } => Some(key),
-            Self::Set(store) | Self::Add(store) | Self::Replace(store) => Some(&store.key),
-            Self::Incr(count) | Self::Decr(count) => Some(&count.key),
-            Self::Clear | Self::Stats { .. } => None,
-        }
-    }
-
-    /// What happens to the key, or to the cache, if all goes well.
-    fn event(&self) -> &'static str {
-        match self {
-            Self::Get { .. } | Self::Incr(_) | Self::Decr(_) => "found",
-            Self::Set(_) | Self::Add(_) | Self::Replace(_) => "stored",
-            Self::Delete { .. } => "deleted",
-            Self::Touch { .. } => "touched",
-            Self::Clear => "cleared",
-            Self::Stats { .. } => "answered",
+            Self::Get { key } | Self::Incr(Count { key, .. }) | Self::Decr(Count { key, .. }) => {
+                (Some(key), "found")
+            }
+            Self::Set(store) | Self::Add(store) | Self::Replace(store) => (Some(&store.key), "stored"),
+            Self::Delete { key } => (Some(key), "deleted"),
+            Self::Touch { key, .. } => (Some(key), "touched"),
+            Self::Clear => (None, "cleared"),
+            Self::Stats { .. } => (None, "answered"),
         }
     }
 }
@@ -165,12 +163,12 @@ impl Store {
     }
 }
 
-fn done(is_met: bool, otherwise: Unmet) -> Result<Answer, Unmet> {
-    if is_met { Ok(Answer::Done) } else { Err(otherwise) }
+fn done_if_there(is_there: bool) -> Answer {
+    if is_there { Answer::Done } else { Answer::Missing }
 }
 
-fn counted(number: Option<u64>) -> Result<Answer, Unmet> {
-    number.map(Answer::Number).ok_or(Unmet::Missing)
+fn counted(number: Option<u64>) -> Answer {
+    number.map_or(Answer::Missing, Answer::Number)
 }
 
 #[cfg(test)]

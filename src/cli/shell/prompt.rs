@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
+use clap::Command;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -10,8 +10,6 @@ use rustyline::hint::Hinter;
 use rustyline::history::{FileHistory, History};
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper, Result};
-
-use super::line::Line;
 
 /// In the user's home directory, readable for the user alone.
 const HISTORY: &str = ".tasklist_history";
@@ -26,22 +24,13 @@ pub(super) struct Prompt {
     file: Option<PathBuf>,
 }
 
-/// What came from the keyboard.
-pub(super) enum Input {
-    Line(String),
-    /// Ctrl-C: the line was given up.
-    Cleared,
-    /// Ctrl-D.
-    End,
-}
-
 impl Prompt {
-    /// Opens a prompt. A history that cannot be read is an empty one.
+    /// Opens a prompt for the verbs below a command. A history that cannot be read is an empty one.
     ///
     /// # Errors
     ///
     /// What rustyline says of the terminal.
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(command: Command) -> Result<Self> {
         let config = Config::builder()
             .max_history_size(LONGEST_HISTORY)?
             .history_ignore_dups(true)?
@@ -50,7 +39,7 @@ impl Prompt {
             .build();
         let mut kept = FileHistory::with_config(&config);
         let mut editor = Editor::with_config(config)?;
-        editor.set_helper(Some(Verbs::new()));
+        editor.set_helper(Some(Verbs::of(command)));
         let file = std::env::home_dir().map(|home| home.join(HISTORY));
         if let Some(file) = &file {
             let _ = kept.load(file);
@@ -59,19 +48,19 @@ impl Prompt {
         Ok(Self { editor, kept, file })
     }
 
-    /// Reads a line, which the editor recalls from now on.
+    /// Reads a line, which the editor recalls from now on; a blank one after Ctrl-C, and `None` after Ctrl-D.
     ///
     /// # Errors
     ///
     /// What rustyline says of the terminal.
-    pub(super) fn read(&mut self) -> Result<Input> {
+    pub(super) fn read(&mut self) -> Result<Option<String>> {
         match self.editor.readline("tasklist> ") {
             Ok(line) => {
                 self.editor.add_history_entry(&line)?;
-                Ok(Input::Line(line))
+                Ok(Some(line))
             }
-            Err(ReadlineError::Interrupted) => Ok(Input::Cleared),
-            Err(ReadlineError::Eof) => Ok(Input::End),
+            Err(ReadlineError::Interrupted) => Ok(Some(String::new())),
+            Err(ReadlineError::Eof) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -88,16 +77,11 @@ impl Prompt {
 struct Verbs(Vec<String>);
 
 impl Verbs {
-    fn new() -> Self {
-        let mut command = Line::command();
+    fn of(mut command: Command) -> Self {
+        // Only now is `help` among them.
         command.build();
-        let names = command.get_subcommands().flat_map(|verb| {
-            std::iter::once(verb.get_name())
-                .chain(verb.get_visible_aliases())
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        });
-        Self(names.collect())
+        let names = command.get_subcommands().flat_map(Command::get_name_and_visible_aliases);
+        Self(names.map(str::to_owned).collect())
     }
 
     fn starting_with(&self, word: &str) -> Vec<String> {
@@ -131,12 +115,17 @@ impl Helper for Verbs {}
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::shell::Order;
 
     #[test]
     fn verbs_are_completed_and_nothing_else() {
         let history = FileHistory::new();
-        let complete = |line: &str| Verbs::new().complete(line, line.len(), &Context::new(&history)).unwrap();
+        let complete = |line: &str| {
+            Verbs::of(Order::command()).complete(line, line.len(), &Context::new(&history)).unwrap()
+        };
         assert_eq!(complete("to"), (0, vec!["touch ".to_owned()]));
         assert_eq!(complete("help re"), (5, vec!["replace ".to_owned()]));
         assert_eq!(complete("e").1, ["exit "]);
