@@ -1,4 +1,4 @@
-//! What is said to the table, in both databases' words where they differ.
+//! SQL statements of the cache's table, per database where they differ.
 //!
 //! An operation on many keys is one statement: the keys are one argument, an array in JSON. Values are one as well, all
 //! of them in a row, of which each key has a part. `$n` is the time in Unix milliseconds where `expires_at` meets it.
@@ -78,10 +78,6 @@ pub(super) const CLEAR: Statement = Statement { sqlite: "delete from cache", pos
 pub(super) const SIZE: Statement = same(
     "select count(*), cast(coalesce(sum(octet_length(key) + octet_length(value)), 0) as bigint) \
      from cache where expires_at is null or expires_at > $1",
-);
-
-pub(super) const TOTAL: Statement = same(
-    "select count(*), cast(coalesce(sum(octet_length(key) + octet_length(value)), 0) as bigint) from cache",
 );
 
 // What somebody else is writing is left to the next culling, so that it waits for nobody.

@@ -15,19 +15,16 @@ use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
 
 pub(super) const NAME: &str = "the database";
 
-/// How many rows may be there, besides those written since the last culling: more than a busy site has in use, and few
-/// enough to be counted in some milliseconds.
-const MOST_ENTRIES: i64 = 100_000;
+/// How much may be there, besides what was written since the last culling: more rows than a busy site has in use, and
+/// few enough to be counted in some milliseconds; bytes of keys and values.
+const MOST: Size = Size { entries: 100_000, bytes: 256 * 1024 * 1024 };
 
-/// How many bytes of keys and values may be there, besides those written since the last culling.
-const MOST_BYTES: i64 = 256 * 1024 * 1024;
+/// How much is left when there was more than [`MOST`]: two thirds, as with Django's `CULL_FREQUENCY`.
+const LEFT: Size = Size { entries: MOST.entries / 3 * 2, bytes: MOST.bytes / 3 * 2 };
 
 /// After how many values stored by this process, or how many bytes, the rows are counted.
 const CULL_EVERY: usize = 1_000;
 const CULL_EVERY_BYTES: usize = 32 * 1024 * 1024;
-
-/// The part of the rows that goes when there are too many: one of so many, as with Django's `CULL_FREQUENCY`.
-const CULLED_PART: i64 = 3;
 
 /// Rows removed by one statement, so that others need not wait long for it.
 const CULLED_AT_ONCE: i64 = 1_000;
@@ -74,13 +71,12 @@ impl Store {
         keys: &[String],
         operation: impl Future<Output = Result<T, db::Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let started = Instant::now();
-        let deadline = started + OPERATION_TIMEOUT;
+        let deadline = Instant::now() + OPERATION_TIMEOUT;
         self.check_up(keys)?;
-        let Ok(turn) = timeout_at(deadline, Arc::clone(&self.writing).lock_owned()).await else {
+        // The other half is left for the database.
+        let Ok(turn) = timeout(OPERATION_TIMEOUT / 2, Arc::clone(&self.writing).lock_owned()).await else {
             return Err(self.defer(keys, ErrorKind::Busy));
         };
-        let waited = started.elapsed();
         self.check_up(keys)?;
         let (store, written) = (Arc::clone(self), keys.to_vec());
         let work = tokio::spawn(async move {
@@ -90,10 +86,6 @@ impl Store {
         match timeout_at(deadline, work).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(end)) => Err(self.fail(keys, ErrorKind::Unreachable(end.to_string()))),
-            // The other writes of this process took the time, and the database had too little of it.
-            Err(_) if waited > OPERATION_TIMEOUT / 2 => {
-                Err(self.defer(keys, ErrorKind::Timeout(OPERATION_TIMEOUT)))
-            }
             Err(_) => Err(self.fail(keys, ErrorKind::Timeout(OPERATION_TIMEOUT))),
         }
     }
@@ -123,7 +115,7 @@ impl Store {
         }
     }
 
-    /// Removes expired rows and, if there is still too much, a third of the rest: values without a lifetime first,
+    /// Removes expired rows and, if there is still too much, others until [`LEFT`]: values without a lifetime first,
     /// which can be made again, then those that would expire next. So a session, which lives for two weeks, outlives
     /// the pages. Ends early if the database fails, which has been logged then.
     async fn cull(self: &Arc<Self>) {
@@ -137,14 +129,17 @@ impl Store {
                 Err(_) => return,
             }
         }
-        let Ok(mut left) = self.read(self.table.total()).await else { return };
-        let kept = kept(left);
-        while let most @ 1.. = surplus(left, kept) {
-            let (table, most) = (self.table(), most.min(CULLED_AT_ONCE));
+        let Ok(mut size) = self.read(self.table.size()).await else { return };
+        if size.fits(MOST) {
+            return;
+        }
+        while !size.fits(LEFT) {
+            // A part of the rows, since a few large ones may be too much.
+            let (table, most) = (self.table(), (size.entries / 50).clamp(1, CULLED_AT_ONCE));
             match self.write(&[], async move { table.remove_first(most).await }).await {
                 Ok(removed) if removed.entries > 0 => {
-                    left.entries -= removed.entries;
-                    left.bytes -= removed.bytes;
+                    size.entries -= removed.entries;
+                    size.bytes -= removed.bytes;
                 }
                 _ => return,
             }
@@ -172,23 +167,6 @@ impl Recover for Store {
         deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
         Ok(deletes.len())
     }
-}
-
-/// Returns how much culling leaves of so much.
-fn kept(total: Size) -> Size {
-    let rest = |count: i64| count - count / CULLED_PART;
-    let Size { entries, bytes } = total;
-    Size {
-        entries: if entries > MOST_ENTRIES { rest(entries) } else { entries },
-        bytes: if bytes > MOST_BYTES { rest(MOST_BYTES) } else { bytes },
-    }
-}
-
-/// Returns how many rows are to be removed, supposing that all are of the same length.
-fn surplus(left: Size, kept: Size) -> i64 {
-    let bytes = (left.bytes - kept.bytes).max(0);
-    let by_bytes = (bytes.saturating_mul(left.entries) + left.bytes - 1) / left.bytes.max(1);
-    (left.entries - kept.entries).max(by_bytes)
 }
 
 /// Says what an error means for the cache: whatever it is, the next operation can be expected to meet it as well.
@@ -225,24 +203,6 @@ mod tests {
             cache.set(key, Bytes::from_static(b"old"), Ttl::Never).await.unwrap();
         }
         cache
-    }
-
-    #[test]
-    fn culling_leaves_two_thirds_of_what_is_too_much() {
-        let size = |entries, bytes| Size { entries, bytes };
-        let [row, mega] = [1, 1_000_000];
-        for (total, left) in [
-            (size(0, 0), size(0, 0)),
-            (size(MOST_ENTRIES, MOST_BYTES), size(MOST_ENTRIES, MOST_BYTES)),
-            (size(150_000, 150_000 * row), size(100_000, 150_000 * row)),
-            (size(300, 300 * mega), size(300, MOST_BYTES - MOST_BYTES / 3)),
-        ] {
-            assert_eq!(kept(total), left, "{total:?}");
-        }
-        let large = size(300, 300 * mega);
-        assert_eq!(surplus(large, kept(large)), 122, "121 times a megabyte is not enough");
-        assert_eq!(surplus(size(150_000, 150_000), kept(size(150_000, 150_000))), 50_000);
-        assert_eq!(surplus(size(5, 5), kept(size(5, 5))), 0);
     }
 
     #[tokio::test]

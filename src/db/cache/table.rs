@@ -1,4 +1,4 @@
-//! The table `cache`, one statement a question; without time limits.
+//! The table `cache`: one statement for each operation, without time limits.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,6 +25,12 @@ pub(super) struct Table {
 pub(super) struct Size {
     pub(super) entries: i64,
     pub(super) bytes: i64,
+}
+
+impl Size {
+    pub(super) fn fits(self, limit: Self) -> bool {
+        self.entries <= limit.entries && self.bytes <= limit.bytes
+    }
 }
 
 impl Table {
@@ -106,13 +112,6 @@ impl Table {
     /// Returns how much there is that is not expired.
     pub(super) async fn size(&self) -> Result<Size, Error> {
         let counted: Vec<(i64, i64)> = self.run(&sql::SIZE, &[now()]).await?;
-        let (entries, bytes) = counted.into_iter().next().unwrap_or_default();
-        Ok(Size { entries, bytes })
-    }
-
-    /// Returns how many rows there are and how many bytes they have, expired ones included.
-    pub(super) async fn total(&self) -> Result<Size, Error> {
-        let counted: Vec<(i64, i64)> = self.run(&sql::TOTAL, &[]).await?;
         let (entries, bytes) = counted.into_iter().next().unwrap_or_default();
         Ok(Size { entries, bytes })
     }
