@@ -1,4 +1,4 @@
-//! Why the database did not do what it was asked.
+//! Errors of the database.
 
 use std::borrow::Cow;
 use std::io;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::Error as TlsError;
 
-/// Why the database did not do what it was asked. Cheap to clone, for all whom it was asked for.
+/// An error of the database. Cheap to clone, for all that wait for the same statement.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be reached, or is too busy, for now.
@@ -84,15 +84,11 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let (kind, is_transport) = (kind_of(&code_of(&error)), is_transport(&error));
-        let error = Arc::new(error);
-        match kind {
-            _ if is_transport => Self::Unavailable(error),
-            Kind::Passing => Self::Unavailable(error),
-            Kind::NoRoom => Self::NoRoom(error),
-            Kind::ReadOnly => Self::ReadOnly(error),
-            Kind::Other => Self::Refused(error),
+        if is_transport(&error) {
+            return Self::Unavailable(Arc::new(error));
         }
+        let kind = kind_of(&code_of(&error));
+        kind(Arc::new(error))
     }
 }
 
@@ -118,34 +114,24 @@ fn is_untrusted(error: &io::Error) -> bool {
     matches!(cause, Some(TlsError::InvalidCertificate(_)))
 }
 
-/// What a database's own code says of an error.
-#[derive(Debug, PartialEq, Eq)]
-enum Kind {
-    /// It is busy, starting or stopping: the same statement can be expected to work later.
-    Passing,
-    NoRoom,
-    ReadOnly,
-    Other,
-}
-
-/// Tells codes of Postgres (PostgreSQL, "Error Codes"), which have five letters and digits, and those of SQLite
-/// ("Result and Error Codes").
-fn kind_of(code: &str) -> Kind {
+/// Returns the kind of error that a database's own code stands for. Codes of Postgres (PostgreSQL, "Error Codes") have
+/// five letters and digits, those of SQLite ("Result and Error Codes") fewer.
+fn kind_of(code: &str) -> fn(Arc<sqlx::Error>) -> Error {
     // Class 08 connection exception, 53 insufficient resources, 57P0x operator intervention, 57014 statement timeout,
     // 25006 read-only (a standby after failover).
     let passing = ["08", "53", "57P0", "57014", "25006"];
     match (code.len(), code.parse::<u16>()) {
-        (5, _) if code == "53100" => Kind::NoRoom,
-        (5, _) if passing.iter().any(|class| code.starts_with(class)) => Kind::Passing,
-        (5, _) | (_, Err(_)) => Kind::Other,
+        (5, _) if code == "53100" => Error::NoRoom,
+        (5, _) if passing.iter().any(|class| code.starts_with(class)) => Error::Unavailable,
+        (5, _) | (_, Err(_)) => Error::Refused,
         // IOERR_SHMSIZE: a full disk has no room for what a new connection needs.
-        (_, Ok(4874)) => Kind::Passing,
+        (_, Ok(4874)) => Error::Unavailable,
         // The higher bits only say more: BUSY, LOCKED; READONLY; FULL.
         (_, Ok(code)) => match code & 0xff {
-            5 | 6 => Kind::Passing,
-            8 => Kind::ReadOnly,
-            13 => Kind::NoRoom,
-            _ => Kind::Other,
+            5 | 6 => Error::Unavailable,
+            8 => Error::ReadOnly,
+            13 => Error::NoRoom,
+            _ => Error::Refused,
         },
     }
 }
@@ -156,11 +142,20 @@ mod tests {
 
     #[test]
     fn what_passes_with_time_is_told_from_what_somebody_must_mend() {
-        let passing = ["08006", "53300", "57P01", "57P03", "57014", "25006", "5", "261", "517", "6", "4874"];
-        assert_eq!(passing.map(kind_of), [const { Kind::Passing }; 11]);
-        assert_eq!(["53100", "13"].map(kind_of), [Kind::NoRoom, Kind::NoRoom]);
-        assert_eq!(["8", "264", "776", "1544"].map(kind_of), [const { Kind::ReadOnly }; 4]);
-        // A code of Postgres is no number, though 22021 would be a BUSY.
-        assert_eq!(["22021", "23505", "42P01", "1", "10", "14", ""].map(kind_of), [const { Kind::Other }; 7]);
+        let kind = |code: &str| {
+            let error = kind_of(code)(Arc::new(sqlx::Error::RowNotFound));
+            format!("{error:?}").split('(').next().unwrap().to_owned()
+        };
+        for (codes, expected) in [
+            ("08006 53300 57P01 57P03 57014 25006 5 261 517 6 4874", "Unavailable"),
+            ("53100 13", "NoRoom"),
+            ("8 264 776 1544", "ReadOnly"),
+            // A code of Postgres is no number, though 22021 would be a BUSY.
+            ("22021 23505 42P01 1 10 14 unknown", "Refused"),
+        ] {
+            for code in codes.split(' ') {
+                assert_eq!(kind(code), expected, "{code}");
+            }
+        }
     }
 }
