@@ -5,8 +5,8 @@
 //! next key. Its own connecting has no time limit, so a server is first tried with one that has.
 //!
 //! What no care makes good: the crate believes a server that announces 4 GiB, and has no limit for connecting itself.
-//! It has no quiet writes, so many of them are as many round trips: those to one server go over several connections,
-//! and what does not fit into an operation's time is not written. It counts what is missing from 0 on, so a number is
+//! It has no quiet writes, so many of them are as many round trips, and what does not fit into an operation's time is
+//! not written. It counts what is missing from 0 on, so a number is
 //! looked for before; one that goes in between is there again, as 0 that never expires.
 //!
 //! A key always belongs to the same server, also while that server is away: a key that moved to a neighbour and back

@@ -1,25 +1,17 @@
 //! One memcached server: its connections, the time limit of an operation, and what happens when one fails.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connector::{CONNECTIONS, Connector};
 use crate::recovery::Recover;
 use neverstale::backend::breaker::{Breaker, PendingDelete};
 use neverstale::backend::{Error, ErrorKind};
-
-/// How many connections the items of one operation are spread over: half of all, so that others get one.
-const SHARES: usize = CONNECTIONS / 2;
-
-/// How many items are worth a connection more.
-const SMALLEST_SHARE: usize = 8;
 
 /// What an operation runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,14 +20,6 @@ enum Connection {
     Kept,
     /// One of its own.
     New,
-}
-
-/// Why an operation failed.
-enum Failure {
-    /// This process was busy: the server did not receive the operation, or had too little time for it.
-    Local(ErrorKind),
-    /// The server refused, or did not respond in time.
-    Server(ErrorKind),
 }
 
 pub(super) struct Server {
@@ -93,24 +77,11 @@ impl Server {
         self.run(&[], Connection::New, move |client, _| operation(client)).await
     }
 
-    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes. It runs on
-    /// several connections at once, and on each for half of an operation's time. The items that are not reached are not
-    /// written, which is not the server's fault; they are deleted before they are read again.
+    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes.
+    ///
+    /// It runs for half of an operation's time. The items that are not reached are not written, which is not the
+    /// server's fault; they are deleted before they are read again.
     pub(super) async fn write_each<I, T>(
-        self: &Arc<Self>,
-        items: &[I],
-        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Clone + Send + 'static,
-    ) -> Vec<Result<T, Error>>
-    where
-        I: AsRef<str> + Clone + Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        let share = items.len().div_ceil(SHARES).max(SMALLEST_SHARE);
-        let shares = items.chunks(share).map(|items| self.write_share(items, operation.clone()));
-        join_all(shares).await.into_iter().flatten().collect()
-    }
-
-    async fn write_share<I, T>(
         self: &Arc<Self>,
         items: &[I],
         operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Send + 'static,
@@ -140,35 +111,29 @@ impl Server {
         operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
         self.check_up(written)?;
-        self.attempt(connection, operation).await.map_err(|failure| self.fail(written, failure))
+        self.attempt(connection, operation).await.map_err(|cause| self.fail(written, cause))
     }
 
     async fn attempt<T: Send + 'static>(
         self: &Arc<Self>,
         connection: Connection,
         operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ErrorKind> {
         let limit = self.connector.operation_timeout();
-        let (started, has_begun) = (Instant::now(), Arc::new(AtomicBool::new(false)));
-        let deadline = started + limit;
-        // The permit goes along to the thread, so that callers who gave up still count.
-        let permit = timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await;
-        let permit = permit.map_err(|_| Failure::Local(ErrorKind::Busy))?;
-        let waited = started.elapsed();
-        let (server, begins) = (Arc::clone(self), Arc::clone(&has_begun));
+        let deadline = Instant::now() + limit;
+        // The permit goes along to the thread, so that callers who gave up still count. Half of the time is left for
+        // the server.
+        let permit = timeout(limit / 2, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = permit.map_err(|_| ErrorKind::Busy)?;
+        let server = Arc::clone(self);
         let work = spawn_blocking(move || {
             let _permit = permit;
-            begins.store(true, Ordering::Relaxed);
-            server.blocking(deadline, connection, operation).map_err(Failure::Server)
+            server.blocking(deadline, connection, operation)
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(Failure::Server(ErrorKind::Protocol(panic.to_string()))),
-            // The other operations of this process took the time, and the server had too little of it.
-            Err(_) if waited > limit / 2 || !has_begun.load(Ordering::Relaxed) => {
-                Err(Failure::Local(ErrorKind::Timeout(limit)))
-            }
-            Err(_) => Err(Failure::Server(ErrorKind::Timeout(limit))),
+            Ok(Err(panic)) => Err(ErrorKind::Protocol(panic.to_string())),
+            Err(_) => Err(ErrorKind::Timeout(limit)),
         }
     }
 
@@ -211,14 +176,13 @@ impl Server {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fail(self: &Arc<Self>, written: &[String], failure: Failure) -> Error {
-        match failure {
-            Failure::Server(kind) if kind.is_outage() => {
-                self.idle().clear();
-                self.mark_down(written, kind)
-            }
-            Failure::Server(kind) | Failure::Local(kind) => self.defer(written, kind),
+    fn fail(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
+        // This process was busy, or the server is well and refused.
+        if cause == ErrorKind::Busy || !cause.is_outage() {
+            return self.defer(written, cause);
         }
+        self.idle().clear();
+        self.mark_down(written, cause)
     }
 }
 
@@ -245,7 +209,7 @@ impl Recover for Server {
             greet(client)?;
             one_by_one(&deletes, until, |delete| client.delete(&delete.key).map(drop))
         });
-        sent.await.map(|received| received.len()).map_err(|failure| self.fail(&[], failure))
+        sent.await.map(|received| received.len()).map_err(|cause| self.fail(&[], cause))
     }
 }
 
