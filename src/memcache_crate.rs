@@ -1,15 +1,15 @@
 //! memcached through the `memcache` crate: the binary protocol with SASL, blocking, several servers.
 //!
-//! The crate is used with care. Its calls run on the runtime's blocking threads. A connection on which anything went
-//! wrong is thrown away together with its pool, because after a timeout the crate would hand the late answer to the
-//! next key. Its own connecting has no time limit, so a server is first tried with one that has.
+//! The calls of the crate run on the runtime's blocking threads. A connection on which anything went wrong is closed
+//! together with its pool, because after a timeout the crate would return the late response for the next key. The crate
+//! connects without a time limit, so a connection of our own with a limit is tried first.
 //!
-//! What no care makes good: the crate believes a server that announces 4 GiB, and has no limit for connecting itself.
-//! It has no quiet writes, so many of them are as many round trips, and what does not fit into an operation's time is
-//! not written. It counts what is missing from 0 on, so a number is
-//! looked for before; one that goes in between is there again, as 0 that never expires.
+//! Limits that remain: the crate believes a server that announces 4 GiB. It has no quiet writes, so many writes are as
+//! many round trips, and those that do not fit into an operation's time are not done. It counts a missing key from 0
+//! on, so a number is looked for before it is counted; one that is deleted in between is there again, as 0 that never
+//! expires.
 //!
-//! A key always belongs to the same server, also while that server is away: a key that moved to a neighbour and back
+//! A key always belongs to the same server, also while that server is down: a key that moved to another server and back
 //! would find its old value again.
 
 mod connector;
@@ -112,7 +112,7 @@ fn to_wire(ttl: Ttl) -> u32 {
     Expiration::from(ttl).to_wire(now)
 }
 
-/// Makes an answer of the error that says that a condition was not met.
+/// Returns false for the error that a condition was not met.
 fn condition(stored: Result<(), MemcacheError>) -> Result<bool, MemcacheError> {
     match stored {
         Ok(()) => Ok(true),
@@ -121,7 +121,7 @@ fn condition(stored: Result<(), MemcacheError>) -> Result<bool, MemcacheError> {
     }
 }
 
-/// What is to be stored.
+/// A value to be stored.
 #[derive(Clone)]
 struct Item {
     key: String,

@@ -1,16 +1,15 @@
-//! A cache in a table of the app's own database: nothing more to run, and shared by all who share the database.
+//! A cache in a table of the app's own database: no other server to run, and shared by the database's processes.
 //!
-//! A get is about as quick as any other query of one row, so it pays for what is slower than that. A process writes one
-//! after the other. In SQLite each write waits for the disk, together with the tasks' own; in Postgres the table is
+//! A get takes about as long as any other query of one row, so it pays for values that take longer. A process sends one
+//! write at a time. In SQLite each write waits for the disk, together with the tasks' own; in Postgres the table is
 //! unlogged.
 //!
-//! Who reads and who writes compare lifetimes with their own clocks, so processes on several machines need clocks that
-//! agree.
+//! Each process compares lifetimes with its own clock, so the clocks of several machines must agree.
 //!
-//! A database that fails is left out for two seconds, and longer if it goes on failing, and a key whose write failed is
-//! deleted before anything is read again. A write that was given up is waited for before, for as long as the database
-//! could still be at it. What no waiting makes good: a database that hangs for longer than that may do such a write as
-//! it goes on, at the same time as the delete.
+//! A database that fails is marked down for two seconds, and longer if it goes on failing. A key whose write failed is
+//! deleted before anything is read again, and not before the statement of that write has ended. One case remains: a
+//! database that hangs for longer than a statement may take can do such a write as it goes on, at the same time as the
+//! delete.
 
 mod statements;
 mod store;

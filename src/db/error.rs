@@ -24,7 +24,7 @@ pub enum Error {
     /// Its file may only be read, and a write has not happened.
     #[error("database can only be read; may this user write to its file and directory?")]
     ReadOnly(#[source] Arc<sqlx::Error>),
-    /// Its file is not the one that was opened. Nothing was asked of either.
+    /// Its file is not the one that was opened. No statement was sent to either.
     #[error(
         "database file {0} was removed or replaced while it was in use; put it back as it was, \
          or stop, put the right file there without -wal and -shm of another, and start again"
@@ -74,8 +74,7 @@ impl Error {
         matches!(self, Self::Refused(error) if matches!(**error, sqlx::Error::ColumnDecode { .. }))
     }
 
-    /// Returns whether the database itself has said no to this very statement: nothing of it has happened, and another
-    /// may well be done.
+    /// Returns whether the database refused this very statement: nothing of it has happened, and another may work.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(error) if matches!(**error, sqlx::Error::Database(_)))

@@ -1,4 +1,4 @@
-//! The steps of `migrations/`, embedded, and what is still missing of them.
+//! The migrations of `migrations/`, embedded: which are missing, and how they are applied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As any statement.
+    /// Those of [`fetch_all`](Self::fetch_all).
     pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
         let migrator = self.migrator();
         let table = self.choose(
@@ -53,7 +53,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As any statement; without the table of what was applied, too.
+    /// Those of [`fetch_all`](Self::fetch_all), also without the table of the applied migrations.
     pub async fn altered_migrations(&self) -> Result<Vec<String>, Error> {
         let applied: Vec<(i64, Vec<u8>)> =
             self.fetch_all("select version, checksum from _sqlx_migrations", &[]).await?;
@@ -129,7 +129,7 @@ async fn migrate_postgres(
     Ok(names_of_missing(migrator, &applied))
 }
 
-/// Waits until nobody else migrates this database. sqlx has a lock of the same number, for one session, which the
+/// Waits until no other process migrates this database. sqlx has a lock of the same number, for one session, which the
 /// release before may hold.
 async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
     let sql = "select current_database()::text";

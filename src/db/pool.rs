@@ -41,7 +41,7 @@ struct State<C> {
     /// The one used last is at the end.
     idle: Vec<(C, Instant)>,
     in_use: usize,
-    /// Permits that nobody gets, since the server refused a connection.
+    /// Permits that are kept for a while, since the server refused a connection.
     withheld: usize,
 }
 
@@ -49,6 +49,7 @@ struct State<C> {
 pub(super) struct Lease<C: Connection> {
     pool: Arc<Pool<C>>,
     connection: Option<C>,
+    /// Released last: a statement that waited for it finds the connection idle, and need not open another.
     _permit: OwnedSemaphorePermit,
 }
 
@@ -92,7 +93,7 @@ impl<C: Connection> Pool<C> {
             return Err(error);
         }
         tracing::debug!("tried again on a new connection: {error}");
-        // Whatever has happened to one has happened to all of them.
+        // The same has probably happened to the idle connections.
         self.state().idle.clear();
         self.try_fetch(sql, args).await.map_err(|failure| failure.error)
     }
@@ -145,7 +146,7 @@ impl<C: Connection> Pool<C> {
         if connection.is_usable().await {
             return Some(connection);
         }
-        // What has ended one has ended the others.
+        // The same has probably happened to the other idle connections.
         self.state().idle.clear();
         None
     }
@@ -160,7 +161,7 @@ impl<C: Connection> Pool<C> {
         state.in_use > 0 || !state.idle.is_empty()
     }
 
-    /// Keeps a permit for some time: whoever uses the connections that there are has one to pass on.
+    /// Keeps a permit for a while. The leases of the connections that there are pass theirs on.
     fn withhold(self: &Arc<Self>, permit: OwnedSemaphorePermit) {
         let pool = Arc::clone(self);
         pool.state().withheld += 1;

@@ -1,11 +1,11 @@
 //! A connection to Postgres, or to a pooler such as PgBouncer that stands in front of it.
 //!
 //! A pooler in transaction mode lends a server connection for one transaction at a time. What outlives a transaction
-//! then belongs to somebody else: a prepared statement with a name, `set`, a session's advisory lock. A statement that
+//! then belongs to another client: a prepared statement with a name, `set`, a session's advisory lock. A statement that
 //! is prepared by name could even run another program's statement of the same name. So through a pooler each statement
 //! runs unnamed, in a transaction of its own, with `set local`.
 //!
-//! A pooler is detected, not asked for. Each connection sends a setting with a random value as a startup parameter and
+//! A pooler is detected. Each connection sends a setting with a random value as a startup parameter and
 //! then reads it back. Only a server connection of its own has the value: a pooler refuses such a parameter or leaves
 //! it out. Without that proof named statements are never used.
 

@@ -17,7 +17,7 @@ use tokio_memcached::{Credentials, Options, ServerAddress, Status};
 /// Connections to one server, and so operations under way on it at once.
 pub(super) const CONNECTIONS: usize = 8;
 
-/// "Unknown command": what a server without SASL answers to a login (memcached `protocol_binary.h`).
+/// "Unknown command": the response of a server without SASL to authentication (memcached `protocol_binary.h`).
 const UNKNOWN_COMMAND: u16 = 0x81;
 
 /// "Invalid arguments" (memcached `protocol_binary.h`).
@@ -37,7 +37,7 @@ pub(super) struct Connector {
     operation_timeout: Duration,
     with_login: Url,
     without_login: Url,
-    /// Whether the server said, the last time, that it knows no login.
+    /// Whether the server did not support SASL when it was last connected to.
     plain: AtomicBool,
     /// r2d2 connects on threads; without this each pool would have three of its own.
     threads: Arc<ScheduledThreadPool>,
@@ -111,7 +111,7 @@ impl Connector {
             Err(MemcacheError::CommandError(CommandError::Unknown(UNKNOWN_COMMAND)))
                 if self.is_authenticated() =>
             {
-                tracing::info!(memcached.server = %self.address, "the server knows no login and is used without");
+                tracing::info!(memcached.server = %self.address, "server does not support SASL, continuing unauthenticated");
                 self.plain.store(true, Ordering::Relaxed);
                 self.manager().connect().map(drop)
             }
@@ -119,8 +119,7 @@ impl Connector {
         }
     }
 
-    /// Makes a pool of one connection, which therefore is nobody else's when something goes wrong on it: from a
-    /// larger pool the next caller could get it before it is thrown away.
+    /// Makes a pool of one connection, so that no other caller gets the connection after something went wrong on it.
     fn pool_of_one(&self) -> Result<Pool<ConnectionManager>, r2d2::Error> {
         Pool::builder()
             .max_size(1)

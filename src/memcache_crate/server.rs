@@ -41,7 +41,7 @@ impl Server {
         })
     }
 
-    /// Returns whether the server asks for a login and got one.
+    /// Returns whether connections are authenticated.
     pub(super) fn is_authenticated(&self) -> bool {
         self.connector.is_authenticated()
     }
@@ -60,7 +60,7 @@ impl Server {
         self.run(&[], Connection::Kept, move |client, _| operation(client)).await
     }
 
-    /// Runs an operation that changes `keys`. If it fails, they are deleted before the server is asked again.
+    /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
     pub(super) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
         keys: &[String],
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// Runs an operation on a connection that is nobody else's, and keeps the connection only if all went well.
+    /// Runs an operation on a connection of its own, and keeps the connection only if all went well.
     fn blocking<T>(
         &self,
         deadline: Instant,
@@ -236,7 +236,7 @@ fn one_by_one<I, T>(
     Ok(done)
 }
 
-/// Returns the server's version once it has answered a `get`: without a login it answers only the question for that.
+/// Returns the server's version, after a `get`: a server that wants authentication refuses only the latter.
 pub(super) fn greet(client: &Client) -> Result<String, MemcacheError> {
     client.get::<Vec<u8>>("greeting")?;
     let versions = client.version()?;

@@ -80,7 +80,7 @@ pub(super) const SIZE: Statement = same(
      from cache where expires_at is null or expires_at > $1",
 );
 
-// What somebody else is writing is left to the next culling, so that it waits for nobody.
+// Rows that another transaction is writing are left to the next culling, so that no row is waited for.
 pub(super) const REMOVE_EXPIRED: Statement = Statement {
     sqlite: "delete from cache where key in \
              (select key from cache where expires_at <= $1 limit $2) returning 1",

@@ -26,14 +26,14 @@ const LEFT: Size = Size { entries: MOST.entries / 3 * 2, bytes: MOST.bytes / 3 *
 const CULL_EVERY: usize = 1_000;
 const CULL_EVERY_BYTES: usize = 32 * 1024 * 1024;
 
-/// Rows removed by one statement, so that others need not wait long for it.
+/// Rows removed by one statement, so that other writes need not wait long for it.
 const CULLED_AT_ONCE: i64 = 1_000;
 
 pub(super) struct Store {
     table: Table,
     breaker: Breaker,
-    /// Held by the write under way. One at a time, so that what was asked for first never comes last, though its
-    /// caller may have left; and in SQLite, which has one writer, the others queue instead of polling.
+    /// Held by the write under way. One at a time, so that an earlier write never comes after a later one, though its
+    /// caller may have left; and in SQLite, which has one writer, the other writes queue instead of polling.
     writing: Arc<Mutex<()>>,
     stored: AtomicUsize,
     stored_bytes: AtomicUsize,

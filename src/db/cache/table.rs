@@ -10,8 +10,8 @@ use crate::db::{Arg, Database, Error, Row};
 use neverstale::Ttl;
 use neverstale::backend::{ErrorKind, end_of, parse_number, unix_millis};
 
-/// How often a number is read again because somebody else has counted meanwhile. Each time one of the processes that
-/// count at once gets through.
+/// How often a number is read again because another process has changed it meanwhile. Each time one of the processes
+/// that count at once gets through.
 const MOST_TRIES: usize = 100;
 
 /// Cheap to clone.
@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// Changes a number; none if there is no such key. Neither database has numbers of 64 bits without a sign, so it is
-    /// computed here and stored if nobody has changed it meanwhile.
+    /// computed here and stored if it has not changed meanwhile.
     pub(super) async fn count(
         &self,
         key: &str,
