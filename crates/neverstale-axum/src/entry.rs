@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_comes_back_without_what_is_of_one_answer() {
+    fn a_page_comes_back_without_headers_of_one_response() {
         let entry = Entry::Page(page(Ttl::Never));
         assert_eq!(Entry::decode(entry.encode().into()), Some(entry.clone()));
         let Entry::Page(page) = entry else { unreachable!() };
@@ -232,13 +232,13 @@ mod tests {
             unreachable!()
         };
         for (accepted, expected) in [("br", &b"br"[..]), ("gzip", b"gzipped"), ("zstd", b"\0\xffbody")] {
-            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
-            assert_eq!(page.body(&asked).1, expected);
+            let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
+            assert_eq!(page.body(&request).1, expected);
         }
     }
 
     #[test]
-    fn anything_else_is_nothing() {
+    fn what_is_no_entry_is_not_decoded() {
         let entry = Entry::Pass { generation: "1".into() }.encode();
         for length in 0..entry.len() {
             assert_eq!(Entry::decode(entry[..length].to_vec().into()), None);

@@ -58,9 +58,9 @@ pub(super) struct Report {
     /// The cache's name.
     pub(super) cache: &'static str,
     pub(super) arrival: Arrival,
-    /// Of that, version checks.
-    pub(super) gate: Option<Duration>,
-    /// Of that, the handler.
+    /// Of that, version checks, named `gate` in `Server-Timing`.
+    pub(super) check: Option<Duration>,
+    /// Of that, the handler, named `view` there.
     pub(super) handler: Option<Duration>,
 }
 
@@ -78,10 +78,10 @@ impl Outcome {
 
     /// Returns the values of `Cache-Status` and `Server-Timing`.
     pub(super) fn fields(&self, report: Report) -> (HeaderValue, HeaderValue) {
-        let elsewhere = report.handler.unwrap_or_default() + report.gate.unwrap_or_default();
+        let elsewhere = report.handler.unwrap_or_default() + report.check.unwrap_or_default();
         let took = report.arrival.0.elapsed().saturating_sub(elsewhere);
         let mut timing = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(took));
-        for (name, took) in [("gate", report.gate), ("view", report.handler)] {
+        for (name, took) in [("gate", report.check), ("view", report.handler)] {
             if let Some(took) = took {
                 timing += &format!(", {name};dur={}", Milliseconds(took));
             }

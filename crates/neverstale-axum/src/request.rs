@@ -158,7 +158,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
                 (version::current(versions).await, start.elapsed())
             }
         };
-        self.report.gate = Some(self.report.gate.unwrap_or_default() + took);
+        self.report.check = Some(self.report.check.unwrap_or_default() + took);
         // A handler that checks by itself begins later, which is as well where its build may be dropped.
         if let Ok(version) = &version
             && !self.may_be_own

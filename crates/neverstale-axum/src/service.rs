@@ -90,7 +90,7 @@ where
 {
     // A layer further out that has checked the version has noted when the request arrived there.
     let arrival = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
-    let report = Report { cache: policy.name, arrival, gate: None, handler: None };
+    let report = Report { cache: policy.name, arrival, check: None, handler: None };
     if *request.method() != Method::GET {
         return bypass(handler, request, Outcome::Method, report).await;
     }
@@ -117,7 +117,7 @@ where
     // The visitor's look-up begins first, so that both are under way together.
     let own = match select(personal, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,
-        // The shared request is dropped: nobody who waits for the page waits for this visitor to build it.
+        // The shared request is dropped, so that requests which wait for its build do not wait for this visitor.
         Either::Left((Some(own), _)) => own,
         // A page that cannot be shown has no room for more.
         Either::Right((Ok(response), _)) if response.status().is_server_error() => return Ok(response),

@@ -159,7 +159,7 @@ impl Kept {
         if !version.as_ref().is_ok_and(|version| page.page.is_current(version)) {
             return Err(Checked::new(versions.clone(), version));
         }
-        let report = Report { cache, arrival, gate: Some(arrival.0.elapsed()), handler: None };
+        let report = Report { cache, arrival, check: Some(arrival.0.elapsed()), handler: None };
         let outcome = Outcome::Replayed(page.page.remaining());
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = self.status;
