@@ -23,10 +23,9 @@ pub(super) struct Copies {
     pub(super) cache: Cache,
 }
 
-/// A page with its headers as they are sent.
+/// A page, and its encodings as clients prefer them.
 pub(super) struct PageCopy {
     pub(super) page: Page,
-    pub(super) headers: HeaderMap,
     is_encodable: bool,
     /// Encodings that the page was not stored in, made for the first client that prefers one; none where the body
     /// became no shorter.
@@ -63,11 +62,10 @@ impl Copies {
             return None;
         }
         self.cache.record(Event::Fill);
-        let headers = page.headers();
-        let is_encodable = is_encodable(&headers, &page.plain());
+        let is_encodable = is_encodable(&page.headers, &page.plain());
         // The page may be a slice of a far larger buffer, which a copy that is kept for long must not hold.
         let page = page.compact();
-        let copy = Arc::new(PageCopy { headers, page, is_encodable, encoded: Default::default() });
+        let copy = Arc::new(PageCopy { page, is_encodable, encoded: Default::default() });
         self.pages.insert(url.clone(), Arc::clone(&copy));
         Some(copy)
     }
@@ -93,12 +91,10 @@ impl PageCopy {
         made.clone().map_or_else(|| (None, self.page.plain()), |body| (chosen, body))
     }
 
-    /// Returns the bytes that it takes at most: with all its encodings, each of which is shorter than the page, and
-    /// with the headers in both of their forms.
+    /// Returns the bytes that it takes at most, with all its encodings, each of which is shorter than the page.
     pub(super) fn largest_size(&self) -> usize {
         let encoded = if self.is_encodable { Encoding::ALL.len() * self.page.plain().len() } else { 0 };
-        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER);
-        size_of::<Self>() + self.page.size() + encoded + headers.sum::<usize>()
+        size_of::<Self>() + self.page.size() + encoded + PER_HEADER * self.page.headers.len()
     }
 }
 
@@ -140,7 +136,7 @@ mod tests {
             copies.pages.weighted_size()
         };
         let least = weight("a", "u");
-        assert_eq!(weight("aaaaaaaaaaa", "u"), least + 20, "a header is kept in two forms");
+        assert_eq!(weight("aaaaaaaaaaa", "u"), least + 10);
         assert_eq!(weight("a", "uuuuuuuuuuu"), least + 10);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header, response};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +55,8 @@ pub(super) struct Page {
     /// Milliseconds since 1970; none is never.
     expires: Option<u64>,
     status: u16,
-    /// Values byte by byte as characters, since they need not be UTF-8.
-    headers: Vec<(String, String)>,
+    #[serde(with = "pairs")]
+    pub(super) headers: HeaderMap,
     /// The lengths of the body's encodings, which follow it.
     encoded: Vec<(Encoding, usize)>,
     #[serde(skip)]
@@ -160,31 +160,42 @@ impl Page {
 
     /// Returns its size in bytes, about.
     pub(super) fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
         self.bodies.len() + headers
     }
 
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or_default()
     }
-
-    pub(super) fn headers(&self) -> HeaderMap {
-        let headers = self.headers.iter().filter_map(|(name, value)| {
-            let value: Option<Vec<_>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
-            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value?).ok()?))
-        });
-        headers.collect()
-    }
 }
 
-fn stored(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Returns the headers that are stored.
+fn stored(headers: &HeaderMap) -> HeaderMap {
     let named = list(headers, &header::CONNECTION);
-    let stored = headers.iter().filter(|(name, _)| {
-        !UNSTORED.contains(&name.as_str())
-            && !named.iter().any(|other| other.eq_ignore_ascii_case(name.as_str()))
-    });
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-    stored.map(|(name, value)| (name.to_string(), text(value))).collect()
+    let is_named = |name: &HeaderName| named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()));
+    let stored = headers.iter().filter(|(name, _)| !UNSTORED.contains(&name.as_str()) && !is_named(name));
+    stored.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Headers as pairs of names and values, which have a character for each byte, since they need not be UTF-8.
+mod pairs {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(headers: &HeaderMap, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect::<String>();
+        serializer.collect_seq(headers.iter().map(|(name, value)| (name.as_str(), text(value))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderMap, D::Error> {
+        let header = |(name, value): (String, String)| {
+            let value: Option<Vec<_>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value?).ok()?))
+        };
+        let pairs = Vec::deserialize(deserializer)?;
+        Ok(pairs.into_iter().filter_map(header).collect())
+    }
 }
 
 fn since_1970() -> Duration {
@@ -197,7 +208,7 @@ fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::Response;
+    use axum::http::{HeaderValue, Response};
 
     use super::*;
 
@@ -218,7 +229,7 @@ mod tests {
         let entry = Entry::Page(page(Ttl::Never));
         assert_eq!(Entry::decode(entry.encode().into()), Some(entry.clone()));
         let Entry::Page(page) = entry else { unreachable!() };
-        let headers = page.headers();
+        let headers = page.headers;
         assert_eq!(headers["x-name"].as_bytes(), b"caf\xe9");
         assert_eq!(headers.get_all("x-twice").iter().count(), 2);
         assert_eq!(headers.len(), 3, "{headers:?}");

@@ -227,7 +227,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         let page = self.policy.copies()?.get(&self.keys.page, version)?;
         let body = page.body(&self.parts.headers).await;
         let outcome = Outcome::Local(page.page.remaining());
-        let mut response = self.response(page.page.status(), page.headers.clone(), body, outcome);
+        let mut response = self.response(page.page.status(), page.page.headers.clone(), body, outcome);
         let (versions, cache) = (versions.clone(), self.report.cache);
         response.extensions_mut().insert(Replayable { versions, page, cache });
         Some(response)
@@ -240,7 +240,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             Some(copy) => copy.body(&self.parts.headers).await,
             None => page.body(&self.parts.headers),
         };
-        self.response(page.status(), page.headers(), body, outcome)
+        self.response(page.status(), page.headers.clone(), body, outcome)
     }
 
     fn response(
