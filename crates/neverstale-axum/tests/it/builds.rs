@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use neverstale::{Cache, CacheOptions};
 use neverstale_axum::Arrival;
 
-use super::site::{CurrentVersion, Site, View, echoing, numbered, with};
+use super::site::{Pending, Site, View, echoing, numbered, with};
 use testkit::eventually;
 use testkit::stores::Store;
 
@@ -22,7 +22,7 @@ pub async fn fifty_misses_at_once_run_the_view_once(store: &Store) {
     let others: Vec<_> = (0..49).map(|_| site.begin("/", &[])).collect();
     held.end(50);
     first.answer().await.is_stored().says("run 1");
-    for answer in join_all(others.into_iter().map(CurrentVersion::answer)).await {
+    for answer in join_all(others.into_iter().map(Pending::answer)).await {
         answer.says("run 1");
     }
     assert_eq!(site.runs(), 1);
@@ -53,7 +53,7 @@ pub async fn who_may_not_share_is_not_kept_waiting_in_line(store: &Store) {
         held.begun().await;
     }
     held.end(4);
-    for answer in join_all(asked.into_iter().map(CurrentVersion::answer)).await {
+    for answer in join_all(asked.into_iter().map(Pending::answer)).await {
         answer.is("fwd=miss; detail=\"set-cookie\"");
     }
     assert_eq!(site.runs(), 5);
@@ -68,7 +68,7 @@ pub async fn what_cannot_be_shared_is_not_waited_for_again(store: &Store) {
         held.begun().await;
     }
     held.end(3);
-    join_all(asked.into_iter().map(CurrentVersion::answer)).await;
+    join_all(asked.into_iter().map(Pending::answer)).await;
 }
 
 pub async fn waiting_for_another_variant_ends_in_ones_own(store: &Store) {

@@ -29,11 +29,11 @@ type Respond = Arc<dyn Fn(usize, &Request<Body>) -> Response + Send + Sync>;
 pub struct View {
     respond: Respond,
     runs: Arc<AtomicUsize>,
-    gate: Arc<Mutex<Option<VersionSource>>>,
+    gate: Arc<Mutex<Option<Gate>>>,
 }
 
 #[derive(Clone)]
-struct VersionSource {
+struct Gate {
     begun: mpsc::UnboundedSender<usize>,
     ends: Arc<Semaphore>,
 }
@@ -131,13 +131,13 @@ impl Site {
     }
 
     /// Asks without waiting.
-    pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> CurrentVersion {
+    pub fn begin(&self, target: &'static str, headers: &'static [(&str, &str)]) -> Pending {
         let site = self.clone();
-        CurrentVersion(tokio::spawn(async move { site.get_with(target, headers).await }))
+        Pending(tokio::spawn(async move { site.get_with(target, headers).await }))
     }
 
     /// As [`begin`](Self::begin), and waits until it has found nothing, and so waits for whoever builds the page.
-    pub async fn begin_in_line(&self, target: &'static str) -> CurrentVersion {
+    pub async fn begin_in_line(&self, target: &'static str) -> Pending {
         let misses = || self.cache.stats().iter().map(|stats| stats.misses).sum::<u64>();
         let before = misses();
         let asked = self.begin(target, &[]);
@@ -146,7 +146,7 @@ impl Site {
     }
 
     /// Begins a request whose run waits to be ended. Later runs do not wait.
-    pub async fn begin_held(&self, target: &'static str) -> (Held, CurrentVersion) {
+    pub async fn begin_held(&self, target: &'static str) -> (Held, Pending) {
         let mut held = self.hold();
         let asked = self.begin(target, &[]);
         held.begun().await;
@@ -162,7 +162,7 @@ impl Site {
     pub fn hold(&self) -> Held {
         let (begun, received) = mpsc::unbounded_channel();
         let ends = Arc::new(Semaphore::new(0));
-        *self.view.gate.lock().unwrap() = Some(VersionSource { begun, ends: ends.clone() });
+        *self.view.gate.lock().unwrap() = Some(Gate { begun, ends: ends.clone() });
         Held { begun: received, ends }
     }
 
@@ -173,9 +173,9 @@ impl Site {
 }
 
 /// A request under way.
-pub struct CurrentVersion(pub tokio::task::JoinHandle<Answer>);
+pub struct Pending(pub tokio::task::JoinHandle<Answer>);
 
-impl CurrentVersion {
+impl Pending {
     pub async fn answer(self) -> Answer {
         timeout(PATIENCE, self.0).await.expect("it does not hang").unwrap()
     }
