@@ -99,7 +99,7 @@ pub async fn serve<S>(
     listener: TcpListener,
     site: S,
     limits: Limits,
-    seen: Connections,
+    counters: Connections,
     stop: impl Future<Output = Duration>,
 ) -> bool
 where
@@ -116,7 +116,7 @@ where
             site.clone().call(request)
         });
         let served = serve_connection(stream, service, limits.clone(), is_crowded, stopping.clone());
-        let open = seen.open();
+        let open = counters.open();
         connections.spawn(async move {
             let _permit = permit;
             open.end(served.await);
