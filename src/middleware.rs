@@ -14,13 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{self, Extensions, StatusCode, Version};
+use axum::http::{Extensions, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -62,14 +60,12 @@ pub(crate) fn around(
     pages: Router<AppState>,
     probes: Router<AppState>,
     state: AppState,
-) -> impl Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
-{
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let limits = LoadShedding::new(&state);
     let replay = state.pages.replay_layer().bypass(is_private).permits(limits.reads());
     let (log, stopping) = (AccessLog::new(&state.monitor), state.stopping.clone());
     let site = outer(inner(pages, &state, &limits).merge(probes)).with_state(state);
     ServiceBuilder::new()
-        .map_request(with_body)
         // Outside all that responds, so that each response has its line and its id.
         .layer(from_fn_with_state(log, access_log::write))
         // Outside the replay, whose responses are the same at any time.
@@ -83,11 +79,6 @@ pub(crate) fn around(
         // Before the router compares paths.
         .map_request(with_plain_path)
         .service(site)
-}
-
-/// Makes the body one of axum's, without a box where there is none.
-fn with_body(request: http::Request<Incoming>) -> Request {
-    request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) })
 }
 
 /// Makes reverse proxies send their next request elsewhere once this process stops.

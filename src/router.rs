@@ -3,10 +3,9 @@
 use std::convert::Infallible;
 
 use axum::Router;
-use axum::http::Request;
+use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
-use hyper::body::Incoming;
 use tower::Service;
 
 use crate::app::AppState;
@@ -18,7 +17,7 @@ use crate::{assets, error};
 /// Returns the whole site as a service.
 pub fn router(
     state: AppState,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let api_calls = state.pages.cache_page(api_calls::FRESH).without_query();
     let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::PATIENCE);
     let site = Router::new()
