@@ -81,7 +81,7 @@ fn keys(criterion: &mut Criterion) {
 }
 
 fn cache(seal: Integrity) -> Cache {
-    Cache::new(Locmem::new(), CacheOptions { integrity: seal, ..CacheOptions::default() })
+    Cache::new(Locmem::new(), CacheOptions::default().integrity(seal))
 }
 
 fn envelopes(criterion: &mut Criterion) {
@@ -102,7 +102,7 @@ fn envelopes(criterion: &mut Criterion) {
 
 fn envelope(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, seal: impl Fn() -> Integrity) {
     let (key, value) = (Key::new(KEY).expect("a clean key"), "x".repeat(ROW));
-    let nowhere = Cache::new(Dummy, CacheOptions { integrity: seal(), ..CacheOptions::default() });
+    let nowhere = Cache::new(Dummy, CacheOptions::default().integrity(seal()));
     group.bench_function("encode", |bencher| {
         bencher.to_async(runtime).iter(|| nowhere.set(&key, black_box(&value), Ttl::Never));
     });

@@ -112,8 +112,8 @@ fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCreden
     let prefix = config.cache.key_prefix.clone();
     let secret = config.session.signing_secret();
     let integrity = if config.cache.signed { Integrity::signed(&secret) } else { Integrity::default() };
-    let options =
-        CacheOptions { prefix, integrity, max_wait: db.max_wait_for_others(), ..CacheOptions::default() };
+    let options = CacheOptions::default().prefix(prefix).integrity(integrity);
+    let options = options.max_wait(db.max_wait_for_others());
     Ok(match &config.cache.backend {
         BackendConfig::Locmem => Cache::new(Locmem::new(), options),
         BackendConfig::Memcached(servers) => Cache::new(Memcached::new(servers.clone()), options),

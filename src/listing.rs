@@ -23,6 +23,9 @@ use neverstale_axum::{CachePageLayer, CurrentVersion, PageCache, PageVersion};
 /// Where the list is shown.
 const PATH: &str = "/";
 
+/// The bytes of rendered rows that are kept in this process.
+const ROW_COPIES: u64 = 4 * 1024 * 1024;
+
 /// The list, cached in three layers. Cheap to clone.
 #[derive(Clone)]
 pub struct Listing(Arc<Layers>);
@@ -56,13 +59,13 @@ impl Listing {
         let query = match strategy {
             CacheStrategy::Versioned => {
                 let label = |list: &Stamped<TaskList>| list.stamp.to_string();
-                CachedQuery::versioned(cache, key, Versions::of(&gate, |error| error), label)
+                CachedQuery::versioned(cache, key, Versions::of(&gate, |error| Error::clone(&error)), label)
             }
             CacheStrategy::ByHand(strategy) => CachedQuery::new(cache, key, strategy),
         };
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
         let has_copies = strategy == CacheStrategy::Versioned && pages.has_local_copies();
-        let rows = if has_copies { rows.with_local_copies() } else { rows };
+        let rows = if has_copies { rows.with_local_copies(ROW_COPIES) } else { rows };
         let page_ttl = match strategy {
             CacheStrategy::Versioned => VERSIONED,
             CacheStrategy::ByHand(strategy) => strategy.ttl(cache.default_ttl()),

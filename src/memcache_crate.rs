@@ -29,7 +29,7 @@ use self::connector::Connector;
 use self::server::Server;
 use crate::recovery::Recover;
 use neverstale::Ttl;
-use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, describe_server, fitting};
+use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, describe_server};
 use tokio_memcached::{Expiration, Options, Ring};
 
 pub use self::connector::UnsupportedCredentials;
@@ -135,14 +135,11 @@ impl AsRef<str> for Item {
     }
 }
 
-/// Stores a value. One that is too long, or refused, costs its older one and no more than that.
+/// Stores a value. One that is refused costs its older one and no more than that.
 fn store(server: &Server, client: &Client, item: &Item) -> Result<Result<(), Error>, MemcacheError> {
-    let failure = match fitting(item.value.clone(), server.name()) {
-        Ok(value) => match client.set(&item.key, &value[..], item.expiration) {
-            Ok(()) => return Ok(Ok(())),
-            Err(error) => server.refusal(error)?,
-        },
-        Err(too_long) => too_long,
+    let failure = match client.set(&item.key, &item.value[..], item.expiration) {
+        Ok(()) => return Ok(Ok(())),
+        Err(error) => server.refusal(error)?,
     };
     client.delete(&item.key)?;
     Ok(Err(failure))
@@ -175,10 +172,6 @@ impl Backend for MemcacheCrate {
         .await
     }
 
-    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        self.set_many(&[(key.to_owned(), value)], ttl).await.remove(0)
-    }
-
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
         let expiration = to_wire(ttl);
         let item =
@@ -201,13 +194,11 @@ impl Backend for MemcacheCrate {
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
         server.check_readable(key)?;
-        let value = fitting(value, server.name())?;
         server.once(move |client| condition(client.add(&name, &value[..], expiration))).await
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         let (server, name, expiration) = (self.server_of(key), key.to_owned(), to_wire(ttl));
-        let value = fitting(value, server.name())?;
         let keys = [key.to_owned()];
         server.check_readable(key).map_err(|error| server.defer(&keys, error.kind))?;
         let replace = move |client: &Client| condition(client.replace(&name, &value[..], expiration));

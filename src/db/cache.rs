@@ -26,7 +26,7 @@ use self::table::Table;
 use crate::db::Database;
 use crate::recovery::Recover;
 use neverstale::Ttl;
-use neverstale::backend::{Backend, Error, LARGEST_VALUE, ServerCheck, ServerStats, fitting, size_stats};
+use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, size_stats};
 
 /// The backend over a table.
 pub struct DatabaseCache {
@@ -96,32 +96,13 @@ impl Backend for DatabaseCache {
         keys.iter().zip(readable).map(outcome).collect()
     }
 
-    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        match fitting(value, NAME) {
-            Ok(value) => self.put(vec![(key.to_owned(), value)], ttl).await,
-            Err(error) => {
-                self.delete(key).await?;
-                Err(error)
-            }
-        }
-    }
-
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        let (long, fit): (Vec<_>, Vec<_>) =
-            values.iter().cloned().partition(|(_, value)| value.len() > LARGEST_VALUE);
-        let stored = self.put(fit, ttl).await;
-        let long: Vec<_> = long.into_iter().map(|(key, _)| key).collect();
-        let removed = self.remove(&long).await.map(drop);
-        let outcome = |value: &Bytes| match fitting(value.clone(), NAME) {
-            Ok(_) => stored.clone(),
-            Err(error) => removed.clone().and(Err(error)),
-        };
-        values.iter().map(|(_, value)| outcome(value)).collect()
+        vec![self.put(values.to_vec(), ttl).await; values.len()]
     }
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
         self.store.check_readable(key)?;
-        let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
+        let (table, name) = (self.store.table(), key.to_owned());
         let bytes = value.len();
         let is_stored = self.store.write(&[], async move { table.add(&name, &value, ttl).await }).await?;
         if is_stored {
@@ -131,14 +112,10 @@ impl Backend for DatabaseCache {
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        let (table, name, value) = (self.store.table(), key.to_owned(), fitting(value, NAME)?);
+        let (table, name) = (self.store.table(), key.to_owned());
         let keys = [key.to_owned()];
         self.store.check_readable(key).map_err(|error| self.store.defer(&keys, error.kind))?;
         self.store.write(&keys, async move { table.replace(&name, &value, ttl).await }).await
-    }
-
-    async fn delete(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.remove(&[key.to_owned()]).await? == [true])
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {

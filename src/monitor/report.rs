@@ -100,7 +100,7 @@ impl Monitor {
     /// Asks each server for its statistics, for as long as any operation may take.
     pub async fn report(&self) -> Report {
         let shared = &self.0;
-        let servers = shared.cache.raw().stats().await;
+        let servers = shared.cache.backend().stats().await;
         let mut layers = shared.cache.stats();
         layers.sort_by_key(|stats| LAYERS.iter().position(|layer| *layer == stats.layer));
         let builds = layers.iter().find(|stats| stats.layer == "query").map_or(0, |stats| stats.builds);

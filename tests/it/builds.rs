@@ -257,7 +257,7 @@ async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
 
 #[tokio::test]
 async fn a_build_that_is_known_to_take_long_is_waited_for_in_its_process_as_well() {
-    let options = CacheOptions { max_wait: Duration::from_secs(15), ..CacheOptions::default() };
+    let options = CacheOptions::default().max_wait(Duration::from_secs(15));
     let cache = Cache::new(Locmem::new(), options);
     let slow = HeldBuild::begin(&cache).await;
     let waiting = tokio::spawn(async move {

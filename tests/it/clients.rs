@@ -3,7 +3,6 @@
 //! Limits of half a minute are tested where the clock can be turned, in `src/server.rs` and `src/middleware`.
 
 mod bodies;
-mod counts;
 mod crowd;
 mod idle;
 mod malformed;

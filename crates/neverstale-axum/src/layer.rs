@@ -187,7 +187,7 @@ impl CachePageLayer {
         S: Display + Clone + PartialEq + Send + Sync + 'static,
         E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
     {
-        self.policy.versions = Some(Versions::of(source, E::into_response));
+        self.policy.versions = Some(Versions::of(source, |error: Arc<E>| E::clone(&error).into_response()));
         self
     }
 

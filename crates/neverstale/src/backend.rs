@@ -14,9 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join;
 
-use super::{Latency, Ttl};
+use super::Latency;
 
 /// A store of bytes by name.
 ///
@@ -26,8 +25,8 @@ use super::{Latency, Ttl};
 /// - A miss is `Ok(None)`, a condition that is not met `Ok(false)`. An error means that the store could not be asked,
 ///   or would not do it.
 /// - An empty value is a value.
-/// - A value has at most [`LARGEST_VALUE`] bytes; a longer one is [`ErrorKind::TooLarge`]. `set` then leaves nothing,
-///   `add` and `replace` leave what was there.
+/// - A value has as many bytes as [`CacheOptions::largest_value`](super::CacheOptions::largest_value) lets it. A store
+///   may refuse it all the same.
 /// - A lifetime is exact to a second. One that is over ends a value at once.
 /// - [`add`](Self::add), [`replace`](Self::replace), [`incr`](Self::incr) and [`decr`](Self::decr) are atomic among all
 ///   who share the store.
@@ -41,13 +40,17 @@ use super::{Latency, Ttl};
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Returns the value of a key.
-    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error>;
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        only(self.get_many(&[key.to_owned()]).await)
+    }
 
     /// Returns the values of keys.
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>>;
 
     /// Stores a value, whatever was there. A lifetime that is over leaves nothing.
-    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error>;
+    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
+        only(self.set_many(&[(key.to_owned(), value)], ttl).await)
+    }
 
     /// Stores values, whatever was there.
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>>;
@@ -56,7 +59,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
     /// Stores a value under one key where there is none, and then reads another: returns whether there was none, and
-    /// what was read, which counts only then. In one round trip where the store [keeps the order](Self::keeps_order).
+    /// what was read, which counts only then. In one round trip where the store can.
     async fn add_then_get(
         &self,
         added: &str,
@@ -64,21 +67,8 @@ pub trait Backend: Send + Sync + 'static {
         ttl: Ttl,
         read: &str,
     ) -> Result<(bool, Option<Bytes>), Error> {
-        let add = self.add(added, value, ttl);
-        let (is_added, found) = if self.keeps_order(added, read) {
-            let (is_added, found) = join(add, self.get(read)).await;
-            (is_added?, Some(found))
-        } else {
-            let is_added = add.await?;
-            (is_added, if is_added { Some(self.get(read).await) } else { None })
-        };
-        Ok((is_added, found.and_then(Result::ok).flatten()))
-    }
-
-    /// Returns whether of two operations on these keys, begun one after the other, the first is done first although
-    /// its answer is not waited for.
-    fn keeps_order(&self, _first: &str, _second: &str) -> bool {
-        false
+        let is_added = self.add(added, value, ttl).await?;
+        Ok((is_added, if is_added { self.get(read).await.unwrap_or_default() } else { None }))
     }
 
     /// Returns whether every value is dropped as soon as it is stored.
@@ -90,7 +80,9 @@ pub trait Backend: Send + Sync + 'static {
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
     /// Removes a key, and returns whether it was there.
-    async fn delete(&self, key: &str) -> Result<bool, Error>;
+    async fn delete(&self, key: &str) -> Result<bool, Error> {
+        only(self.delete_many(&[key.to_owned()]).await)
+    }
 
     /// Removes keys, and returns for each whether it was there.
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>>;
@@ -116,6 +108,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Tries every server once, through the same connections that are used otherwise. Without servers, nothing.
     async fn check(&self) -> Vec<ServerCheck>;
 
+    /// Waits for pending deletes, no longer than `limit`, and closes connections. Later operations may fail.
+    async fn close(&self, _limit: Duration) {}
+
     /// Names the server that has a key, or the store itself where there are none.
     fn server_of(&self, key: &str) -> String;
 
@@ -123,8 +118,24 @@ pub trait Backend: Send + Sync + 'static {
     fn describe(&self) -> String;
 }
 
-/// The longest value that a backend takes, in bytes. It fits into a memcached item of the default 1 MiB, with key and
-/// header; every backend has this limit, so that what works in development works on the servers.
+/// The lifetime of a cached value. It is memory hygiene: no correctness rests on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// Until it is deleted or evicted.
+    Never,
+    /// For so long; zero expires at once.
+    After(Duration),
+}
+
+impl Ttl {
+    /// A lifetime that is over at once: what is stored with it cannot be read.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        self == Self::After(Duration::ZERO)
+    }
+}
+
+/// The default of [`CacheOptions::largest_value`](super::CacheOptions::largest_value), in bytes.
 pub const LARGEST_VALUE: usize = 1_000_000;
 
 /// The result of trying one server once.
@@ -245,16 +256,9 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 /// How many pending deletes a backend remembers. Beyond it an old value may live until it expires.
 pub const MAX_PENDING_DELETES: usize = 10_000;
 
-/// Returns a value that is not too long.
-///
-/// # Errors
-///
-/// [`ErrorKind::TooLarge`] if it is longer than [`LARGEST_VALUE`].
-pub fn fitting(value: Bytes, server: &str) -> Result<Bytes, Error> {
-    if value.len() <= LARGEST_VALUE {
-        return Ok(value);
-    }
-    Err(Error { server: server.into(), kind: ErrorKind::TooLarge(value.len()) })
+fn only<T>(mut results: Vec<Result<T, Error>>) -> Result<T, Error> {
+    let none = || Error { server: "the backend".into(), kind: ErrorKind::Protocol("no result".into()) };
+    results.pop().unwrap_or_else(|| Err(none()))
 }
 
 /// Reads a number as memcached does: digits, perhaps with blanks behind them.

@@ -1,4 +1,4 @@
-//! One builds, the others wait: in this process by a single flight, in the others by a lock in the backend.
+//! One caller builds, the others wait: in this process by a single flight, in the others by a lock in the backend.
 //!
 //! [`Cache::get_or_set`] is made of it. Layers that keep values in a form of their own [`join`](Cache::join) a flight
 //! themselves.
@@ -7,16 +7,17 @@ use std::any::Any;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
-use super::build_lock::{self, Lock};
-use super::envelope::Envelope;
+use super::build_lock::{self, Lock, Taken};
+use super::codec::Envelope;
 use super::single_flight::{Builder, Member, Outcome};
 use super::{Cache, Key};
 
 pub use super::single_flight::Failure;
 
-/// How long one waits at least for those before it in this process, who are known to be alive.
+/// The shortest limit of the wait for callers in this process, which are known to be alive.
 const QUEUE: Duration = Duration::from_secs(10);
 
 /// A caller among all that miss the same value at once. Dropping it leaves them.
@@ -27,8 +28,8 @@ pub struct Flight<'a> {
 }
 
 impl Cache {
-    /// Joins all callers, in this and other processes, that build the value of a key at present. Keep it until the
-    /// caller has its value: whoever joins meanwhile is told what came of the build.
+    /// Joins all callers, in this and other processes, that build the value of a key at present. Keep the flight until
+    /// the caller has its value: callers that join meanwhile are given the outcome of the build.
     #[must_use]
     pub fn join(&self, key: &Key) -> Flight<'_> {
         Flight { cache: self, key: key.clone(), member: self.flights().join(self.name(key)) }
@@ -41,9 +42,11 @@ impl Flight<'_> {
         self.member.flight().is_closed()
     }
 
-    /// Waits until the value of `key` is built, or until this caller is to build it. Another process is waited for
-    /// until `max_wait` has passed since the call, this one for ten seconds at least. `decode` reads what was
-    /// put into an [envelope](Cache::envelope); a value that it cannot read counts as missing.
+    /// Waits until the value of `key` is built, or until this caller is to build it.
+    ///
+    /// Another process is waited for until `max_wait` has passed since the call, this one for ten seconds at least.
+    /// Outside a tokio runtime there is no wait. `decode` reads what was put into an [envelope](Cache::envelope); a
+    /// value that it cannot read counts as missing.
     ///
     /// [`Look::First`] saves a round trip if the value is missing, and costs three operations in the background if not.
     ///
@@ -88,6 +91,9 @@ impl Flight<'_> {
         read: impl Fn(&str, &Bytes) -> Option<T>,
     ) -> Joined<'_, T> {
         let cache = self.cache;
+        if Handle::try_current().is_err() {
+            return Joined::BuildAlone;
+        }
         // None if it is too far away to be a time.
         let deadline = Instant::now().checked_add(max_wait);
         let Ok(builder) = timeout(QUEUE.max(max_wait), self.member.wait()).await else {
@@ -104,19 +110,13 @@ impl Flight<'_> {
             None => {}
         }
         let (name, lock) = (cache.name(key), cache.name(&self.key.lock()));
-        match build_lock::take(cache.backend(), &name, &lock, deadline, read).await {
-            build_lock::Turn::Theirs { value, envelope, has_waited } => {
-                builder.end(Outcome::Built(Envelope { key: key.clone(), name, bytes: envelope }));
-                if has_waited {
-                    cache.counters().shared.add_one();
-                }
-                Joined::Value { value, was_there: !has_waited }
-            }
-            build_lock::Turn::Ours { lock, has_waited } => {
-                Joined::Build(Permit { builder, lock: Some(lock), has_waited })
-            }
-            build_lock::Turn::Unknown => Joined::Build(Permit { builder, lock: None, has_waited: false }),
+        let Taken { found, lock, has_waited } = build_lock::take(cache, &name, &lock, deadline, read).await;
+        let Some((value, bytes)) = found else { return Joined::Build(Permit { builder, lock, has_waited }) };
+        builder.end(Outcome::Built(Envelope { key: key.clone(), name, bytes }));
+        if has_waited {
+            cache.counters().shared.add_one();
         }
+        Joined::Value { value, was_there: !has_waited }
     }
 }
 
@@ -150,7 +150,7 @@ pub enum Joined<'a, T> {
 pub struct Permit<'a> {
     builder: Builder<'a>,
     lock: Option<Lock>,
-    /// Whether another process had it before, which has left nothing where it was looked for.
+    /// Whether another process had the right before, and has left nothing where it was looked for.
     pub has_waited: bool,
 }
 
@@ -177,18 +177,23 @@ impl Permit<'_> {
         }
     }
 
-    /// Hands what was built to those who wait, and keeps the lock until it is stored, which nobody waits for: who looks
-    /// for it in another process waits for the lock.
-    pub(super) fn end_after(mut self, built: Envelope, stored: impl Future<Output = ()> + Send + 'static) {
-        let lock = self.lock.take();
+    /// Hands what was built to the callers that wait, and stores it in the background. The lock is kept until then, for
+    /// which callers in other processes wait.
+    pub(super) fn end_after(
+        self,
+        cache: &Cache,
+        built: Envelope,
+        stored: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.builder.end(Outcome::Built(built));
-        tokio::spawn(async move {
+        let lock = self.lock;
+        cache.background().spawn(async move {
             stored.await;
             drop(lock);
         });
     }
 
-    /// Hands what was built to those who wait; without it, the next of them builds.
+    /// Hands what was built to the callers that wait; without it, the next of them builds.
     pub async fn end(self, built: Option<Envelope>) {
         match (built, self.lock) {
             // The lock is released in the background: the value is there, so no caller waits for the lock.

@@ -1,117 +1,96 @@
-//! Who builds, among processes: whoever could `add` a key beside the value's.
+//! One builder among processes: the one that could `add` a key beside the value's.
 //!
-//! The lock is a courtesy and no promise: it may be evicted, its server may be lost, and then two build. It expires by
-//! itself a few seconds after its holder has died.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! The lock saves work, and no correctness rests on it. It may be evicted, or its server lost: then two build. It
+//! expires by itself soon after its holder has died.
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::Ttl;
-use super::backend::Backend;
 use super::key::random_token;
-
-/// How long a holder that says nothing keeps the lock.
-const LIFETIME: Duration = Duration::from_secs(3);
-
-/// How often a holder says that it still builds.
-const RENEWAL: Duration = Duration::from_secs(1);
-
-/// Pauses between looking again, growing from the first to the second, each with jitter.
-const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
+use super::{Cache, Ttl};
 
 /// How often in a row the lock may be neither ours nor there before the store is taken to refuse it. Once or twice that
-/// happens where others take it and let it go in between.
+/// happens where other processes take it and release it in between.
 const MOST_REFUSALS: u32 = 3;
-
-/// What to do after a miss.
-pub(super) enum Turn<T> {
-    /// Build: nobody else does, until the lock is dropped.
-    Ours {
-        lock: Lock,
-        /// Whether others had it before.
-        has_waited: bool,
-    },
-    /// Build: it cannot be known who else does.
-    Unknown,
-    /// Nothing: another has built this, which is in this envelope.
-    Theirs {
-        value: T,
-        envelope: Bytes,
-        /// Whether it was waited for, and not there at once.
-        has_waited: bool,
-    },
-}
 
 /// The lock of one key. Dropped, it is released in the background.
 pub(super) struct Lock(Option<Held>);
 
+#[derive(Clone)]
 struct Held {
-    backend: Arc<dyn Backend>,
+    cache: Cache,
     name: String,
     token: Bytes,
 }
 
-/// Waits until nobody else builds the value `name`, whose lock is `lock`, or until the deadline, if there is one. A
-/// value that `read` makes nothing of is as good as none.
+/// What came of asking for a lock. With neither a value nor the lock, the caller builds as well.
+pub(super) struct Taken<T> {
+    /// The value that another process has built, and its envelope.
+    pub(super) found: Option<(T, Bytes)>,
+    /// The right to build: no other process does until it is dropped.
+    pub(super) lock: Option<Lock>,
+    /// Whether another process had the lock before.
+    pub(super) has_waited: bool,
+}
+
+impl<T> Taken<T> {
+    /// It cannot be known which other process builds.
+    const UNKNOWN: Self = Self { found: None, lock: None, has_waited: false };
+}
+
+/// Waits until no other process builds the value `name`, whose lock is `lock`, or until the deadline, if there is one.
+/// A value that `read` makes nothing of counts as missing.
 ///
 /// # Cancel safety
 ///
-/// Dropped at any point it lets go of the lock that it may have got.
+/// Dropped at any point, it releases the lock that it may have got.
 pub(super) async fn take<T>(
-    backend: &Arc<dyn Backend>,
+    cache: &Cache,
     name: &str,
     lock: &str,
     deadline: Option<Instant>,
     read: impl Fn(&str, &Bytes) -> Option<T>,
-) -> Turn<T> {
+) -> Taken<T> {
+    let (backend, options) = (cache.backend(), cache.options());
+    let read =
+        |envelope: Option<Bytes>| envelope.and_then(|envelope| Some((read(name, &envelope)?, envelope)));
     let both = [name.to_owned(), lock.to_owned()];
-    let token = Bytes::from(random_token());
-    let [mut pause, longest] = PAUSES;
+    let held = Held { cache: cache.clone(), name: lock.into(), token: random_token().into() };
+    let mut pause = options.poll_interval / 20;
     let (mut has_waited, mut refusals) = (false, 0);
-    loop {
-        // Before it is asked for: whoever is dropped before the answer has it all the same.
-        let held = Held { backend: Arc::clone(backend), name: lock.into(), token: token.clone() };
-        let mut ours = Lock(Some(held));
-        match backend.add_then_get(lock, token.clone(), Ttl::After(LIFETIME), name).await {
-            Err(_) => {
-                ours.forget();
-                return Turn::Unknown;
-            }
-            // Whoever held it before may have stored the value by now. Nobody waits for a lock whose value is there.
-            Ok((is_ours, found)) => {
-                if !is_ours {
-                    ours.forget();
-                }
-                if let Some((value, envelope)) = both_of(found, |envelope| read(name, envelope)) {
-                    return Turn::Theirs { value, envelope, has_waited };
-                }
-                if is_ours {
-                    return Turn::Ours { lock: ours, has_waited };
-                }
-                has_waited = true;
-            }
+    while refusals <= MOST_REFUSALS {
+        // Made before the lock is asked for: a caller that is dropped before the response has the lock all the same.
+        let mut ours = Lock(Some(held.clone()));
+        let added =
+            backend.add_then_get(lock, held.token.clone(), Ttl::After(options.lock_lifetime), name).await;
+        let is_ours = added.as_ref().is_ok_and(|(is_ours, _)| *is_ours);
+        if !is_ours {
+            ours.forget();
         }
-        refusals += 1;
-        if refusals > MOST_REFUSALS {
-            return Turn::Unknown;
+        // The holder before may have stored the value by now. No process waits for a lock whose value is there.
+        let Ok(found) = added.map(|(_, found)| read(found)) else { return Taken::UNKNOWN };
+        if found.is_some() {
+            return Taken { found, lock: None, has_waited };
         }
-        // Others look again as soon as the lock is gone or the value is there.
+        if is_ours {
+            return Taken { found: None, lock: Some(ours), has_waited };
+        }
+        (has_waited, refusals) = (true, refusals + 1);
+        // Tries again as soon as the lock is gone or the value is there.
         loop {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Turn::Unknown;
+                return Taken::UNKNOWN;
             }
             sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = longest.min(pause * 2);
-            let mut found = backend.get_many(&both).await.into_iter();
-            let (Some(Ok(envelope)), Some(Ok(holder))) = (found.next(), found.next()) else {
-                return Turn::Unknown;
+            pause = options.poll_interval.min(pause.saturating_mul(2));
+            let mut looked = backend.get_many(&both).await.into_iter();
+            let (Some(Ok(envelope)), Some(Ok(holder))) = (looked.next(), looked.next()) else {
+                return Taken::UNKNOWN;
             };
-            if let Some((value, envelope)) = both_of(envelope, |envelope| read(name, envelope)) {
-                return Turn::Theirs { value, envelope, has_waited };
+            let found = read(envelope);
+            if found.is_some() {
+                return Taken { found, lock: None, has_waited };
             }
             if holder.is_none() {
                 break;
@@ -119,11 +98,7 @@ pub(super) async fn take<T>(
             refusals = 0;
         }
     }
-}
-
-/// Returns a value and the envelope that it was in.
-fn both_of<T>(found: Option<Bytes>, read: impl Fn(&Bytes) -> Option<T>) -> Option<(T, Bytes)> {
-    found.and_then(|envelope| Some((read(&envelope)?, envelope)))
+    Taken::UNKNOWN
 }
 
 impl Lock {
@@ -131,12 +106,7 @@ impl Lock {
     pub(super) async fn during<T>(&self, build: impl Future<Output = T>) -> T {
         let mut build = std::pin::pin!(build);
         loop {
-            tokio::select! {
-                biased;
-                built = &mut build => return built,
-                () = sleep(RENEWAL) => {}
-            }
-            // Sent beside the build, which must not wait for it.
+            // Beside the build, which must not wait for it.
             tokio::select! {
                 biased;
                 built = &mut build => return built,
@@ -145,31 +115,34 @@ impl Lock {
         }
     }
 
-    /// Lets the next one build.
+    /// Lets the next process build.
     pub(super) async fn release(mut self) {
         if let Some(held) = self.0.take() {
             held.release().await;
         }
     }
 
-    /// Says that it is another's.
+    /// Leaves the lock to the process that has it.
     fn forget(&mut self) {
         self.0 = None;
     }
 
+    /// Waits a third of the lock's lifetime, and begins that anew.
     async fn renew(&self) {
-        if let Some(Held { backend, name, .. }) = &self.0 {
-            // If it fails, another may build as well.
-            let _ = backend.touch(name, Ttl::After(LIFETIME)).await;
-        }
+        let Some(Held { cache, name, .. }) = &self.0 else { return std::future::pending().await };
+        let lifetime = cache.options().lock_lifetime;
+        sleep(lifetime / 3).await;
+        // If it fails, another process may build as well.
+        let _ = cache.backend().touch(name, Ttl::After(lifetime)).await;
     }
 }
 
 impl Held {
-    /// Removes the lock, unless it is another's by now. If that fails, it expires.
+    /// Removes the lock, unless another process has it by now. If that fails, it expires.
     async fn release(self) {
-        if self.backend.get(&self.name).await.is_ok_and(|holder| holder.as_ref() == Some(&self.token)) {
-            let _ = self.backend.delete(&self.name).await;
+        let backend = self.cache.backend();
+        if backend.get(&self.name).await.is_ok_and(|holder| holder.as_ref() == Some(&self.token)) {
+            let _ = backend.delete(&self.name).await;
         }
     }
 }
@@ -177,7 +150,8 @@ impl Held {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let (Some(held), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(held.release());
+            let background = held.cache.background().clone();
+            background.spawn_on(held.release(), &runtime);
         }
     }
 }

@@ -4,12 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::backend::{Backend, ServerCheck};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+use super::backend::{Backend, ServerCheck, Ttl};
 use super::integrity::Integrity;
-use super::key::{Key, KeyPrefix};
+use super::key::Key;
+use super::options::CacheOptions;
 use super::single_flight::Flights;
 use super::stats::{Counters, Event, LayerStats};
-use super::ttl::Ttl;
 
 /// The handle that everything cached goes through. Cheap to clone; no method fails.
 ///
@@ -19,9 +23,7 @@ use super::ttl::Ttl;
 #[derive(Clone)]
 pub struct Cache {
     shared: Arc<Shared>,
-    prefix: KeyPrefix,
     counters: Arc<Counters>,
-    max_wait: Duration,
     options: Arc<CacheOptions>,
 }
 
@@ -30,62 +32,40 @@ struct Shared {
     backend: Arc<dyn Backend>,
     flights: Flights,
     layers: Mutex<Vec<(&'static str, Arc<Counters>)>>,
+    /// What goes on after its caller has its value: storing it, and releasing locks.
+    background: TaskTracker,
 }
 
-/// How a cache is used, whatever its backend.
-#[derive(Clone, Debug)]
-pub struct CacheOptions {
-    /// Before every key. Empty by default.
-    pub prefix: KeyPrefix,
-    /// For values that have none of their own. Five minutes by default, as in Django.
-    pub default_ttl: Ttl,
-    /// Values of so many bytes and more are compressed, with the feature `compression`. 16 KiB by default.
-    pub compress_from: usize,
-    /// So many bytes are read by one call at most, counted decompressed. What is beyond is a miss: a server could have
-    /// made of little much. 64 MiB by default.
-    pub largest_read: usize,
-    /// How cached values are protected. By a checksum by default.
-    pub integrity: Integrity,
-    /// How long another process's build of a value is waited for, before it is built here as well. Ten seconds by
-    /// default. Where callers have a time limit, let this be shorter by what a build takes.
-    pub max_wait: Duration,
+/// A [`Backend`], or one that other handles use as well, as `Arc<dyn Backend>`.
+pub trait IntoBackend {
+    /// Returns the backend as it is shared.
+    fn into_backend(self) -> Arc<dyn Backend>;
 }
 
-impl Default for CacheOptions {
-    fn default() -> Self {
-        let default_ttl = Ttl::After(Duration::from_secs(300));
-        let (prefix, integrity) = Default::default();
-        Self {
-            prefix,
-            default_ttl,
-            compress_from: 16 * 1024,
-            largest_read: 64 * 1024 * 1024,
-            integrity,
-            max_wait: Duration::from_secs(10),
-        }
+impl<B: Backend> IntoBackend for B {
+    fn into_backend(self) -> Arc<dyn Backend> {
+        Arc::new(self)
+    }
+}
+
+impl IntoBackend for Arc<dyn Backend> {
+    fn into_backend(self) -> Self {
+        self
     }
 }
 
 impl Cache {
-    /// Puts a handle over a backend.
-    pub fn new(backend: impl Backend, options: CacheOptions) -> Self {
-        Self::over(Arc::new(backend), options)
-    }
-
-    /// Puts a handle over a backend that others use as well.
-    pub fn over(backend: Arc<dyn Backend>, options: CacheOptions) -> Self {
+    /// Creates a handle over a backend.
+    pub fn new(backend: impl IntoBackend, options: CacheOptions) -> Self {
         let counters = Arc::<Counters>::default();
-        Self {
-            prefix: options.prefix.clone(),
-            max_wait: options.max_wait,
-            options: Arc::new(options),
-            shared: Arc::new(Shared {
-                backend,
-                flights: Flights::default(),
-                layers: Mutex::new(vec![("cache", Arc::clone(&counters))]),
-            }),
-            counters,
-        }
+        let layers = Mutex::new(vec![("cache", Arc::clone(&counters))]);
+        let shared = Arc::new(Shared {
+            backend: backend.into_backend(),
+            flights: Flights::default(),
+            layers,
+            background: TaskTracker::new(),
+        });
+        Self { shared, counters, options: Arc::new(options) }
     }
 
     /// Returns a handle whose operations are counted apart, under this name.
@@ -105,26 +85,38 @@ impl Cache {
     /// handle; its keys are as they are, the others' have `~v2:`, `~v3:`, … before them.
     #[must_use]
     pub fn namespace(&self, namespace: u32) -> Self {
-        Self { prefix: self.options().prefix.namespace(namespace), ..self.clone() }
+        self.with(|options| options.prefix = options.prefix.namespace(namespace))
     }
 
-    /// Returns a handle that waits for another process's build no longer than this: for somebody who has waited
-    /// already.
+    /// Returns a handle that waits for another process's build no longer than this, such as for a caller that has
+    /// waited already.
     #[must_use]
     pub fn with_max_wait(&self, max_wait: Duration) -> Self {
-        Self { max_wait, ..self.clone() }
+        self.with(|options| options.max_wait = max_wait)
     }
 
-    /// Returns a handle with a seal of its own: for values that must not be forged, whatever the others need.
+    /// Returns a handle with an integrity of its own: for values that must not be forged, whatever the others need.
     #[must_use]
     pub fn with_integrity(&self, integrity: Integrity) -> Self {
-        Self { options: Arc::new(CacheOptions { integrity, ..self.options().clone() }), ..self.clone() }
+        self.with(|options| options.integrity = integrity)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut CacheOptions)) -> Self {
+        let mut options = CacheOptions::clone(&self.options);
+        change(&mut options);
+        Self { options: Arc::new(options), ..self.clone() }
     }
 
     /// Returns the lifetime of values that have none of their own.
     #[must_use]
     pub fn default_ttl(&self) -> Ttl {
         self.options().default_ttl
+    }
+
+    /// Returns the limit on the bytes of a value in its envelope.
+    #[must_use]
+    pub fn largest_value(&self) -> usize {
+        self.options().largest_value
     }
 
     /// Returns the numbers of each layer that has done something, since the start of the process.
@@ -159,17 +151,58 @@ impl Cache {
             Event::Miss => &counters.misses,
             Event::Build => &counters.builds,
             Event::Fill => &counters.fills,
+            Event::Error => &counters.errors,
         }
         .add_one();
+    }
+
+    /// Waits for what goes on in the background, such as releasing locks and pending deletes, and then closes the
+    /// backend. What is not done after `limit` is left undone.
+    ///
+    /// Outside a tokio runtime it does nothing. Call it once nothing else uses the cache. A backend that is closed may
+    /// fail later operations, which are misses.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, it leaves the backend open or closed, and what goes on in the background goes on. It may
+    /// be called again.
+    pub async fn close(&self, limit: Duration) {
+        if Handle::try_current().is_err() {
+            return;
+        }
+        let started = Instant::now();
+        self.background().close();
+        // Locks that are not released expire.
+        let _ = timeout(limit, self.background().wait()).await;
+        self.backend().close(limit.saturating_sub(started.elapsed())).await;
     }
 
     /// Returns how long another process's build is waited for.
     #[must_use]
     pub fn max_wait(&self) -> Duration {
-        self.max_wait
+        self.options.max_wait
     }
 
-    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
+    /// Returns the backend, for tools: it takes and returns bare bytes, and its errors are told. Nothing is counted.
+    ///
+    /// ```
+    /// use neverstale::{Cache, CacheOptions, Key, Ttl, backend::locmem::Locmem};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (cache, visits) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("visits")?);
+    /// assert_eq!(cache.incr(&visits, 1).await, None);
+    /// // A counter is bare, and made where there is none.
+    /// cache.backend().add(&cache.name(&visits), "0".into(), Ttl::Never).await?;
+    /// assert_eq!(cache.incr(&visits, 1).await, Some(1));
+    /// assert_eq!(cache.backend().get(&cache.name(&visits)).await?.as_deref(), Some(&b"1"[..]));
+    /// // Values of the cache are in an envelope, which a counter is not.
+    /// assert_eq!(cache.get::<u64>(&visits).await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.shared.backend
     }
 
@@ -185,13 +218,18 @@ impl Cache {
         &self.shared.flights
     }
 
+    pub(super) fn background(&self) -> &TaskTracker {
+        &self.shared.background
+    }
+
     fn layers(&self) -> MutexGuard<'_, Vec<(&'static str, Arc<Counters>)>> {
         self.shared.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the name under which the backend stores a key.
-    pub(super) fn name(&self, key: &Key) -> String {
-        self.prefix.apply(key)
+    #[must_use]
+    pub fn name(&self, key: &Key) -> String {
+        self.options.prefix.apply(key)
     }
 }
 

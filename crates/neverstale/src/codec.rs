@@ -9,11 +9,18 @@ use bytes::{Buf, BufMut, Bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::CacheOptions;
+use super::Key;
 use super::integrity::HEAD;
+use super::options::CacheOptions;
 
-/// The longest value believed in. Beyond it a length is garbage, and must not be allocated for.
-const LONGEST_VALUE: usize = 32 * 1024 * 1024;
+/// A value in its envelope, made by [`Cache::envelope`](super::Cache::envelope). It is read under its own key only.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    pub(super) key: Key,
+    /// The name under which the backend stores the key.
+    pub(super) name: String,
+    pub(super) bytes: Bytes,
+}
 
 /// Where the length of the value is in the head.
 const LENGTH: usize = HEAD - size_of::<u32>();
@@ -27,17 +34,16 @@ impl CacheOptions {
     ///
     /// # Errors
     ///
-    /// What the value's own `Serialize` refuses, and values over 32 MiB.
+    /// What the value's own `Serialize` refuses, and a value that is too long to be read again.
     pub(super) fn encode<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> serde_json::Result<Bytes> {
         let value = serde_json::to_vec(value)?;
-        if value.len() > LONGEST_VALUE {
+        if value.len() > self.largest_read {
             return Err(serde::ser::Error::custom(format!("{} bytes are too many", value.len())));
         }
         Ok(self.encode_bytes(name, &value))
     }
 
-    /// Returns bytes of at most 32 MiB in their envelope, compressed as in [`encode`](Self::encode). Whoever reads them
-    /// must know them from JSON by what they are.
+    /// Returns bytes in their envelope, compressed as in [`encode`](Self::encode). They need not be JSON.
     pub(super) fn encode_bytes(&self, name: &str, value: &[u8]) -> Bytes {
         let compressed = if value.len() >= self.compress_from { compress(value) } else { None };
         match compressed.filter(|compressed| compressed.len() < value.len()) {
@@ -67,7 +73,8 @@ impl CacheOptions {
     }
 
     fn close(&self, name: &str, encoding: u8, body: &[u8], length: usize) -> Bytes {
-        let to_u32 = |length| u32::try_from(length).expect("values are far below 4 GiB");
+        // A length that does not fit is not the body's, and so a miss.
+        let to_u32 = |length| u32::try_from(length).unwrap_or(u32::MAX);
         let mut head = [0; HEAD];
         let mut fields = &mut head[..];
         fields.put_u8(self.integrity.format());
@@ -82,7 +89,7 @@ impl CacheOptions {
         let mut fields = &head[..];
         let (format, encoding) = (fields.get_u8(), fields.get_u8());
         let (body_length, length) = (fields.get_u32() as usize, fields.get_u32() as usize);
-        if format != self.integrity.format() || body_length != body.len() || length > LONGEST_VALUE {
+        if format != self.integrity.format() || body_length != body.len() || length > self.largest_read {
             return None;
         }
         match encoding {
@@ -127,8 +134,7 @@ mod tests {
 
     /// Everything is compressed, or nothing; with either seal.
     fn all_options() -> [CacheOptions; 4] {
-        let with =
-            |compress_from, integrity| CacheOptions { compress_from, integrity, ..CacheOptions::default() };
+        let with = |bytes, integrity| CacheOptions::default().compress_from(bytes).integrity(integrity);
         let signed = || Integrity::signed(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap());
         [
             with(0, Integrity::default()),
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn a_long_value_is_compressed_if_that_makes_it_shorter() {
         let text = "task ".repeat(1000);
-        let from = |compress_from| CacheOptions { compress_from, ..CacheOptions::default() };
+        let from = |bytes| CacheOptions::default().compress_from(bytes);
         let plain = from(text.len() + 3).encode(NAME, &text).unwrap();
         assert_eq!(plain.len(), HEAD + 4 + text.len() + 2, "JSON adds two quotes");
         assert!(from(text.len() + 2).encode(NAME, &text).unwrap().len() < 200);
@@ -191,18 +197,20 @@ mod tests {
 
     #[test]
     fn a_length_that_lies_is_a_miss() {
-        for options in all_options() {
-            for length in [LONGEST_VALUE, LONGEST_VALUE + 1] {
+        const LONGEST: usize = 100_000;
+        for options in all_options().map(|options| options.largest_read(LONGEST)) {
+            for length in [LONGEST, LONGEST + 1] {
                 let envelope = options.close(NAME, LZ4, &compress(b"short").unwrap(), length);
                 assert_eq!(options.open(NAME, &envelope), None);
                 assert_eq!(CacheOptions::claimed_length(&envelope), length);
             }
             let envelope = options.close(NAME, PLAIN, b"short", 4);
             assert_eq!(options.open(NAME, &envelope), None);
-            for (length, is_read) in [(LONGEST_VALUE, true), (LONGEST_VALUE + 1, false)] {
+            for (length, is_read) in [(LONGEST, true), (LONGEST + 1, false)] {
                 let envelope = options.close(NAME, LZ4, &compress(&vec![0; length]).unwrap(), length);
                 assert_eq!(options.open(NAME, &envelope).is_some(), is_read, "{length} bytes");
             }
+            assert!(options.encode(NAME, &"x".repeat(LONGEST)).is_err(), "JSON adds two quotes");
         }
     }
 

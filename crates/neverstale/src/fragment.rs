@@ -28,9 +28,6 @@ use sha2::{Digest, Sha256};
 
 use super::{Cache, Key, Ttl};
 
-/// The bytes of all copies in this process together.
-const CAPACITY: u64 = 4 * 1024 * 1024;
-
 /// What is kept for each copy beside its bytes, about.
 const BESIDE_COPY: usize = 200;
 
@@ -61,12 +58,12 @@ impl Fragments {
         Self { cache: cache.counted_as("fragments"), base, ttl, copies: None }
     }
 
-    /// Keeps fragments in the process as well, up to 4 MiB of them, and asks the cache only for others. A copy has a
+    /// Keeps up to so many bytes of fragments in the process as well, and asks the cache only for others. A copy has a
     /// lifetime of its own, so one that was made late in its fragment's life is shown for up to twice as long.
     #[must_use]
-    pub fn with_local_copies(mut self) -> Self {
+    pub fn with_local_copies(mut self, max_bytes: u64) -> Self {
         let size = |_: &Id, copy: &Arc<str>| u32::try_from(copy.len() + BESIDE_COPY).unwrap_or(u32::MAX);
-        let copies = Memory::builder().max_capacity(CAPACITY).weigher(size);
+        let copies = Memory::builder().max_capacity(max_bytes).weigher(size);
         let copies = match self.ttl {
             Ttl::After(lifetime) if lifetime <= LONGEST_LIFETIME => copies.time_to_live(lifetime),
             Ttl::Never | Ttl::After(_) => copies,
@@ -227,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn a_copy_spares_the_cache_until_it_is_deleted_or_all_are_dropped() {
         let cache = Cache::new(Locmem::new(), CacheOptions::default());
-        let fragments = Fragments::new(&cache, "row", "1", Ttl::Never).with_local_copies();
+        let fragments = Fragments::new(&cache, "row", "1", Ttl::Never).with_local_copies(4 << 20);
         let render = |item: &&str| format!("<{item}>");
         let rows = async |items: &[&str]| {
             let rows = fragments.get_or_render(items, |item| [String::from(*item)], render).await;

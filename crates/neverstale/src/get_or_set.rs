@@ -1,15 +1,10 @@
 //! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::build::{Flight, Joined, Look};
-use super::codec::from_json;
-use super::envelope::Envelope;
-use super::mistake::Mistake;
-use super::version::Versions;
+use super::codec::{Envelope, from_json};
 use super::{Cache, Key, Ttl};
 
 impl Cache {
@@ -87,81 +82,6 @@ impl Cache {
                 let built = self.keep(key, &value, ttl, &flight).await;
                 permit.end(built).await;
                 Ok(value)
-            }
-        }
-    }
-
-    /// As [`get_or_set`](Self::get_or_set), of one version of the value, whose key is never written twice. `build` may
-    /// read a version that is newer than the one asked for: `label` says which, and under that its value is stored.
-    ///
-    /// `versions` is asked first, unless the caller has been `told`, and once more after another process has been
-    /// waited for.
-    ///
-    /// # Errors
-    ///
-    /// Those of `versions`, and those of `build`, which are shared as in [`get_or_set`](Self::get_or_set).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped at any point, or when its `build` panics, it lets the next caller build.
-    pub async fn get_or_set_version<T, E>(
-        &self,
-        key: &Key,
-        ttl: Ttl,
-        versions: &Versions<E>,
-        mut told: Option<Arc<str>>,
-        label: impl Fn(&T) -> String,
-        build: impl AsyncFnOnce() -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Clone + Send + Sync + 'static,
-    {
-        let build = || {
-            self.counters().builds.add_one();
-            build()
-        };
-        let mut has_waited = false;
-        loop {
-            // Who has been told comes for something that is missing in this version, and then this most likely is, too.
-            let look = if told.is_some() { Look::First } else { Look::Again };
-            let version = match told.take() {
-                Some(version) => version,
-                None => versions.current().await?,
-            };
-            let versioned = key.at(&version);
-            if look == Look::Again
-                && let Some(value) = self.get(&versioned).await
-            {
-                return Ok(value);
-            }
-            let is_mistaken = Mistake::ListFlightWithoutVersion.is_made();
-            let flight = self.join(if is_mistaken { key } else { &versioned });
-            match flight.wait(&versioned, look, self.max_wait(), |value| from_json(&value)).await {
-                Joined::Value { value, .. } => return Ok(value),
-                Joined::Failed(failure) => match failure.error() {
-                    Some(error) => return Err(error),
-                    None => return build().await,
-                },
-                // Whoever was waited for may have stored a newer version than the one asked for.
-                Joined::Build(permit) if permit.has_waited && !has_waited => {
-                    has_waited = true;
-                    permit.end(None).await;
-                }
-                Joined::Build(permit) => {
-                    let (permit, value) = permit.build(build()).await?;
-                    let is_mistaken = Mistake::ListUnderAskedVersion.is_made();
-                    let key = if is_mistaken { versioned } else { key.at(&label(&value)) };
-                    match self.encode(&key, &value) {
-                        Some(built) => {
-                            let (cache, stored) = (self.clone(), built.clone());
-                            permit.end_after(built, async move { cache.store(&stored, ttl).await });
-                        }
-                        None => permit.end(None).await,
-                    }
-                    return Ok(value);
-                }
-                Joined::BuildAlone => return build().await,
             }
         }
     }

@@ -22,8 +22,6 @@ use std::str::FromStr;
 use base16ct::lower::encode_string;
 use sha2::{Digest, Sha256};
 
-use super::mistake::Mistake;
-
 /// The longest key memcached takes, in bytes (memcached `doc/protocol.txt`, "Keys").
 const LONGEST_KEY: usize = 250;
 
@@ -100,7 +98,8 @@ impl Key {
     /// Returns the key of one version of this key's value.
     #[must_use]
     pub fn at(&self, version: &str) -> Self {
-        if Mistake::KeyWithoutVersion.is_made() {
+        #[cfg(fault_injection)]
+        if super::mistake::Mistake::KeyWithoutVersion.is_made() {
             return self.clone();
         }
         self.derive("@", version)

@@ -13,7 +13,7 @@
 //!            rendered fragments   │   typed        bytes      ├─ dummy      nowhere
 //!   layer 3  neverstale-axum ─────┘   values       by name    └─ yours
 //!            whole pages                           ▲
-//!   tools    Raw: bare bytes, and errors ──────────┘
+//!   tools    Cache::backend: bytes and errors ──────┘
 //! ```
 //!
 //! The handle puts a prefix before the key and an envelope around the value, lets one build for all, counts, and makes
@@ -70,7 +70,8 @@
 //!   before. What a [`Strategy`] does not guarantee is written there.
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
 //!   out of the key must never change.
-//! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Raw`] stores, nor the reverse.
+//! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Cache::backend`]
+//!   stores, nor the reverse.
 //! - **A checksum finds damage and no malice.** Whoever can write to the servers can make a value, unless it is
 //!   [signed](Integrity::signed); and even then bring an old one back.
 //! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
@@ -83,9 +84,9 @@
 //!
 //! # Limits
 //!
-//! A name has 250 bytes: a longer key is hashed. A value has [`LARGEST_VALUE`](backend::LARGEST_VALUE) bytes in its
-//! envelope, compressed from 16 KiB on, and 32 MiB before that. Lifetimes are exact to a second. An operation takes
-//! 750 ms at most, and on memcached what the options of the client say. There is no compare-and-swap,
+//! A name has 250 bytes: a longer key is hashed. Values are compressed from 16 KiB on, and have 1,000,000 bytes in
+//! their envelope and 64 MiB before that; [`CacheOptions`] moves these limits. Lifetimes are exact to a second. An
+//! operation takes 750 ms at most, and on memcached what the options of the client say. There is no compare-and-swap,
 //! and nothing is ordered between processes.
 //!
 //! Next: [`version`], why versioned values are never wrong.
@@ -95,35 +96,31 @@ pub mod build;
 mod build_lock;
 mod cache;
 mod codec;
-mod count;
-mod envelope;
 pub mod fragment;
 mod get_or_set;
 mod integrity;
 mod key;
+#[cfg(fault_injection)]
 mod mistake;
+mod options;
 pub mod query;
-mod raw;
-mod secret;
 mod single_flight;
 mod stats;
 mod strategy;
 mod sync;
-mod ttl;
 mod verbs;
 pub mod version;
 
-pub use self::cache::{Cache, CacheOptions};
-pub use self::envelope::Envelope;
-pub use self::integrity::Integrity;
+pub use self::backend::Ttl;
+pub use self::cache::{Cache, IntoBackend};
+pub use self::codec::Envelope;
+pub use self::integrity::{Integrity, Secret, WeakSecret};
 pub use self::key::{InvalidKey, Key, KeyPrefix};
 #[cfg(fault_injection)]
 pub use self::mistake::is_chosen as makes_mistake;
-pub use self::raw::Raw;
-pub use self::secret::{Secret, WeakSecret};
+pub use self::options::CacheOptions;
 pub use self::stats::{Event, Latency, LayerStats};
 pub use self::strategy::{Strategy, VERSIONED};
-pub use self::ttl::Ttl;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

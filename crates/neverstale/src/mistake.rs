@@ -1,9 +1,8 @@
 //! Mistakes that the cache makes on purpose when a test wants to know whether it would be noticed.
 //!
-//! Only a build with `--cfg fault_injection` can make any, and that makes the one that `TASKLIST_MISTAKE` names. It is
-//! no Cargo feature: any crate in the graph of a user could switch that on. In every other build
-//! [`Mistake::is_made`] is a constant `false`, and the compiler removes the code behind it.
-//! `tests/it/consistency/mistakes.rs` tells for each what comes of it.
+//! Only a build with `--cfg fault_injection` has this module, and makes the mistake that `TASKLIST_MISTAKE` names. It
+//! is no Cargo feature: any crate in the graph of a user could switch that on. The published package is without this
+//! file. `tests/it/consistency/mistakes.rs` tells for each what comes of it.
 
 /// What one could easily have got wrong.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +18,6 @@ pub(super) enum Mistake {
 
 impl Mistake {
     /// Returns whether this process makes it.
-    #[cfg(not(fault_injection))]
-    pub(super) const fn is_made(self) -> bool {
-        false
-    }
-
-    /// Returns whether this process makes it.
-    #[cfg(fault_injection)]
     pub(super) fn is_made(self) -> bool {
         is_chosen(&self)
     }
@@ -33,7 +25,6 @@ impl Mistake {
 
 /// Returns whether a mistake, of the cache's or of a layer over it, is the one that `TASKLIST_MISTAKE` names, and says
 /// so.
-#[cfg(fault_injection)]
 pub fn is_chosen(mistake: &dyn std::fmt::Debug) -> bool {
     #[expect(clippy::disallowed_methods, reason = "what only tests set is no configuration")]
     static CHOSEN: std::sync::LazyLock<Option<String>> =

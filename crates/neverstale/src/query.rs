@@ -24,25 +24,31 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::build::{Joined, Look};
+use super::codec::from_json;
 use super::key::random_token;
+#[cfg(fault_injection)]
+use super::mistake::Mistake;
 use super::strategy::VERSIONED;
 use super::version::Versions;
 use super::{Cache, Key, Strategy, Ttl};
 
-/// One cached query that answers a `T`: where the answer is kept, and how a write becomes visible in it.
+/// One cached query that returns a `T`: where its result is kept, and how a write becomes visible in it.
 ///
-/// The answer may be empty or null: what counts is that it is there. `E` is why there is no answer.
+/// An empty result is a result, and so is null. `E` is the error of the query.
 pub struct CachedQuery<T, E> {
     cache: Cache,
     key: Key,
-    freshness: Freshness<T, E>,
+    /// The current version, if the caller knows it.
+    known: Option<Arc<str>>,
+    freshness: Arc<Freshness<T, E>>,
 }
 
 enum Freshness<T, E> {
-    /// Writers tell the cache.
-    Told(Strategy),
-    /// The database tells readers. An answer says of which version it is.
-    Versioned { versions: Versions<E>, told: Option<Arc<str>>, label: fn(&T) -> String },
+    /// Writers invalidate.
+    ByHand(Strategy),
+    /// Readers ask for the current version. `label` returns the version of a result.
+    Versioned { versions: Versions<E>, label: fn(&T) -> String },
 }
 
 impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQuery<T, E> {
@@ -68,35 +74,31 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     /// ```
     #[must_use]
     pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
-        Self { cache: cache.counted_as("query"), key, freshness: Freshness::Told(strategy) }
+        Self::with(cache, key, Freshness::ByHand(strategy))
     }
 
     /// Names a query whose answers are kept by version: `label` returns that of an answer, which must have been read
     /// together with it.
     #[must_use]
     pub fn versioned(cache: &Cache, key: Key, versions: Versions<E>, label: fn(&T) -> String) -> Self {
-        Self {
-            cache: cache.counted_as("query"),
-            key,
-            freshness: Freshness::Versioned { versions, told: None, label },
-        }
+        Self::with(cache, key, Freshness::Versioned { versions, label })
     }
 
-    /// Returns the same query for somebody who waits for another process's run of it no longer than this.
+    fn with(cache: &Cache, key: Key, freshness: Freshness<T, E>) -> Self {
+        Self { cache: cache.counted_as("query"), key, known: None, freshness: Arc::new(freshness) }
+    }
+
+    /// Returns the same query for a caller that waits for another process's run of it no longer than this.
     #[must_use]
     pub fn with_max_wait(&self, max_wait: Duration) -> Self {
         Self { cache: self.cache.with_max_wait(max_wait), ..self.clone() }
     }
 
-    /// Returns the same query for somebody who has been told the current version since they began, if they have, and
-    /// need not ask for it again.
+    /// Returns the same query for a caller that has learned the current version since it began. With `None` the query
+    /// asks for the version itself.
     #[must_use]
     pub fn at(&self, version: Option<Arc<str>>) -> Self {
-        let mut query = self.clone();
-        if let Freshness::Versioned { told, .. } = &mut query.freshness {
-            *told = version;
-        }
-        query
+        Self { known: version, ..self.clone() }
     }
 
     /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
@@ -110,18 +112,82 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     ///
     /// Dropped at any point it leaves the cache without the answer or with it.
     pub async fn get_or_set(&self, query: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
-        match &self.freshness {
-            Freshness::Told(strategy) => {
+        match &*self.freshness {
+            Freshness::ByHand(strategy) => {
                 let ttl = strategy.ttl(self.cache.default_ttl());
                 match self.current_key(*strategy).await {
                     Some(key) => self.cache.get_or_set(&key, ttl, query).await,
                     None => query().await,
                 }
             }
-            Freshness::Versioned { versions, told, label } => {
-                self.cache
-                    .get_or_set_version(&self.key, VERSIONED, versions, told.clone(), label, query)
-                    .await
+            Freshness::Versioned { versions, label } => self.get_or_set_version(versions, label, query).await,
+        }
+    }
+
+    /// Returns the result of the current version. The query may read a newer one than the one asked for: its label says
+    /// which, and under that its result is stored.
+    ///
+    /// The version is asked for first, unless the caller knows it, and once more after another process has been waited
+    /// for.
+    async fn get_or_set_version(
+        &self,
+        versions: &Versions<E>,
+        label: impl Fn(&T) -> String,
+        query: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (cache, mut known) = (&self.cache, self.known.clone());
+        let query = || {
+            cache.counters().builds.add_one();
+            query()
+        };
+        let mut has_waited = false;
+        loop {
+            // A caller that knows the version misses its page, and so most likely the result as well.
+            let look = if known.is_some() { Look::First } else { Look::Again };
+            let version = match known.take() {
+                Some(version) => version,
+                None => versions.current().await?,
+            };
+            let versioned = self.key.at(&version);
+            if look == Look::Again
+                && let Some(value) = cache.get(&versioned).await
+            {
+                return Ok(value);
+            }
+            let shared = &versioned;
+            #[cfg(fault_injection)]
+            let shared = if Mistake::ListFlightWithoutVersion.is_made() { &self.key } else { shared };
+            let flight = cache.join(shared);
+            match flight.wait(&versioned, look, cache.max_wait(), |value| from_json(&value)).await {
+                Joined::Value { value, .. } => return Ok(value),
+                Joined::Failed(failure) => match failure.error() {
+                    Some(error) => return Err(error),
+                    None => return query().await,
+                },
+                // The process that was waited for may have stored a newer version than the one asked for.
+                Joined::Build(permit) if permit.has_waited && !has_waited => {
+                    has_waited = true;
+                    permit.end(None).await;
+                }
+                Joined::Build(permit) => {
+                    let (permit, value) = permit.build(query()).await?;
+                    let key = self.key.at(&label(&value));
+                    #[cfg(fault_injection)]
+                    let key = if Mistake::ListUnderAskedVersion.is_made() { versioned } else { key };
+                    match cache.encode(&key, &value) {
+                        Some(built) => {
+                            let (storing, stored) = (cache.clone(), built.clone());
+                            permit.end_after(
+                                cache,
+                                built,
+                                async move { storing.store(&stored, VERSIONED).await },
+                            );
+                        }
+                        None => permit.end(None).await,
+                    }
+                    return Ok(value);
+                }
+                Joined::BuildAlone => return query().await,
             }
         }
     }
@@ -138,7 +204,7 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     where
         E: fmt::Display,
     {
-        if !matches!(self.freshness, Freshness::Told(Strategy::Update)) {
+        if !matches!(*self.freshness, Freshness::ByHand(Strategy::Update)) {
             return self.forget().await;
         }
         match query().await {
@@ -157,7 +223,7 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     ///
     /// As [`changed`](Self::changed).
     pub async fn forget(&self) {
-        let Freshness::Told(strategy) = self.freshness else { return };
+        let Freshness::ByHand(strategy) = *self.freshness else { return };
         match strategy {
             Strategy::Expire => {}
             Strategy::Delete | Strategy::Update => self.cache.invalidate(&self.key).await,
@@ -194,12 +260,7 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
 
 impl<T, E> Clone for CachedQuery<T, E> {
     fn clone(&self) -> Self {
-        let freshness = match &self.freshness {
-            Freshness::Told(strategy) => Freshness::Told(*strategy),
-            Freshness::Versioned { versions, told, label } => {
-                Freshness::Versioned { versions: versions.clone(), told: told.clone(), label: *label }
-            }
-        };
-        Self { cache: self.cache.clone(), key: self.key.clone(), freshness }
+        let (cache, key, known) = (self.cache.clone(), self.key.clone(), self.known.clone());
+        Self { cache, key, known, freshness: Arc::clone(&self.freshness) }
     }
 }

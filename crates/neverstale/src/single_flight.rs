@@ -18,7 +18,7 @@ use std::sync::PoisonError;
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
 
-use super::envelope::Envelope;
+use super::codec::Envelope;
 use super::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 
 /// The flights that can be joined, by the name of their key.

@@ -60,6 +60,8 @@ pub enum Event {
     Build,
     /// It keeps a value.
     Fill,
+    /// An operation of it failed.
+    Error,
 }
 
 /// The last bucket but one ends at about 4 s.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::codec::from_json;
-use super::envelope::Envelope;
+use super::backend::ErrorKind;
+use super::codec::{Envelope, from_json};
 use super::{Cache, CacheOptions, Key, Ttl, backend};
 
 impl Cache {
@@ -94,10 +94,6 @@ impl Cache {
     }
 
     /// Returns bytes in an envelope for a key. [`get_many_with`](Self::get_many_with) reads them.
-    ///
-    /// # Panics
-    ///
-    /// Where they are more than 4 GiB. Backends take [`LARGEST_VALUE`](backend::LARGEST_VALUE).
     #[must_use]
     pub fn envelope(&self, key: &Key, value: &[u8]) -> Envelope {
         let name = self.name(key);
@@ -118,7 +114,7 @@ impl Cache {
     }
 
     async fn try_add_envelope(&self, envelope: &Envelope, ttl: Ttl) -> Option<bool> {
-        let Envelope { key, name, bytes } = envelope;
+        let Envelope { key, name, bytes } = self.fitting(envelope)?;
         let stored = self.timed(self.backend().add(name, bytes.clone(), ttl)).await;
         self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(bytes.len(), *is_stored))
     }
@@ -131,10 +127,10 @@ impl Cache {
     /// As [`replace`](Self::replace), and answers `None` where the cache fails or will not store the value.
     pub async fn try_replace<T: Serialize + ?Sized>(&self, key: &Key, value: &T, ttl: Ttl) -> Option<bool> {
         self.flights().outdate(&self.name(key));
-        let Envelope { key, name, bytes } = self.encode(key, value)?;
-        let length = bytes.len();
-        let stored = self.timed(self.backend().replace(&name, bytes, ttl)).await;
-        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(length, *is_stored))
+        let envelope = self.encode(key, value)?;
+        let Envelope { key, name, bytes } = self.fitting(&envelope)?;
+        let stored = self.timed(self.backend().replace(name, bytes.clone(), ttl)).await;
+        self.forgive(key, stored).inspect(|is_stored| _ = self.count_fill(bytes.len(), *is_stored))
     }
 
     /// Removes a key. If that fails, the key stays unread until it could be removed.
@@ -182,7 +178,8 @@ impl Cache {
 
     /// Adds to a counter and returns the sum; none if there is no such key, or it cannot be counted with.
     ///
-    /// A counter is stored bare, so that any client reads it, and is made by [`Raw::add`](super::Raw::add).
+    /// A counter is stored bare, so that any client reads it, and is made by the [`add`](backend::Backend::add) of the
+    /// [`backend`](Self::backend).
     pub async fn incr(&self, key: &Key, delta: u64) -> Option<u64> {
         let sum = self.timed(self.backend().incr(&self.name(key), delta)).await;
         self.forgive(key, sum).flatten()
@@ -211,20 +208,39 @@ impl Cache {
         Some(Envelope { key: key.clone(), name, bytes: encoded.ok()? })
     }
 
+    /// Returns an envelope that is not too long; none, after saying so, if it is.
+    fn fitting<'e>(&self, envelope: &'e Envelope) -> Option<&'e Envelope> {
+        let length = envelope.bytes.len();
+        if length <= self.options().largest_value {
+            return Some(envelope);
+        }
+        self.counters().refused.add_one();
+        tracing::warn!(cache.key = %envelope.key, "left uncached: {}", ErrorKind::TooLarge(length));
+        None
+    }
+
+    /// Stores an envelope. One that is too long leaves nothing.
     pub(super) async fn store(&self, envelope: &Envelope, ttl: Ttl) {
-        let Envelope { key, name, bytes } = envelope;
+        let Some(Envelope { key, name, bytes }) = self.fitting(envelope) else {
+            return self.remove(&envelope.key).await;
+        };
         let stored = self.timed(self.backend().set(name, bytes.clone(), ttl)).await;
         self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
     }
 
     /// Stores envelopes of distinct keys in one round trip, and returns whether all of them were.
     async fn store_many(&self, envelopes: Vec<&Envelope>, ttl: Ttl) -> bool {
-        let named = |envelope: &&Envelope| (envelope.name.clone(), envelope.bytes.clone());
-        let named: Vec<_> = envelopes.iter().map(named).collect();
+        let (fitting, too_long): (Vec<_>, Vec<_>) =
+            envelopes.into_iter().partition(|envelope| self.fitting(envelope).is_some());
+        let mut are_all_stored = too_long.is_empty();
+        if !are_all_stored {
+            self.delete_many(&too_long.iter().map(|envelope| envelope.key.clone()).collect::<Vec<_>>()).await;
+        }
+        let named: Vec<_> =
+            fitting.iter().map(|envelope| (envelope.name.clone(), envelope.bytes.clone())).collect();
         named.iter().for_each(|(name, _)| self.flights().outdate(name));
         let stored = self.timed(self.backend().set_many(&named, ttl)).await;
-        let mut are_all_stored = true;
-        for (Envelope { key, bytes, .. }, stored) in envelopes.into_iter().zip(stored) {
+        for (Envelope { key, bytes, .. }, stored) in fitting.into_iter().zip(stored) {
             are_all_stored &= self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
         }
         are_all_stored

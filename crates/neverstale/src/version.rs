@@ -1,17 +1,14 @@
-//! What a copy must be labelled with to be shown again: the version of the data it was made of. The protocol by which
-//! no reader is ever shown what is older than an acknowledged write.
+//! Versions of the data that cached values were made of, and the protocol by which no read is older than a write.
 //!
-//! A version is whatever the origin says names one state of its data: a counter with a random token, a revision, a
-//! digest. Where all that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for.
-//! What is left to know is which version is the current one, and only the origin can say. It is asked by a
-//! [`VersionSource`].
+//! A version names one state of the origin's data: a counter with a random token, a revision, a digest. Where
+//! everything that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for. What
+//! is left to know is the current version, and only the origin can tell it. A [`VersionSource`] asks the origin.
 //!
-//! # What the gate promises
+//! # What a version source promises
 //!
-//! *The answer to a call comes from a query that was sent after the call began.* So it is no older than any change that
-//! was acknowledged before the call, to whomever, and since queries are sent one after the other it is no older than
-//! any answer the gate gave before. There is no last known version to fall back to: if the query fails, so do its
-//! callers.
+//! *The result of a call comes from a query that was sent after the call began.* So it is no older than any change that
+//! was acknowledged before the call, in any process. Queries are sent one after the other, so it is no older than any
+//! earlier result either. There is no last known version to fall back to: if the query fails, so do its callers.
 //!
 //! Why that holds, and is cheap:
 //!
@@ -22,26 +19,26 @@
 //!   query 3                                              [ f ...
 //! ```
 //!
-//! Who calls takes a seat in the round that gathers. Whoever runs the queries first closes that round, under the same
-//! lock, and then sends the query for it; so nobody takes a seat in a round whose query may have been sent. While it is
-//! under way the next round gathers, however many that are. The origin sees one query a round trip, not one a request.
+//! A call joins the round that gathers. The task that runs the queries first closes that round, under the same lock,
+//! and then sends the query for it; so no call joins a round whose query may have been sent. While it is under way the
+//! next round gathers, however many calls that are. The origin sees one query a round trip, not one a request.
 //!
-//! Some origins can be looked at without waiting, and show whether anything has changed since the last query. With such
-//! a [mark](VersionSource::with_change_tokens) a call needs no query while nothing changes: *what it is told was the
-//! current version at a look that was made after the call began*, which is the same promise. `mark.rs` says what that
-//! takes.
+//! Some origins show without a query whether anything has changed since the last one. With such a
+//! [change token](VersionSource::with_change_tokens) a call needs no query while nothing changes: *its result was the
+//! current version when the token was read, after the call began*, which is the same promise. `change_token.rs` says
+//! what that takes.
 //!
 //! # The protocol
 //!
 //! ```text
-//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged          nothing is sent to the cache
-//!   read     gate: S ──→ copy of S? ──→ cache has S? ──→ build: data and label L, one statement ──→ store under L
+//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged     nothing is sent to the cache
+//!   read     version S ──→ copy of S? ──→ cache has S? ──→ build: data and label L, one statement ──→ store under L
 //! ```
 //!
-//! 1. The origin draws a version that was never used, in the transaction of every change, whoever makes it.
-//! 2. A read passes the gate, which tells S. It takes what this process, or else the cache, has under S.
-//! 3. Otherwise it builds, or waits for a build *begun by somebody who was told S as well*. A build reads the data and
-//!    the version it is of, its label L, in one statement and outside any transaction; its result is stored under L.
+//! 1. The origin draws a version that was never used, in the transaction of every change, by any client.
+//! 2. A read learns the current version S. It takes what this process, or else the cache, has under S.
+//! 3. Otherwise it builds, or waits for a build *begun by a read that had learned S as well*. A build reads the data
+//!    and its version, the label L, in one statement and outside any transaction; its result is stored under L.
 //!
 //! # Why no read is old
 //!
@@ -50,12 +47,12 @@
 //! - *What is stored under a version is of that version.* It is stored only under the label that was read with it, and
 //!   no version is drawn twice. A store that comes late, twice or out of order stores what would be there anyway; a
 //!   value that is lost, evicted, or forgotten in a restart is a miss; one that comes back is still right.
-//! - *S covers every write that was acknowledged before the read began.* The query that told S was sent after that, the
-//!   acknowledgement came after the commit, and the statement sees what is committed.
-//! - *L covers what S covers.* The build's statement was sent after S was told, to its own reader or to one with whom
+//! - *S covers every write that was acknowledged before the read began.* The query that returned S was sent after that,
+//!   the acknowledgement came after the commit, and the statement sees what is committed.
+//! - *L covers what S covers.* The build's statement was sent after S was known, to its own reader or to one with which
 //!   it shares S.
 //! - So *no read is older than a write acknowledged before it began*; and *no read is older than one that ended before
-//!   it began*, since what that one showed was committed before it ended, and the later gate's query came after.
+//!   it began*, since what that one showed was committed before it ended, and the later query came after.
 //!
 //! No clock, no lifetime, no compare-and-swap and no delete is in the argument. A lifetime only frees memory, and the
 //! lock that lets one process build for all may be lost: then two build the same.
@@ -64,22 +61,22 @@
 //!
 //! | | origin | cache |
 //! |---|---|---|
-//! | read, copy in the process | a share of one point read; with marks, a look | nothing |
+//! | read, copy in the process | a share of one point read; with change tokens, none | nothing |
 //! | read, page in the cache | a share of one point read | one `get` |
 //! | read, nothing there | that, and for one reader the query | look, lock, look again, store, unlock; for each layer |
 //! | write | one more row in its transaction | nothing |
 //!
 //! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked
-//! for. Who writes often and keeps much needs a cache with room for that.
+//! for. Frequent writes to much data need a cache with room for that.
 //!
 //! # What failures do
 //!
 //! | what fails | what comes of it |
 //! |---|---|
 //! | the cache, in any way | reads build, once in each process; never an old page, never an error |
-//! | a builder's process | its lock expires after three seconds, and the next one builds |
-//! | the process after the commit, before it could answer | a write of unknown fate, which readers see |
-//! | the origin | no page; the gate has no last known version |
+//! | a builder's process | its lock expires, after three seconds by default, and the next one builds |
+//! | the process after the commit, before it could answer | a write of unknown outcome, which readers see |
+//! | the origin | no page; there is no last known version |
 //!
 //! # What it assumes
 //!
@@ -95,8 +92,8 @@
 //!
 //! use neverstale::version::{VersionSource, Lost};
 //!
-//! /// Errors are shared by all who wait for the same query.
-//! #[derive(Clone, Debug)]
+//! /// An error, of which all callers that wait for the same query get the same `Arc`.
+//! #[derive(Debug)]
 //! struct NoAnswer;
 //!
 //! impl From<Lost> for NoAnswer {
@@ -106,24 +103,23 @@
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), NoAnswer> {
+//! # async fn main() -> Result<(), Arc<NoAnswer>> {
 //! // Prices change; a row of the table of versions, a file's time, a header of a service would do as well.
 //! let revision = Arc::new(AtomicU64::new(7));
 //! let origin = Arc::clone(&revision);
-//! let gate = VersionSource::new(move || {
+//! let prices = VersionSource::new(move || {
 //!     let origin = Arc::clone(&origin);
 //!     async move { Ok::<_, NoAnswer>(origin.load(Ordering::SeqCst)) }
 //! });
-//! assert_eq!(gate.current().await?, 7);
+//! assert_eq!(prices.current().await?, 7);
 //! revision.store(8, Ordering::SeqCst);
-//! assert_eq!(gate.current().await?, 8);
+//! assert_eq!(prices.current().await?, 8);
 //! # Ok(())
 //! # }
 //! ```
 
-mod gate;
-mod mark;
-mod round;
+mod change_token;
+mod source;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -132,35 +128,41 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use super::sync;
 
-pub use self::gate::{Lost, VersionSource, VersionStats};
+pub use self::source::{Lost, VersionSource, VersionStats};
 
-/// A [`VersionSource`] for those who only need the version's name, such as keys. `E` is what they say if there is
-/// none. Cheap to clone.
+/// A [`VersionSource`] of version names, such as for keys, with an error `E` of its user. Cheap to clone.
 pub struct Versions<E>(Arc<Current<E>>);
 
 type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
 
 impl<E> Versions<E> {
-    /// Puts names in the place of versions, and other errors in that of the gate's. A name becomes part of keys: it
-    /// must hold no blanks and no control characters.
-    pub fn of<S, F>(gate: &VersionSource<S, F>, fail: impl Fn(F) -> E + Clone + Send + Sync + 'static) -> Self
+    /// Names the versions of a source, and puts other errors in the place of its errors. A name may be any text.
+    pub fn of<S, F>(
+        source: &VersionSource<S, F>,
+        fail: impl Fn(Arc<F>) -> E + Clone + Send + Sync + 'static,
+    ) -> Self
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,
-        F: From<Lost> + Clone + Send + Sync + 'static,
+        F: From<Lost> + Send + Sync + 'static,
         E: 'static,
     {
-        let gate = gate.clone();
+        let source = source.clone();
         Self(Arc::new(move || {
-            let (gate, fail) = (gate.clone(), fail.clone());
-            async move { gate.name().await.map_err(fail) }.boxed()
+            let (source, fail) = (source.clone(), fail.clone());
+            let name = |version: S| version.to_string().into();
+            async move { source.current().await.map(name).map_err(fail) }.boxed()
         }))
     }
 
-    /// As [`VersionSource::current`].
+    /// Returns the name of the current version, as [`VersionSource::current`] does.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// That of the query, as `fail` made it.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any point. The query goes on for the other callers.
     pub async fn current(&self) -> Result<Arc<str>, E> {
         (self.0)().await
     }

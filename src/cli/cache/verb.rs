@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::outcome::{Answer, Outcome};
 use crate::cli::remedy::Place;
-use neverstale::backend::Error;
-use neverstale::{Cache, InvalidKey, Key, Raw, Ttl};
+use neverstale::backend::{Error, ErrorKind};
+use neverstale::{Cache, InvalidKey, Key, Ttl};
 
 /// An operation on the cache.
 #[derive(Clone, Debug, Subcommand)]
@@ -101,7 +101,7 @@ impl Verb {
     /// Does it, and tells what came of it and how long it took.
     pub(in crate::cli) async fn run(&self, cache: &Cache, place: Place) -> Outcome {
         let started = Instant::now();
-        let result = self.ask(cache.raw()).await;
+        let result = self.ask(cache).await;
         let took = started.elapsed();
         let (key, event) = self.subject();
         Outcome { key: key.map(ToString::to_string), event, result, took, place }
@@ -112,29 +112,31 @@ impl Verb {
         matches!(self, Self::Set(_) | Self::Add(_) | Self::Replace(_))
     }
 
-    async fn ask(&self, cache: Raw<'_>) -> Result<Answer, Error> {
+    async fn ask(&self, cache: &Cache) -> Result<Answer, Error> {
+        let name = self.subject().0.map(|key| cache.name(key)).unwrap_or_default();
+        let backend = cache.backend();
         Ok(match self {
-            Self::Get { key } => cache.get(key).await?.map_or(Answer::Missing, Answer::Value),
+            Self::Get { .. } => backend.get(&name).await?.map_or(Answer::Missing, Answer::Value),
             Self::Set(store) => {
-                cache.set(&store.key, store.value(), store.ttl()).await?;
+                backend.set(&name, store.value(cache)?, store.ttl()).await?;
                 Answer::Done
             }
             Self::Add(store) => {
-                let is_stored = cache.add(&store.key, store.value(), store.ttl()).await?;
+                let is_stored = backend.add(&name, store.value(cache)?, store.ttl()).await?;
                 if is_stored { Answer::Done } else { Answer::Present }
             }
             Self::Replace(store) => {
-                done_if_there(cache.replace(&store.key, store.value(), store.ttl()).await?)
+                done_if_there(backend.replace(&name, store.value(cache)?, store.ttl()).await?)
             }
-            Self::Delete { key } => done_if_there(cache.delete(key).await?),
-            Self::Incr(Count { key, delta }) => counted(cache.incr(key, *delta).await?),
-            Self::Decr(Count { key, delta }) => counted(cache.decr(key, *delta).await?),
-            Self::Touch { key, ttl } => done_if_there(cache.touch(key, *ttl).await?),
+            Self::Delete { .. } => done_if_there(backend.delete(&name).await?),
+            Self::Incr(Count { delta, .. }) => counted(backend.incr(&name, *delta).await?),
+            Self::Decr(Count { delta, .. }) => counted(backend.decr(&name, *delta).await?),
+            Self::Touch { ttl, .. } => done_if_there(backend.touch(&name, *ttl).await?),
             Self::Clear => {
-                cache.clear().await?;
+                backend.clear().await?;
                 Answer::Done
             }
-            Self::Stats { all } => Answer::Stats { servers: cache.stats().await, all: *all },
+            Self::Stats { all } => Answer::Stats { servers: backend.stats().await, all: *all },
         })
     }
 
@@ -154,8 +156,13 @@ impl Verb {
 }
 
 impl Store {
-    fn value(&self) -> Bytes {
-        self.value.clone().into_encoded_bytes().into()
+    /// Returns the value, if it is not too long.
+    fn value(&self, cache: &Cache) -> Result<Bytes, Error> {
+        if self.value.len() > cache.largest_value() {
+            let kind = ErrorKind::TooLarge(self.value.len());
+            return Err(Error { server: cache.backend().server_of(&cache.name(&self.key)), kind });
+        }
+        Ok(self.value.clone().into_encoded_bytes().into())
     }
 
     fn ttl(&self) -> Ttl {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::finding::{Finding, Problem};
 use crate::cli::remedy::Place;
-use neverstale::backend::{self, ErrorKind, LARGEST_VALUE, ServerCheck};
-use neverstale::{Cache, Key, Raw, Ttl};
+use neverstale::backend::{self, ErrorKind, ServerCheck};
+use neverstale::{Cache, Key, Ttl};
 
 /// How many keys are looked at for one that belongs to a server. With a hundred servers, one in a hundred does.
 const TRIES: u32 = 10_000;
@@ -26,13 +26,13 @@ pub(super) async fn findings(cache: &Cache, place: Place) -> Vec<Finding> {
     if checks.is_empty() {
         let here = Finding { what: "cache".into(), outcome: Ok(cache.to_string()), took: None };
         let key = random_key();
-        return [vec![here], probe(cache.raw(), place, "cache", &key).await].concat();
+        return [vec![here], probe(cache, place, "cache", &key).await].concat();
     }
-    join_all(checks.into_iter().map(|check| look_into(cache.raw(), place, check))).await.concat()
+    join_all(checks.into_iter().map(|check| look_into(cache, place, check))).await.concat()
 }
 
 /// A server that does not answer the first look is asked nothing more: each question would wait as long again.
-async fn look_into(cache: Raw<'_>, place: Place, check: ServerCheck) -> Vec<Finding> {
+async fn look_into(cache: &Cache, place: Place, check: ServerCheck) -> Vec<Finding> {
     let what = format!("cache {}", check.server);
     let outcome = check.outcome.map_err(|error| problem(place, &error));
     let is_well = outcome.is_ok();
@@ -48,8 +48,8 @@ async fn look_into(cache: Raw<'_>, place: Place, check: ServerCheck) -> Vec<Find
     [vec![first], probe(cache, place, &what, &key).await].concat()
 }
 
-fn key_on(cache: Raw<'_>, server: &str) -> Option<Key> {
-    (0..TRIES).map(|_| random_key()).find(|key| cache.server_of(key) == server)
+fn key_on(cache: &Cache, server: &str) -> Option<Key> {
+    (0..TRIES).map(|_| random_key()).find(|key| cache.backend().server_of(&cache.name(key)) == server)
 }
 
 fn random_key() -> Key {
@@ -57,7 +57,7 @@ fn random_key() -> Key {
 }
 
 /// Tries one server, until something is wrong, and removes the key.
-async fn probe(cache: Raw<'_>, place: Place, what: &str, key: &Key) -> Vec<Finding> {
+async fn probe(cache: &Cache, place: Place, what: &str, key: &Key) -> Vec<Finding> {
     let mut findings = vec![timed(format!("{what} round trip"), round_trip(cache, place, key)).await];
     if findings.iter().all(Finding::is_ok) {
         findings.push(timed(format!("{what} clock"), clock(cache, place, key)).await);
@@ -67,7 +67,7 @@ async fn probe(cache: Raw<'_>, place: Place, what: &str, key: &Key) -> Vec<Findi
         findings.push(timed(format!("{what} value limit"), value_limit(cache, place, key)).await);
     }
     // What cannot be removed expires; that it could not is a consequence of what has been found.
-    let _ = cache.delete(key).await;
+    let _ = cache.backend().delete(&cache.name(key)).await;
     findings
 }
 
@@ -76,11 +76,11 @@ async fn timed(what: String, outcome: impl Future<Output = Result<String, Proble
     Finding { what, outcome: outcome.await, took: Some(started.elapsed()) }
 }
 
-async fn round_trip(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
+async fn round_trip(cache: &Cache, place: Place, key: &Key) -> Result<String, Problem> {
     let value = Bytes::from(format!("{key}\r\n\0"));
     let failed = |error| problem(place, &error);
-    cache.set(key, value.clone(), MINUTE).await.map_err(failed)?;
-    match cache.get(key).await.map_err(failed)? {
+    cache.backend().set(&cache.name(key), value.clone(), MINUTE).await.map_err(failed)?;
+    match cache.backend().get(&cache.name(key)).await.map_err(failed)? {
         Some(found) if found == value => Ok("a value comes back as it was stored".into()),
         Some(_) => Err(Problem {
             cause: "a value comes back as another one".into(),
@@ -93,10 +93,10 @@ async fn round_trip(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, P
     }
 }
 
-async fn clock(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
+async fn clock(cache: &Cache, place: Place, key: &Key) -> Result<String, Problem> {
     let failed = |error| problem(place, &error);
-    cache.set(key, Bytes::from_static(b"31 days"), MONTH).await.map_err(failed)?;
-    match cache.get(key).await.map_err(failed)? {
+    cache.backend().set(&cache.name(key), Bytes::from_static(b"31 days"), MONTH).await.map_err(failed)?;
+    match cache.backend().get(&cache.name(key)).await.map_err(failed)? {
         Some(_) => Ok("a value that is to live for 31 days is kept".into()),
         None => Err(Problem {
             cause: "a value that is to live for 31 days is gone at once".into(),
@@ -106,16 +106,17 @@ async fn clock(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Proble
     }
 }
 
-async fn value_limit(cache: Raw<'_>, place: Place, key: &Key) -> Result<String, Problem> {
-    let value = Bytes::from(vec![b'x'; LARGEST_VALUE]);
-    cache.set(key, value, MINUTE).await.map_err(|error| match error.kind {
+async fn value_limit(cache: &Cache, place: Place, key: &Key) -> Result<String, Problem> {
+    let length = cache.largest_value();
+    let value = Bytes::from(vec![b'x'; length]);
+    cache.backend().set(&cache.name(key), value, MINUTE).await.map_err(|error| match error.kind {
         ErrorKind::Timeout(_) if place == Place::Memcached => Problem {
-            cause: format!("{LARGEST_VALUE} bytes: {}", error.kind),
+            cause: format!("{length} bytes: {}", error.kind),
             remedy: "is the network to the server slow? What takes longer is left uncached",
         },
-        kind => Problem { cause: format!("{LARGEST_VALUE} bytes: {kind}"), remedy: place.remedy(&kind) },
+        kind => Problem { cause: format!("{length} bytes: {kind}"), remedy: place.remedy(&kind) },
     })?;
-    Ok(format!("takes {LARGEST_VALUE} bytes"))
+    Ok(format!("takes {length} bytes"))
 }
 
 fn problem(place: Place, error: &backend::Error) -> Problem {

@@ -1,7 +1,7 @@
 //! Several keys at once.
 
 use bytes::Bytes;
-use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::backend::Backend;
 use neverstale::{Cache, CacheOptions, Key};
 
 use super::{AT_ONCE, MINUTE, read};
@@ -41,21 +41,6 @@ pub async fn nothing_comes_of_no_keys(backend: &dyn Backend) {
     assert_eq!(read(backend, "k").await.as_deref(), Some("v"));
 }
 
-pub async fn what_is_too_long_among_many_costs_itself_only(backend: &dyn Backend) {
-    let keys = ["a", "long", "b", "longest", "c"];
-    set_many(backend, &["a", "long"]).await;
-    let (longest, too_long) = (vec![b'x'; LARGEST_VALUE], vec![b'x'; LARGEST_VALUE + 1]);
-    let values: [Bytes; 5] = ["1".into(), too_long.into(), "2".into(), longest.into(), "".into()];
-    let pairs: Vec<_> = keys.map(String::from).into_iter().zip(values.clone()).collect();
-    for (key, stored) in keys.iter().zip(backend.set_many(&pairs, MINUTE).await) {
-        let error = stored.err().map(|error| error.kind);
-        assert_eq!(error, (*key == "long").then_some(ErrorKind::TooLarge(LARGEST_VALUE + 1)), "{key}");
-    }
-    for ((key, value), read) in keys.iter().zip(values).zip(get_many(backend, &keys).await) {
-        assert!(read == (*key != "long").then_some(value), "{key}");
-    }
-}
-
 pub async fn many_lifetimes_of_zero_leave_nothing(backend: &dyn Backend) {
     set_many(backend, &["old"]).await;
     let pairs = ["old", "new"].map(|key| (key.into(), value_of(key)));
@@ -92,7 +77,7 @@ async fn get_many(backend: &dyn Backend, keys: &[&str]) -> Vec<Option<Bytes>> {
 }
 
 pub async fn a_key_that_is_named_twice_is_served_twice(Store { backend, .. }: &Store) {
-    let cache = Cache::over(backend.clone(), CacheOptions::default());
+    let cache = Cache::new(backend.clone(), CacheOptions::default());
     let keys = ["a", "b", "a"].map(|name| Key::new(name).unwrap());
     cache.set_many(&[(keys[0].clone(), 1), (keys[1].clone(), 2), (keys[0].clone(), 3)], MINUTE).await;
     assert_eq!(cache.get_many(&keys).await, [Some(3), Some(2), Some(3)]);

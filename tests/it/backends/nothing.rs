@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use neverstale::Ttl;
-use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::backend::Backend;
 
 use super::MINUTE;
 
@@ -29,15 +29,4 @@ pub async fn what_is_stored_is_not_kept(backend: &dyn Backend) {
         assert!(!deleted.unwrap());
     }
     backend.clear().await.unwrap();
-}
-
-pub async fn what_is_too_long_is_refused_all_the_same(backend: &dyn Backend) {
-    let long = Bytes::from(vec![0; LARGEST_VALUE + 1]);
-    for error in [
-        backend.set("k", long.clone(), MINUTE).await.unwrap_err(),
-        backend.add("k", long.clone(), MINUTE).await.unwrap_err(),
-        backend.replace("k", long, MINUTE).await.unwrap_err(),
-    ] {
-        assert_eq!(error.kind, ErrorKind::TooLarge(LARGEST_VALUE + 1));
-    }
 }

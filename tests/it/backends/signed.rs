@@ -9,7 +9,7 @@ use super::MINUTE;
 use crate::support::backends::Store;
 
 fn cache(backend: &Arc<dyn Backend>, seal: Integrity) -> Cache {
-    Cache::over(backend.clone(), CacheOptions { integrity: seal, ..CacheOptions::default() })
+    Cache::new(backend.clone(), CacheOptions::default().integrity(seal))
 }
 
 fn signed(backend: &Arc<dyn Backend>) -> Cache {

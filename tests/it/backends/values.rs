@@ -1,7 +1,7 @@
 //! One key and its value.
 
 use bytes::Bytes;
-use neverstale::backend::{Backend, ErrorKind, LARGEST_VALUE};
+use neverstale::backend::{Backend, LARGEST_VALUE};
 
 use super::{MINUTE, read};
 use testkit::memcached::PASSWORD;
@@ -67,13 +67,6 @@ pub async fn setting_overwrites_whatever_was_there(backend: &dyn Backend) {
     }
 }
 
-pub async fn a_value_that_is_too_long_is_refused_and_leaves_no_older_one(backend: &dyn Backend) {
-    backend.set("k", "old".into(), MINUTE).await.unwrap();
-    let error = backend.set("k", too_long(), MINUTE).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::TooLarge(LARGEST_VALUE + 1));
-    assert_eq!(backend.get("k").await.unwrap(), None, "and the store is asked as before");
-}
-
 pub async fn adding_is_refused_where_there_is_a_value(backend: &dyn Backend) {
     assert!(backend.add("k", "one".into(), MINUTE).await.unwrap());
     assert!(!backend.add("k", "two".into(), MINUTE).await.unwrap());
@@ -100,9 +93,6 @@ pub async fn what_is_read_after_adding_is_what_was_there_by_then(backend: &dyn B
         let seen = backend.add_then_get(&key, "added".into(), MINUTE, &key).await.unwrap();
         assert_eq!(seen, (true, Some("added".into())));
     }
-    let error = backend.add_then_get("long", too_long(), MINUTE, "key0").await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::TooLarge(LARGEST_VALUE + 1));
-    assert_eq!(read(backend, "key0").await.as_deref(), Some("added"), "and the store is asked as before");
 }
 
 pub async fn replacing_is_refused_where_there_is_none(backend: &dyn Backend) {
@@ -111,17 +101,6 @@ pub async fn replacing_is_refused_where_there_is_none(backend: &dyn Backend) {
     backend.set("k", "two".into(), MINUTE).await.unwrap();
     assert!(backend.replace("k", "three".into(), MINUTE).await.unwrap());
     assert_eq!(read(backend, "k").await.as_deref(), Some("three"));
-}
-
-pub async fn adding_and_replacing_what_is_too_long_changes_nothing(backend: &dyn Backend) {
-    let expected = ErrorKind::TooLarge(LARGEST_VALUE + 1);
-    assert_eq!(backend.add("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
-    assert_eq!(backend.replace("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
-    assert_eq!(backend.get("k").await.unwrap(), None);
-    backend.set("k", "v".into(), MINUTE).await.unwrap();
-    assert_eq!(backend.add("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
-    assert_eq!(backend.replace("k", too_long(), MINUTE).await.unwrap_err().kind, expected);
-    assert_eq!(read(backend, "k").await.as_deref(), Some("v"));
 }
 
 pub async fn deleting_says_whether_there_was_a_value(backend: &dyn Backend) {
@@ -178,8 +157,4 @@ pub async fn neither_name_nor_description_shows_a_password(backend: &dyn Backend
     for text in texts {
         assert!(!text.is_empty() && !text.contains(PASSWORD), "{text}");
     }
-}
-
-fn too_long() -> Bytes {
-    vec![b'x'; LARGEST_VALUE + 1].into()
 }

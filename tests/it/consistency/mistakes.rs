@@ -3,7 +3,7 @@
 //!
 //! Mistakes in our code are those of `src/mistake.rs` and of the crates' `mistake.rs`; others are made where they would
 //! be, in the database's triggers or the configuration. Mistakes inside the gate are in
-//! `crates/neverstale/tests/it/gate/interleavings.rs`, as orders in which its callers take turns.
+//! `crates/neverstale/tests/it/version/interleavings.rs`, as orders in which its callers take turns.
 
 mod world;
 

@@ -77,7 +77,7 @@ async fn interleave(seed: u64, db: &Database, other: &Database) {
     let malice = [0, 5, 20, 50][dice.usize(0..4)];
     let cache = std::sync::Arc::new(Hostile::new(dice.u64(..), malice));
     let process = |db| {
-        let cache = Cache::over(cache.clone() as std::sync::Arc<dyn Backend>, CacheOptions::default());
+        let cache = Cache::new(cache.clone() as std::sync::Arc<dyn Backend>, CacheOptions::default());
         sessions(WriteThrough::new(DatabaseStore::new(db), &cache))
     };
     let site = Site { processes: [process(db), process(other)], db, cache: &cache };

@@ -209,16 +209,16 @@ async fn what_belongs_to_another_key_is_nobodys() {
     }
     rig.there.delete(&gone.id).await.unwrap();
     for other in [&anna, &gone] {
-        let copy = cache.raw().get(&key(&other.id)).await.unwrap().unwrap();
+        let copy = cache.backend().get(&cache.name(&key(&other.id))).await.unwrap().unwrap();
         for acceptable in [Acceptable::Any, Acceptable::Only(seen(&ben)), Acceptable::Only(seen(&anna))] {
-            cache.raw().set(&key(&ben.id), copy.clone(), Ttl::Never).await.unwrap();
+            cache.backend().set(&cache.name(&key(&ben.id)), copy.clone(), Ttl::Never).await.unwrap();
             assert_eq!(load_with(&rig.here, ben.id, acceptable).await.as_ref(), Some(&ben), "{acceptable:?}");
         }
     }
     let alone = sessions(CacheStore::new(&cache));
     let (dora, emil) = (create(&alone, &[("user", "dora")]).await, create(&alone, &[]).await);
-    let copy = cache.raw().get(&key(&dora.id)).await.unwrap().unwrap();
-    cache.raw().set(&key(&emil.id), copy, Ttl::Never).await.unwrap();
+    let copy = cache.backend().get(&cache.name(&key(&dora.id))).await.unwrap().unwrap();
+    cache.backend().set(&cache.name(&key(&emil.id)), copy, Ttl::Never).await.unwrap();
     assert_eq!(load(&alone, emil.id).await, None);
 }
 

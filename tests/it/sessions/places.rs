@@ -71,7 +71,7 @@ impl Table {
 
 /// Two handles on a store of the cache's tests.
 fn caches(store: &backends::Store) -> [Cache; 2] {
-    [&store.backend, &store.other].map(|backend| Cache::over(backend.clone(), CacheOptions::default()))
+    [&store.backend, &store.other].map(|backend| Cache::new(backend.clone(), CacheOptions::default()))
 }
 
 fn in_cache(store: backends::Store) -> Place {

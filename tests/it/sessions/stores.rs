@@ -193,7 +193,11 @@ pub async fn what_cannot_be_decoded_is_no_session(place: &Place) {
         assert_eq!(visit.load(&session.id).await.unwrap(), None);
         assert!(visit.is_missing() && visit.seen().is_none());
         if let (None, Some(cache)) = (&place.table, &place.cache) {
-            cache.raw().set(&key(&session.id), "set by hand".into(), Ttl::Never).await.unwrap();
+            cache
+                .backend()
+                .set(&cache.name(&key(&session.id)), "set by hand".into(), Ttl::Never)
+                .await
+                .unwrap();
             check(place, session.id, None).await;
         }
     }

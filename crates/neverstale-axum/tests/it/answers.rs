@@ -188,7 +188,7 @@ pub async fn headers_of_one_connection_are_not_stored(store: &Store) {
 }
 
 pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let pages = PageCache::new(&cache).cache_page(Ttl::After(Duration::ZERO));
     let router = around(&numbered(&[]), pages);
     for run in ["run 1", "run 2"] {
@@ -197,7 +197,7 @@ pub async fn a_lifetime_of_zero_stores_nothing(store: &Store) {
 }
 
 pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(Ttl::Never));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
     super::ask(&router, Method::GET, "/", &[]).await.is("hit");
@@ -214,7 +214,7 @@ pub async fn a_page_without_an_end_has_no_ttl(store: &Store) {
 }
 
 pub async fn a_page_expires(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let soon = Ttl::After(Duration::from_millis(300));
     let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(soon));
     super::ask(&router, Method::GET, "/", &[]).await.is_stored();
@@ -292,7 +292,7 @@ pub async fn a_stored_page_says_its_age_if_it_says_its_end(store: &Store) {
 }
 
 pub async fn the_outcome_is_among_the_extensions(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let router = around(&numbered(&[]), PageCache::new(&cache).cache_page(Ttl::Never));
     let ask = async || {
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
@@ -334,7 +334,7 @@ pub async fn an_answer_says_where_its_time_went(store: &Store) {
 }
 
 pub async fn a_layer_over_a_router_keeps_what_its_views_may_not(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let site = Router::new()
         .route("/public", get(async || "public"))
         .route("/private", get(async || "private").layer(cache_control([("private", None)])))
@@ -350,7 +350,7 @@ pub async fn a_layer_over_a_router_keeps_what_its_views_may_not(store: &Store) {
 }
 
 pub async fn a_view_that_is_never_cached_says_so_to_everybody(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let view = get(async || "fresh").layer(never_cached());
     let site = Router::new().route("/", view).layer(PageCache::new(&cache).cache_page(MINUTE));
     for _ in 0..2 {

@@ -158,7 +158,7 @@ pub async fn a_view_knows_since_when_its_visitor_waits(store: &Store) {
 pub async fn another_process_is_waited_for_as_long_as_the_route_says(store: &Store) {
     let view = numbered(&[]);
     let [site, other] = [&store.backend, &store.other].map(|backend| {
-        let cache = Cache::over(backend.clone(), CacheOptions::default());
+        let cache = Cache::new(backend.clone(), CacheOptions::default());
         Site::over(cache, view.clone(), |layer| layer.max_wait(Duration::from_millis(200)))
     });
     let (held, first) = site.begin_held("/").await;

@@ -72,7 +72,7 @@ pub async fn views_at_one_url_share_its_page(store: &Store) {
 }
 
 pub async fn nested_routers_do_not_share_pages(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let nested = |text: &'static str| {
         Router::new()
             .route("/x", get(move || async move { text }).layer(PageCache::new(&cache).cache_page(MINUTE)))
@@ -213,7 +213,7 @@ pub async fn pages_of_another_build_are_not_found(store: &Store) {
 }
 
 pub async fn a_view_that_varies_on_cookies_has_a_page_for_each(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let view = get(async |headers: HeaderMap| format!("{:?}", headers.get("cookie")));
     let site = Router::new()
         .route("/", view)

@@ -81,7 +81,7 @@ async fn shown_to(site: &Router, cookie: &str) -> Answer {
 }
 
 fn cache_over(store: &Store) -> Cache {
-    Cache::over(store.backend.clone(), CacheOptions::default())
+    Cache::new(store.backend.clone(), CacheOptions::default())
 }
 
 pub async fn a_page_that_was_made_of_a_session_is_shown_to_no_other_visitor(store: &Store) {

@@ -44,7 +44,7 @@ impl Site {
 
     fn with(store: &Store, ttl: Ttl, set: impl Fn(ReplayLayer) -> ReplayLayer) -> Self {
         let origin = Origin::default();
-        let pages = with_copies(PageCache::new(&Cache::over(store.backend.clone(), CacheOptions::default())));
+        let pages = with_copies(PageCache::new(&Cache::new(store.backend.clone(), CacheOptions::default())));
         let passed = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&passed);
         let count = from_fn(move |request: Request, next: Next| {
@@ -183,7 +183,7 @@ pub async fn a_request_without_a_permit_passes(store: &Store) {
 pub async fn a_failed_version_check_is_not_repeated(store: &Store) {
     let origin = Origin::default();
     let gate = origin.gate();
-    let pages = with_copies(PageCache::new(&Cache::over(store.backend.clone(), CacheOptions::default())));
+    let pages = with_copies(PageCache::new(&Cache::new(store.backend.clone(), CacheOptions::default())));
     let router = around(&origin.view(&[]), pages.cache_page(MINUTE).versioned(&gate));
     let service = pages.replay_layer().layer(router);
     let status = async || {
@@ -201,7 +201,7 @@ pub async fn a_failed_version_check_is_not_repeated(store: &Store) {
 
 pub async fn a_response_that_was_on_its_way_while_all_were_dropped_is_not_replayed(store: &Store) {
     let origin = Origin::default();
-    let pages = with_copies(PageCache::new(&Cache::over(store.backend.clone(), CacheOptions::default())));
+    let pages = with_copies(PageCache::new(&Cache::new(store.backend.clone(), CacheOptions::default())));
     let (arrived, go) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(2)));
     let hold = {
         let (arrived, go) = (Arc::clone(&arrived), Arc::clone(&go));
@@ -235,7 +235,7 @@ pub async fn a_response_that_was_on_its_way_while_all_were_dropped_is_not_replay
 }
 
 pub async fn nothing_is_replayed_without_copies_of_versions(store: &Store) {
-    let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+    let cache = Cache::new(store.backend.clone(), CacheOptions::default());
     let origin = Origin::default();
     for (prefix, pages, is_versioned) in
         [("a", PageCache::new(&cache), true), ("b", with_copies(PageCache::new(&cache)), false)]

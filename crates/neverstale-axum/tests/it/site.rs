@@ -96,12 +96,12 @@ impl Site {
 
     /// As [`new`](Self::new), for a layer with other settings.
     pub fn with(store: &Store, view: View, set: impl Fn(CachePageLayer) -> CachePageLayer) -> Self {
-        Self::over(Cache::over(store.backend.clone(), CacheOptions::default()), view, set)
+        Self::over(Cache::new(store.backend.clone(), CacheOptions::default()), view, set)
     }
 
     /// As [`new`](Self::new), under a prefix of keys.
     pub fn prefixed(store: &Store, view: View, prefix: &str) -> Self {
-        let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+        let cache = Cache::new(store.backend.clone(), CacheOptions::default());
         let pages = PageCache::new(&cache).key_prefix(prefix);
         Self { router: around(&view, pages.cache_page(MINUTE)), view, cache, pages }
     }
@@ -114,7 +114,7 @@ impl Site {
 
     /// The same view in another process.
     pub fn elsewhere(&self, store: &Store) -> Self {
-        let cache = Cache::over(store.other.clone(), CacheOptions::default());
+        let cache = Cache::new(store.other.clone(), CacheOptions::default());
         Self::over(cache, self.view.clone(), |layer| layer)
     }
 

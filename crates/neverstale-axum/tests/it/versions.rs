@@ -68,17 +68,17 @@ impl Origin {
 
     /// The view in one process.
     fn site(&self, store: &Store, view: &View) -> Site {
-        self.over(Cache::over(store.backend.clone(), CacheOptions::default()), view, |pages| pages)
+        self.over(Cache::new(store.backend.clone(), CacheOptions::default()), view, |pages| pages)
     }
 
     /// The same with copies in the process.
     fn site_with_copies(&self, store: &Store, view: &View) -> Site {
-        let cache = Cache::over(store.backend.clone(), CacheOptions::default());
+        let cache = Cache::new(store.backend.clone(), CacheOptions::default());
         self.over(cache, view, with_copies)
     }
 
     fn elsewhere(&self, store: &Store, view: &View) -> Site {
-        self.over(Cache::over(store.other.clone(), CacheOptions::default()), view, |pages| pages)
+        self.over(Cache::new(store.other.clone(), CacheOptions::default()), view, |pages| pages)
     }
 
     fn over(&self, cache: Cache, view: &View, set: fn(PageCache) -> PageCache) -> Site {
@@ -111,7 +111,7 @@ pub async fn a_copy_gets_an_encoding_when_somebody_asks_for_it(store: &Store) {
         response.extensions_mut().insert(PageVersion("0".into()));
         response
     });
-    let cache = Cache::over(store.other.clone(), CacheOptions::default());
+    let cache = Cache::new(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
     let elsewhere = origin.over(cache, &view, with_copies);
     let first = here.get_with("/", &[("accept-encoding", "gzip")]).await;
@@ -134,7 +134,7 @@ pub async fn a_page_that_varies_is_found_where_there_are_copies(store: &Store) {
         response.extensions_mut().insert(PageVersion("0".into()));
         response
     });
-    let cache = Cache::over(store.other.clone(), CacheOptions::default());
+    let cache = Cache::new(store.other.clone(), CacheOptions::default());
     let here = origin.site_with_copies(store, &view);
     let elsewhere = origin.over(cache, &view, with_copies);
     here.get_with("/", &[("accept-language", "de")]).await.is_stored().says("run 1 in de");

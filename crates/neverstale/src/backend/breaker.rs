@@ -9,13 +9,23 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::ops::Bound;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{ErrorKind, MAX_PENDING_DELETES};
 
 /// Closed: requests are sent to the server. Open: the server is marked down.
-#[derive(Default)]
-pub struct Breaker(Mutex<State>);
+pub struct Breaker {
+    state: Mutex<State>,
+    max_pending: usize,
+    /// Told when a recovery has ended.
+    ended: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -30,10 +40,10 @@ struct State {
     forgotten: u64,
 }
 
-/// A pending delete: a key, and the failed write that the delete is for.
+/// A pending delete: a key, and the number of the failed write that the delete is for.
 ///
-/// A delete that is under way when the key's next write fails may reach the server before that write. It settles the
-/// earlier write only.
+/// A delete that is under way when the key's next write fails may reach the server before that write. It confirms the
+/// pending delete of the earlier write only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingDelete {
     /// The key.
@@ -59,12 +69,25 @@ pub enum Opened {
     Before,
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        Self::new(MAX_PENDING_DELETES)
+    }
+}
+
 impl Breaker {
+    /// Creates a closed breaker that remembers so many pending deletes. Beyond them an old value may live until it
+    /// expires.
+    #[must_use]
+    pub fn new(max_pending: usize) -> Self {
+        Self { state: Mutex::default(), max_pending, ended: Notify::new() }
+    }
+
     /// Returns whether the server is marked down. `written` are the keys of the write that does not happen then.
     pub fn refuses(&self, written: &[String]) -> bool {
         let mut state = self.state();
         if state.open {
-            state.add_pending(written);
+            state.add_pending(written, self.max_pending);
         }
         state.open
     }
@@ -78,7 +101,7 @@ impl Breaker {
 
     /// Notes that a write was not done, through no fault of the server's: the server stays as it is.
     pub fn defer(&self, written: &[String]) {
-        self.state().add_pending(written);
+        self.state().add_pending(written, self.max_pending);
     }
 
     /// Returns whether the caller is to start the task that recovers: it ends when [`close`](Self::close) succeeds.
@@ -96,51 +119,105 @@ impl Breaker {
     /// Marks the server down. `written` are the keys of the write that failed, if it was one.
     pub fn open(&self, written: &[String], cause: &ErrorKind) -> Opened {
         let mut state = self.state();
-        state.add_pending(written);
+        state.add_pending(written, self.max_pending);
         state.cause = Some(cause.clone());
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
     }
 
     /// Returns at most so many of the deletes that the server must receive before it is up again.
     pub fn pending(&self, most: usize) -> Vec<PendingDelete> {
+        self.pending_after(None, most)
+    }
+
+    /// As [`pending`](Self::pending), of the keys behind another one, in their order.
+    pub fn pending_after(&self, key: Option<&str>, most: usize) -> Vec<PendingDelete> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.state();
-        let pending = state.pending.iter().take(most);
+        let pending = state.pending.range::<str, _>((start, Bound::Unbounded)).take(most);
         pending
             .map(|(key, failed_write)| PendingDelete { key: key.clone(), failed_write: *failed_write })
             .collect()
     }
 
+    /// Returns the pending delete of a key, if it has one.
+    pub fn pending_delete(&self, key: &str) -> Option<PendingDelete> {
+        let failed_write = *self.state().pending.get(key)?;
+        Some(PendingDelete { key: key.to_owned(), failed_write })
+    }
+
+    /// Notes that the server has received a delete, or a later write of the key. Another write of it may have failed
+    /// since, whose delete stays pending.
+    pub fn confirm(&self, received: &PendingDelete) {
+        let PendingDelete { key, failed_write } = received;
+        let mut state = self.state();
+        if state.pending.get(key) == Some(failed_write) {
+            state.pending.remove(key);
+        }
+    }
+
     /// Notes the deletes that the server has received, and marks it up and ends the recovery if none is pending any
     /// more. Returns `None` if some are.
     pub fn close(&self, received: &[PendingDelete]) -> Option<Closed> {
+        received.iter().for_each(|received| self.confirm(received));
         let mut state = self.state();
-        for PendingDelete { key, failed_write } in received {
-            if state.pending.get(key) == Some(failed_write) {
-                state.pending.remove(key);
-            }
-        }
         if !state.pending.is_empty() {
             return None;
         }
         state.recovering = false;
+        self.ended.notify_waiters();
         Some(Closed { was_open: mem::take(&mut state.open), forgotten: mem::take(&mut state.forgotten) })
     }
 
+    /// Waits until no recovery is under way.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any point; the recovery goes on.
+    pub async fn recovered(&self) {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // Before the look, or an end between the two would be missed.
+            ended.as_mut().enable();
+            if !self.state().recovering {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn add_pending(&mut self, keys: &[String]) {
+    fn add_pending(&mut self, keys: &[String], most: usize) {
         for key in keys {
             self.failed_writes += 1;
-            if self.pending.len() < MAX_PENDING_DELETES || self.pending.contains_key(key) {
+            if self.pending.len() < most || self.pending.contains_key(key) {
                 self.pending.insert(key.clone(), self.failed_writes);
             } else {
                 self.forgotten += 1;
             }
         }
+    }
+}
+
+/// Lets a warning that could be repeated all the time through once a minute.
+#[cfg(any(feature = "file", feature = "memcached"))]
+#[derive(Default)]
+pub(super) struct Seldom(Mutex<Option<Instant>>);
+
+#[cfg(any(feature = "file", feature = "memcached"))]
+impl Seldom {
+    /// Returns whether the warning is due.
+    pub(super) fn is_due(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(60));
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -194,12 +271,43 @@ mod tests {
     }
 
     #[test]
-    fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
+    fn a_confirmation_of_an_earlier_write_confirms_nothing() {
         let breaker = Breaker::default();
-        for number in 0..MAX_PENDING_DELETES + 7 {
+        assert_eq!(breaker.pending_delete("a"), None);
+        breaker.defer(&["a".into()]);
+        let earlier = breaker.pending_delete("a").unwrap();
+        breaker.defer(&["a".into()]);
+        breaker.confirm(&earlier);
+        assert!(breaker.is_pending("a"));
+        breaker.confirm(&breaker.pending_delete("a").unwrap());
+        assert!(!breaker.is_pending("a"));
+    }
+
+    #[test]
+    fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
+        let breaker = Breaker::new(100);
+        for number in 0..107 {
             breaker.open(&[number.to_string()], &CAUSE);
         }
-        assert_eq!(breaker.pending(9).len(), 9);
-        assert_eq!(breaker.close(&breaker.pending(usize::MAX)), closed(true, 7));
+        breaker.open(&["0".into()], &CAUSE);
+        let (mut last, mut pending) = (None, vec![]);
+        while let next @ [.., end] = &breaker.pending_after(last.as_deref(), 30)[..] {
+            last = Some(end.key.clone());
+            pending.extend(next.to_vec());
+        }
+        assert_eq!(pending.len(), 100);
+        assert_eq!(breaker.close(&pending), closed(true, 7));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_recovery_can_be_waited_for() {
+        let breaker = Breaker::default();
+        breaker.recovered().await;
+        breaker.defer(&["a".into()]);
+        assert!(breaker.begin_recovery());
+        let mut recovered = pin!(breaker.recovered());
+        assert!(futures_util::poll!(&mut recovered).is_pending());
+        breaker.close(&breaker.pending(1));
+        recovered.await;
     }
 }

@@ -4,94 +4,91 @@
 //! multi-key operation on one of them. Of a write that took too long the caller learns so, and the thread gives it up
 //! before it could undo a later one.
 //!
-//! A process that is stopped in the middle of a change keeps a lock. The keys that share it, one in sixteen, can be
-//! read and not changed until it goes on or ends.
+//! Changes of all processes wait for each other; reads wait for nothing. A process that is stopped in the middle of a
+//! change keeps the lock: until it goes on or ends, values can be read and not changed.
 
 mod directory;
 mod entry;
 mod store;
-mod sweep;
-mod threads;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use self::directory::Name;
+use self::directory::{Locked, Size};
 use self::entry::Entry;
-use self::store::{Change, Failed, Store};
-use self::threads::LOCKS;
-use self::threads::{Threads, Turn};
-use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
+use self::store::{Change, Failed, Store, Turn};
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, only, parse_number, size_stats};
 use crate::Ttl;
-
-/// An outage is logged when it begins, and so often while it lasts.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The backend over files.
 pub struct Files {
     name: String,
     store: Arc<Store>,
-    threads: Threads,
-    logged: Mutex<Option<Instant>>,
+    most: Size,
 }
 
 impl Files {
     /// Names the directory; it is made, for this user alone, when it is first used.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self {
-            name: directory.display().to_string(),
-            store: Arc::new(Store::new(directory)),
-            threads: Threads::new(),
-            logged: Mutex::default(),
-        }
+        let name = directory.display().to_string();
+        let most = Size { entries: 10_000, bytes: 256 * 1024 * 1024 };
+        Self { name, store: Arc::new(Store::new(directory)), most }
     }
 
-    /// Runs work in the directory, once that is prepared.
-    async fn run<T: Send + 'static>(
-        &self,
-        locks: &BTreeSet<usize>,
-        work: impl FnOnce(&Store, &Turn) -> Result<T, ErrorKind> + Send + 'static,
-    ) -> Result<T, ErrorKind> {
-        let store = Arc::clone(&self.store);
-        let prepared = move |turn: &Turn| store.prepare().and_then(|()| work(&store, turn));
-        self.threads.run(locks, prepared).await.flatten()
+    /// Limits the number of entries, 10,000 by default. A directory of so many is looked through in a fraction of a
+    /// second. Entries that are written between two looks come on top.
+    #[must_use]
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.most.entries = entries;
+        self
+    }
+
+    /// Limits the bytes of all entries, 256 MiB by default.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.most.bytes = bytes;
+        self
     }
 
     async fn read(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
-        let names: Vec<_> = keys.iter().map(Name::new).collect();
-        let work = move |store: &Store, _: &Turn| Ok(names.iter().map(|name| store.read(name)).collect());
-        self.tell_all(keys.len(), self.run(&BTreeSet::new(), work).await)
+        let asked = keys.to_vec();
+        let found = self.store.read(move |store, directory| {
+            let value = |key: &String| match store.breaker.is_pending(key) {
+                true => Ok(Err(ErrorKind::PendingDelete(Box::new(ErrorKind::Busy)))),
+                false => Ok(Ok(directory.read(key)?.map(|entry| entry.value))),
+            };
+            asked.iter().map(value).collect()
+        });
+        self.tell_all(keys.len(), found.await)
     }
 
     /// Changes entries, each with what goes with its key.
     async fn change_all<I: Send + 'static, T: Clone + Send + 'static>(
         &self,
-        items: Vec<(Name, I)>,
+        items: Vec<(String, I)>,
         failed: Failed,
         change: impl Fn(I, Option<Entry>) -> Result<(Change, T), ErrorKind> + Send + 'static,
     ) -> Vec<Result<T, Error>> {
-        let names: Vec<_> = items.iter().map(|(name, _)| name.clone()).collect();
-        let locks = names.iter().map(Name::lock).collect();
-        let work = move |store: &Store, turn: &Turn| {
-            let items = items.into_iter();
-            Ok(items.map(|(name, item)| store.change(&name, turn, failed, |old| change(item, old))).collect())
+        let changed = items.len();
+        let written: Vec<_> = match failed {
+            Failed::LeavesNothing => items.iter().map(|(key, _)| key.clone()).collect(),
+            Failed::LeavesOld => vec![],
         };
-        let (changed, outcome) = (names.len(), self.run(&locks, work).await);
-        if outcome.is_err() && failed == Failed::LeavesNothing {
-            self.store.owe(names);
-        }
-        if self.store.is_cull_due(changed) {
-            let store = Arc::clone(&self.store);
-            self.threads.run_aside(move || store.cull());
-        }
-        self.tell_all(changed, outcome)
+        let outcome = self.store.write(&written, move |store, lock, turn| {
+            let change =
+                |(key, item): (String, I)| store.change(&key, lock, turn, failed, |old| change(item, old));
+            Ok(items.into_iter().map(change).collect())
+        });
+        let outcome = self.tell_all(changed, outcome.await);
+        self.store.recover();
+        self.store.note_changed(changed, self.most);
+        outcome
     }
 
     async fn change<T: Clone + Send + 'static>(
@@ -100,8 +97,7 @@ impl Files {
         failed: Failed,
         change: impl Fn(Option<Entry>) -> Result<(Change, T), ErrorKind> + Send + 'static,
     ) -> Result<T, Error> {
-        let changed = self.change_all(vec![(Name::new(key), ())], failed, move |(), old| change(old)).await;
-        only(changed)
+        only(self.change_all(vec![(key.to_owned(), ())], failed, move |(), old| change(old)).await)
     }
 
     /// Changes an entry if there is one, and returns whether there was.
@@ -130,6 +126,20 @@ impl Files {
         self.change(key, Failed::LeavesOld, change).await
     }
 
+    /// Writes, reads and deletes; returns how many entries there are.
+    async fn probe(&self) -> Result<String, Error> {
+        let (key, value) = (format!("probe {:016x}", fastrand::u64(..)), Bytes::from_static(b"probe"));
+        self.set(&key, value.clone(), Ttl::After(Duration::from_secs(60))).await?;
+        let found = self.get(&key).await?;
+        self.delete(&key).await?;
+        if found != Some(value) {
+            return Err(self.error(ErrorKind::Unreachable("what was written cannot be read".into())));
+        }
+        let size = self.store.read(|_, directory| directory.measure()).await;
+        let size = size.map_err(|kind| self.error(kind))?;
+        Ok(format!("writes, reads and deletes, {} entries", size.entries))
+    }
+
     fn tell_all<T: Clone>(
         &self,
         number: usize,
@@ -140,55 +150,27 @@ impl Files {
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        if kind.is_outage() && kind != ErrorKind::LeftOut && self.is_log_due() {
-            tracing::warn!(cache.directory = self.name, "the cache's files cannot be used: {kind}");
-        }
         Error { server: self.name.clone(), kind }
     }
-
-    fn is_log_due(&self) -> bool {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY);
-        if is_due {
-            *logged = Some(Instant::now());
-        }
-        is_due
-    }
-}
-
-fn only<T>(mut results: Vec<T>) -> T {
-    results.pop().expect("one key has one result")
 }
 
 #[async_trait]
 impl Backend for Files {
-    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
-        only(self.read(&[key.to_owned()]).await)
-    }
-
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
         if keys.is_empty() { vec![] } else { self.read(keys).await }
-    }
-
-    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        only(self.set_many(&[(key.to_owned(), value)], ttl).await)
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
         if values.is_empty() {
             return vec![];
         }
-        let items = values.iter().map(|(key, value)| (Name::new(key), fitting(value.clone(), &self.name)));
-        // A value that is too long leaves no older one behind.
-        let stored = self.change_all(items.collect(), Failed::LeavesNothing, move |value, _| match value {
-            Ok(value) => Ok((Change::put(value, ttl), Ok(()))),
-            Err(error) => Ok((Change::Remove, Err(error))),
-        });
-        stored.await.into_iter().map(Result::flatten).collect()
+        self.change_all(values.to_vec(), Failed::LeavesNothing, move |value, _| {
+            Ok((Change::put(value, ttl), ()))
+        })
+        .await
     }
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        let value = fitting(value, &self.name)?;
         self.change(key, Failed::LeavesOld, move |old| match old {
             None => Ok((Change::put(value.clone(), ttl), true)),
             Some(_) => Ok((Change::Keep, false)),
@@ -197,19 +179,14 @@ impl Backend for Files {
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        let value = fitting(value, &self.name)?;
         self.change_if_there(key, move |_| Change::put(value.clone(), ttl)).await
-    }
-
-    async fn delete(&self, key: &str) -> Result<bool, Error> {
-        self.change(key, Failed::LeavesNothing, |old| Ok((Change::Remove, old.is_some()))).await
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
         if keys.is_empty() {
             return vec![];
         }
-        let items = keys.iter().map(|key| (Name::new(key), ())).collect();
+        let items = keys.iter().map(|key| (key.clone(), ())).collect();
         self.change_all(items, Failed::LeavesNothing, |(), old| Ok((Change::Remove, old.is_some()))).await
     }
 
@@ -226,28 +203,30 @@ impl Backend for Files {
     }
 
     async fn clear(&self) -> Result<(), Error> {
-        self.run(&(0..LOCKS).collect(), Store::clear).await.map_err(|kind| self.error(kind))
+        let clear = |store: &Store, lock: &Locked<'_>, turn: &Turn| {
+            let pending = store.breaker.pending(usize::MAX);
+            lock.clear(|| turn.is_given_up())?;
+            pending.iter().for_each(|pending| store.breaker.confirm(pending));
+            Ok(())
+        };
+        self.store.write(&[], clear).await.map_err(|kind| self.error(kind))
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
-        let measured = self.run(&BTreeSet::new(), |store, _| store.measure()).await;
+        let measured = self.store.read(|_, directory| directory.measure()).await;
         let stats = measured.map(|size| size_stats(size.entries, size.bytes));
-        vec![ServerStats {
-            server: self.name.clone(),
-            stats: stats.map_err(|kind| self.error(kind)),
-            link: None,
-        }]
+        let stats = stats.map_err(|kind| self.error(kind));
+        vec![ServerStats { server: self.name.clone(), stats, link: None }]
     }
 
     async fn check(&self) -> Vec<ServerCheck> {
         let started = Instant::now();
-        // No key of a value has a blank.
-        let probe = Name::new(format!("probe {:016x}", fastrand::u64(..)));
-        let locks = [probe.lock()].into();
-        let entries = self.run(&locks, move |store, turn| store.probe(&probe, turn)).await;
-        let entries = entries.map_err(|kind| self.error(kind));
-        let outcome = entries.map(|entries| format!("writes, reads and deletes, {entries} entries"));
+        let outcome = self.probe().await;
         vec![ServerCheck { server: self.name.clone(), outcome, took: started.elapsed() }]
+    }
+
+    async fn close(&self, limit: Duration) {
+        let _ = timeout(limit, self.store.breaker.recovered()).await;
     }
 
     fn server_of(&self, _: &str) -> String {

@@ -8,17 +8,18 @@ use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, fitting, parse_number, size_stats};
+use super::{Backend, Error, ErrorKind, ServerCheck, ServerStats, parse_number, size_stats};
 use crate::Ttl;
 
-/// How many bytes of keys and values are kept before the least useful are evicted.
-const CAPACITY: u32 = 64 * 1024 * 1024;
+/// The bytes of keys and values, by default.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 const NAME: &str = "this process";
 
 /// The in-process backend.
 pub struct Locmem {
     entries: Cache<String, Entry>,
+    max_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -36,15 +37,24 @@ enum Lifetime {
 }
 
 impl Locmem {
-    /// Makes an empty cache of at most 64 MiB.
+    /// Creates an empty cache of at most 64 MiB.
     #[must_use]
     pub fn new() -> Self {
+        Self::of(MAX_BYTES)
+    }
+
+    /// Limits the bytes of keys and values. Beyond the limit the least useful values are evicted.
+    #[must_use]
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        Self::of(bytes)
+    }
+
+    fn of(max_bytes: u64) -> Self {
         let weigh = |key: &String, entry: &Entry| {
             u32::try_from(key.len() + entry.value.len() + size_of::<Entry>()).unwrap_or(u32::MAX)
         };
-        let entries =
-            Cache::builder().max_capacity(CAPACITY.into()).weigher(weigh).expire_after(PerEntry).build();
-        Self { entries }
+        let entries = Cache::builder().max_capacity(max_bytes).weigher(weigh).expire_after(PerEntry).build();
+        Self { entries, max_bytes }
     }
 
     /// Runs every write of a key, so that no two of the same key come between each other: the cache's own `insert` and
@@ -54,19 +64,8 @@ impl Locmem {
         entry.and_compute_with(|entry| change(entry.map(moka::Entry::into_value)));
     }
 
-    fn store(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        // A value that is too long leaves no older one behind.
-        let fitting = fitting(value, NAME);
-        self.write(key, |_| match &fitting {
-            Ok(value) if !ttl.is_over() => Op::Put(Entry::new(value.clone(), ttl)),
-            _ => Op::Remove,
-        });
-        fitting.map(drop)
-    }
-
     /// Stores an entry if there is one, or if there is none, and returns whether that was so.
-    fn store_if(&self, key: &str, value: Bytes, ttl: Ttl, present: bool) -> Result<bool, Error> {
-        let value = fitting(value, NAME)?;
+    fn store_if(&self, key: &str, value: Bytes, ttl: Ttl, present: bool) -> bool {
         let mut is_met = false;
         self.write(key, |entry| {
             is_met = entry.is_some() == present;
@@ -76,7 +75,7 @@ impl Locmem {
                 false => Op::Nop,
             }
         });
-        Ok(is_met)
+        is_met
     }
 
     fn remove(&self, key: &str) -> bool {
@@ -117,32 +116,25 @@ impl Entry {
 
 #[async_trait]
 impl Backend for Locmem {
-    async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
-        Ok(self.entries.get(key).map(|entry| entry.value))
-    }
-
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
         keys.iter().map(|key| Ok(self.entries.get(key).map(|entry| entry.value))).collect()
     }
 
-    async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        self.store(key, value, ttl)
-    }
-
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        values.iter().map(|(key, value)| self.store(key, value.clone(), ttl)).collect()
+        let store = |(key, value): &(String, Bytes)| {
+            let put = if ttl.is_over() { Op::Remove } else { Op::Put(Entry::new(value.clone(), ttl)) };
+            self.write(key, |_| put);
+            Ok(())
+        };
+        values.iter().map(store).collect()
     }
 
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        self.store_if(key, value, ttl, false)
+        Ok(self.store_if(key, value, ttl, false))
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        self.store_if(key, value, ttl, true)
-    }
-
-    async fn delete(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.remove(key))
+        Ok(self.store_if(key, value, ttl, true))
     }
 
     async fn delete_many(&self, keys: &[String]) -> Vec<Result<bool, Error>> {
@@ -190,7 +182,7 @@ impl Backend for Locmem {
     }
 
     fn describe(&self) -> String {
-        format!("in {NAME}, up to {} MB", CAPACITY / 1024 / 1024)
+        format!("in {NAME}, up to {} MB", self.max_bytes / 1024 / 1024)
     }
 }
 

@@ -1,9 +1,8 @@
 //! memcached through our own client, which see ([`tokio_memcached`]).
 //!
 //! The client reports a write that may not have happened. What is done about it is decided here, in
-//! `crates/neverstale/src/backend/memcached/pending.rs`.
+//! `crates/neverstale/src/backend/memcached/shared.rs`.
 
-mod pending;
 mod shared;
 mod write;
 
@@ -14,12 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use self::pending::Number;
 use self::shared::Shared;
 use self::write::Write;
-use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server, fitting};
+use super::breaker::PendingDelete;
+use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_server};
 use crate::{Latency, Ttl};
 use tokio_memcached::{Client, Expiration, Options, Status};
 
@@ -53,7 +52,17 @@ impl Memcached {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let user = options.get_credentials().map(|credentials| credentials.username.clone());
-        Self { shared: Shared::new(options), user }
+        Self { shared: Arc::new(Shared::new(options)), user }
+    }
+
+    /// Limits the pending deletes of each server, 10,000 by default. Beyond them an old value may live until it
+    /// expires. To be called before the first use; later it has no effect.
+    #[must_use]
+    pub fn max_pending_deletes(mut self, deletes: usize) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.limit_pending(deletes);
+        }
+        self
     }
 
     fn client(&self) -> &Client {
@@ -79,9 +88,9 @@ impl Memcached {
     ) -> Vec<Result<T, Error>> {
         let (shared, written) = (Arc::clone(&self.shared), keys.clone());
         let whole = async move {
-            let numbers = shared.numbers_of(&written);
+            let before = shared.pending_deletes(&written);
             let outcomes = write.await;
-            shared.settle(&written, &numbers, &outcomes).await;
+            shared.settle(&written, &before, &outcomes).await;
             outcomes
         };
         Write::new(&self.shared, keys, whole).await
@@ -98,60 +107,60 @@ impl Backend for Memcached {
     }
 
     async fn get_many(&self, keys: &[String]) -> Vec<Result<Option<Bytes>, Error>> {
-        let numbers = self.shared.numbers_of(keys);
-        let (pending, clean): (Vec<_>, Vec<_>) =
-            keys.iter().zip(numbers.iter()).partition(|(_, number)| number.is_some());
-        let pending: Vec<_> =
-            pending.into_iter().filter_map(|(key, number)| Some((key.clone(), (*number)?))).collect();
+        let pending = self.shared.pending_deletes(keys);
+        let clean: Vec<_> = keys.iter().zip(&pending).filter(|(_, pending)| pending.is_none()).collect();
         let clean: Vec<_> = clean.into_iter().map(|(key, _)| key).collect();
-        let (cleaned, values) = join(self.shared.clean(&pending), self.client().get_many(&clean)).await;
+        let must_clean: Vec<_> = pending.iter().flatten().cloned().collect();
+        let (cleaned, values) = join(self.shared.clean(&must_clean), self.client().get_many(&clean)).await;
         let (mut cleaned, mut values) = (cleaned.into_iter(), values.into_iter());
-        let value = |number: Option<Number>| match number {
+        let value = |pending: Option<PendingDelete>| match pending {
             Some(_) => cleaned.next().expect("each has a result").map(|()| None),
             None => Ok(values.next().expect("each has a result")?.map(|value| value.data)),
         };
-        numbers.into_iter().map(value).collect()
+        pending.into_iter().map(value).collect()
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<(), Error> {
-        let value = fitting(value, &self.server_of(key));
-        self.write(key, async move |client, key| Ok(client.set(key, value?, ttl.into()).await.map(drop)?))
+        self.write(key, async move |client, key| Ok(client.set(key, value, ttl.into()).await.map(drop)?))
             .await
     }
 
     async fn set_many(&self, values: &[(String, Bytes)], ttl: Ttl) -> Vec<Result<(), Error>> {
-        let keys: Vec<_> = values.iter().map(|(key, _)| key.clone()).collect();
-        let too_long = |(key, value): &(String, Bytes)| fitting(value.clone(), &self.server_of(key)).err();
-        let too_long: Vec<_> = values.iter().map(too_long).collect();
-        let fit = values.iter().zip(&too_long).filter(|(_, error)| error.is_none());
-        let fit: Vec<_> = fit.map(|(value, _)| value.clone()).collect();
-        let client = self.client().clone();
+        let keys = values.iter().map(|(key, _)| key.clone()).collect();
+        let (client, values) = (self.client().clone(), values.to_vec());
         let write = async move {
-            let mut stored = client.set_many(&fit, ttl.into()).await.into_iter();
-            let outcome = |error: Option<Error>| match error {
-                Some(error) => Err(error),
-                None => Ok(stored.next().expect("each has a result")?),
-            };
-            too_long.into_iter().map(outcome).collect()
+            let outcomes = client.set_many(&values, ttl.into()).await.into_iter();
+            outcomes.map(|stored| Ok(stored?)).collect()
         };
         self.write_many(keys, write).await
     }
 
     /// An `add` that may have been executed overwrites nothing, so that nothing older is left behind by it.
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        let value = fitting(value, &self.server_of(key))?;
         self.shared.clean_one(key).await?;
         Ok(self.client().add(key, value, ttl.into()).await?)
     }
 
-    /// On the one connection to a server. A key that must be deleted first takes longer.
-    fn keeps_order(&self, first: &str, second: &str) -> bool {
-        let has_pending = [first, second].map(|key| self.shared.number_of(key).is_some());
-        has_pending == [false; 2] && self.server_of(first) == self.server_of(second)
+    /// At once where the server has both keys: it has one connection, which keeps the order. A key that must be deleted
+    /// first takes longer.
+    async fn add_then_get(
+        &self,
+        added: &str,
+        value: Bytes,
+        ttl: Ttl,
+        read: &str,
+    ) -> Result<(bool, Option<Bytes>), Error> {
+        let is_clean = |key| self.shared.pending_delete(key).is_none();
+        let add = self.add(added, value, ttl);
+        if is_clean(added) && is_clean(read) && self.server_of(added) == self.server_of(read) {
+            let (is_added, found) = join(add, self.get(read)).await;
+            return Ok((is_added?, found.unwrap_or_default()));
+        }
+        let is_added = add.await?;
+        Ok((is_added, if is_added { self.get(read).await.unwrap_or_default() } else { None }))
     }
 
     async fn replace(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error> {
-        let value = fitting(value, &self.server_of(key))?;
         self.shared.clean_one(key).await?;
         self.write(key, async move |client, key| Ok(client.replace(key, value, ttl.into()).await?)).await
     }
@@ -192,7 +201,7 @@ impl Backend for Memcached {
     async fn clear(&self) -> Result<(), Error> {
         let pending = self.shared.all_pending();
         self.client().flush().await?;
-        pending.iter().for_each(|(key, number)| self.shared.confirm(key, Some(*number)));
+        pending.iter().for_each(|pending| self.shared.confirm(pending));
         Ok(())
     }
 
@@ -221,6 +230,11 @@ impl Backend for Memcached {
             ServerCheck { server: server.to_string(), outcome, took }
         });
         checks.collect()
+    }
+
+    async fn close(&self, limit: Duration) {
+        let _ = timeout(limit, self.shared.finish()).await;
+        self.client().close().await;
     }
 
     fn server_of(&self, key: &str) -> String {

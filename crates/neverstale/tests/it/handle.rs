@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neverstale::backend::file::Files;
 use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached;
 use neverstale::fragment::Fragments;
@@ -52,7 +53,7 @@ async fn a_value_of_another_type_or_not_ours_is_a_miss_and_counted() {
     let (cache, key) = (cache(), key("k"));
     cache.set(&key, "text", MINUTE).await;
     assert_eq!(cache.get::<u64>(&key).await, None);
-    cache.raw().set(&key, "bare".into(), MINUTE).await.unwrap();
+    cache.backend().set(&cache.name(&key), "bare".into(), MINUTE).await.unwrap();
     assert_eq!(cache.get::<String>(&key).await, None);
     let LayerStats { hits, misses, unreadable, .. } = stats(&cache);
     assert_eq!((hits, misses, unreadable), (0, 2, 2));
@@ -87,7 +88,7 @@ async fn add_and_replace_say_whether_they_stored() {
 async fn a_counter_is_bare_and_counts() {
     let (cache, key) = (cache(), key("n"));
     assert_eq!(cache.incr(&key, 1).await, None);
-    assert!(cache.raw().add(&key, "41".into(), Ttl::Never).await.unwrap());
+    assert!(cache.backend().add(&cache.name(&key), "41".into(), Ttl::Never).await.unwrap());
     assert_eq!(cache.incr(&key, 1).await, Some(42));
     assert_eq!(cache.decr(&key, 50).await, Some(0));
     cache.set(&key, "text", MINUTE).await;
@@ -155,7 +156,7 @@ async fn no_verb_fails_without_a_server() {
     cache.clear().await;
     assert_eq!(cache.get_or_set(&key, MINUTE, async || Ok::<_, ()>(7)).await, Ok(7));
     assert!(stats(&cache).errors >= 15);
-    cache.raw().get(&key).await.unwrap_err();
+    cache.backend().get(&cache.name(&key)).await.unwrap_err();
 }
 
 /// Lifetimes and waits that a caller may choose.
@@ -169,18 +170,17 @@ const TEXTS: [&str; 7] = ["", "two words", "\r\nset a 0 0 1", "\0\u{2028}\u{7f}"
 async fn a_duration_may_have_any_length() {
     let build = async || Ok::<_, ()>(7);
     for duration in DURATIONS {
-        let options =
-            CacheOptions { max_wait: duration, default_ttl: Ttl::After(duration), ..Default::default() };
+        let options = CacheOptions::default().max_wait(duration).default_ttl(Ttl::After(duration));
+        let options = options.lock_lifetime(duration).poll_interval(duration);
         let cache = Cache::new(Locmem::new(), options);
         assert_eq!(cache.get_or_set(&key("k"), Ttl::After(duration), build).await, Ok(7));
         let patient = cache.with_max_wait(duration);
         assert_eq!(patient.get_or_set(&key("k2"), cache.default_ttl(), build).await, Ok(7));
-        assert_eq!(cache.count(&key("n"), duration).await, Some(1));
         for strategy in [Strategy::Expire, Strategy::Delete, Strategy::Rotate, Strategy::Update] {
             let query = CachedQuery::new(&patient, key("k3"), strategy);
             assert_eq!(query.get_or_set(build).await, Ok(7));
         }
-        let rows = Fragments::new(&cache, "row", "1", Ttl::After(duration)).with_local_copies();
+        let rows = Fragments::new(&cache, "row", "1", Ttl::After(duration)).with_local_copies(1 << 20);
         assert_eq!(&*rows.get_or_render(&[1], |_| [String::new()], |_| "row".into()).await[0], "row");
         assert_eq!(&*rows.get_or_render(&[1], |_| [String::new()], |_| "row".into()).await[0], "row");
     }
@@ -189,15 +189,15 @@ async fn a_duration_may_have_any_length() {
 #[tokio::test]
 async fn a_lock_of_another_is_waited_for_however_long_a_caller_may_wait() {
     for max_wait in [Duration::from_secs(u64::MAX), Duration::MAX] {
-        let cache = Cache::new(Locmem::new(), CacheOptions { max_wait, ..CacheOptions::default() });
+        let cache = Cache::new(Locmem::new(), CacheOptions::default().max_wait(max_wait));
         let lock = Key::as_stored("k~lock").unwrap();
-        cache.raw().set(&lock, "another's".into(), Ttl::Never).await.unwrap();
+        cache.backend().set(&cache.name(&lock), "another's".into(), Ttl::Never).await.unwrap();
         let build = async || Ok::<_, ()>(7);
         let key = key("k");
         let value = cache.get_or_set(&key, Ttl::Never, build);
         let (value, ()) = tokio::join!(value, async {
             tokio::task::yield_now().await;
-            cache.raw().delete(&lock).await.unwrap();
+            cache.backend().delete(&cache.name(&lock)).await.unwrap();
         });
         assert_eq!(value, Ok(7));
     }
@@ -209,8 +209,8 @@ async fn a_name_and_a_version_may_be_any_text() {
     let long = "x y".repeat(1_000);
     for text in TEXTS.into_iter().chain([&*long]) {
         let version: Arc<str> = text.into();
-        let gate = VersionSource::new(move || std::future::ready(Ok::<_, Gone>(version.clone())));
-        let versions = Versions::of(&gate, |gone| gone);
+        let source = VersionSource::new(move || std::future::ready(Ok::<_, Gone>(version.clone())));
+        let versions = Versions::of(&source, |gone| Gone::clone(&gone));
         let query = CachedQuery::versioned(&cache, key("list"), versions, |label: &String| label.clone());
         let build = async || Ok(String::from(text));
         let again = async || panic!("{text:?} is cached");
@@ -253,7 +253,7 @@ impl From<Lost> for Gone {
 #[tokio::test]
 async fn one_call_reads_no_more_than_it_may_however_well_it_is_compressed() {
     let cache = |largest_read| {
-        Cache::new(Locmem::new(), CacheOptions { largest_read, compress_from: 0, ..CacheOptions::default() })
+        Cache::new(Locmem::new(), CacheOptions::default().largest_read(largest_read).compress_from(0))
     };
     let values = ["a", "b", "c"].map(|name| (key(name), "0".repeat(1_000_000)));
     let keys = values.each_ref().map(|(key, _)| key.clone());
@@ -265,7 +265,76 @@ async fn one_call_reads_no_more_than_it_may_however_well_it_is_compressed() {
         assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), expected);
         assert_eq!(cache.get::<String>(&keys[2]).await.is_some(), expected[0], "a call of its own");
     }
-    let cache = cache(CacheOptions::default().largest_read);
+    let cache = cache(64 * 1024 * 1024);
     cache.set_many(&values, MINUTE).await;
     assert!(cache.get_many::<String>(&keys).await.iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_long_is_left_out_and_leaves_no_older_one() {
+    let cache =
+        Cache::new(Locmem::new(), CacheOptions::default().largest_value(100).compress_from(usize::MAX));
+    assert_eq!(cache.largest_value(), 100);
+    let [fits, long] = [50, 100].map(|length| "x".repeat(length));
+    cache.set(&key("k"), &fits, MINUTE).await;
+    assert!(!cache.add(&key("new"), &long, MINUTE).await);
+    assert!(!cache.replace(&key("k"), &long, MINUTE).await);
+    assert_eq!(cache.get::<String>(&key("k")).await.as_ref(), Some(&fits), "and these overwrite nothing");
+    cache.set(&key("k"), &long, MINUTE).await;
+    assert_eq!(cache.get::<String>(&key("k")).await, None);
+    cache.set(&key("a"), &fits, MINUTE).await;
+    let envelopes =
+        [("a", &long), ("b", &fits)].map(|(name, text)| cache.envelope(&key(name), text.as_bytes()));
+    assert!(!cache.set_envelopes(&envelopes, MINUTE).await);
+    assert_eq!((cache.has_key(&key("a")).await, cache.has_key(&key("b")).await), (false, true));
+    assert_eq!(stats(&cache).refused, 4);
+    let built = cache.get_or_set(&key("built"), MINUTE, async || Ok::<_, ()>(long.clone())).await;
+    assert_eq!((built, cache.has_key(&key("built")).await), (Ok(long), false));
+}
+
+#[tokio::test]
+async fn the_bytes_in_this_process_are_bounded() {
+    let cache = Cache::new(Locmem::new().max_bytes(100_000), CacheOptions::default());
+    let keys: Vec<_> = (0..50).map(|number| key(&number.to_string())).collect();
+    for key in &keys {
+        cache.set(key, &"x".repeat(10_000), Ttl::Never).await;
+    }
+    let kept = async || cache.get_many::<String>(&keys).await.into_iter().flatten().count();
+    testkit::eventually("the others are evicted", async || (1..10).contains(&kept().await)).await;
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_goes_on_in_the_background() {
+    let mut memcached = Memcached::start();
+    let (cache, key) = (cache_at(&memcached.address()), key("k"));
+    // The lock of the build is released after the value has been returned.
+    assert_eq!(cache.get_or_set(&key, MINUTE, async || Ok::<_, ()>(1)).await, Ok(1));
+    cache.clone().close(Duration::from_secs(10)).await;
+    assert_eq!(memcached.keys(), ["k"]);
+    let cache = cache_at(&memcached.address());
+    memcached.kill();
+    cache.set(&key, &2, MINUTE).await;
+    let started = tokio::time::Instant::now();
+    cache.close(Duration::from_millis(10)).await;
+    assert!(started.elapsed() >= Duration::from_millis(10), "the delete of the key is pending");
+    cache.close(Duration::ZERO).await;
+}
+
+/// Runs a future to its end without a runtime.
+fn without_runtime<T>(future: impl Future<Output = T>) -> T {
+    futures_util::future::FutureExt::now_or_never(future).expect("there is nothing to wait for")
+}
+
+#[test]
+fn nothing_panics_outside_a_runtime() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_files = Cache::new(Files::new(directory.path().join("made")), CacheOptions::default());
+    let key = key("k");
+    for cache in [cache(), in_files] {
+        assert_eq!(without_runtime(cache.get::<u8>(&key)), None);
+        assert_eq!(without_runtime(cache.get_or_set(&key, MINUTE, async || Ok::<_, ()>(1))), Ok(1));
+        without_runtime(cache.set_many(&[(key.clone(), 1)], MINUTE));
+        without_runtime(cache.invalidate(&key));
+        without_runtime(cache.close(Duration::from_secs(1)));
+    }
 }

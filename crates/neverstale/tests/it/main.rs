@@ -5,6 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests of files wait in real time")]
 
 mod files;
-mod gate;
 mod handle;
 mod single_flight;
+mod version;

@@ -1,9 +1,7 @@
 //! Single flight in thousands of orders in which callers can join, leave, fail, panic, write and end. The same check
 //! must refuse single flights with mistakes that are easily missed.
 
-#[expect(dead_code, reason = "what is not about single flight")]
-#[path = "../../src/envelope.rs"]
-mod envelope;
+mod codec;
 #[path = "../../src/single_flight.rs"]
 mod flights;
 
@@ -21,13 +19,12 @@ use std::sync::{Mutex as Uninterrupted, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::poll;
-use neverstale::Key;
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::Rng;
 use shuttle::scheduler::PctScheduler;
 use shuttle::{Config, Runner};
 
-use self::envelope::Envelope;
+use self::codec::Envelope;
 use self::flights::{Failure, Flight, Flights, Outcome};
 use self::sync::Arc;
 
@@ -74,8 +71,7 @@ impl SingleFlight for Flights {
             builder.end(match value {
                 Ok(number) => {
                     call.world.keep(number, member.flight()).await;
-                    let (key, bytes) = (Key::new(KEY).unwrap(), number.to_string().into());
-                    Outcome::Built(Envelope { key, name: KEY.into(), bytes })
+                    Outcome::Built(Envelope { name: KEY.into(), bytes: number.to_string().into() })
                 }
                 Err(failed) => Outcome::Failed(Failure::new(failed)),
             });

@@ -100,12 +100,12 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
     // One client for what is no cache, such as counters, and one under the cache.
     let client = Client::new(options.clone());
     let prefix = "bookshop".parse()?;
-    let cache = Cache::new(Memcached::new(options), CacheOptions { prefix, ..CacheOptions::default() });
+    let cache = Cache::new(Memcached::new(options), CacheOptions::default().prefix(prefix));
 
     // Whoever asks for the shelf first asks which version of it is the current one, together with all who ask just now.
     let origin = db.clone();
     let gate = VersionSource::new(move || current_version(origin.clone()));
-    let versions = Versions::of(&gate, |problem: Problem| problem);
+    let versions = Versions::of(&gate, |problem| Problem::clone(&problem));
     let shelf =
         CachedQuery::versioned(&cache, Key::new("books")?, versions, |shelf: &Shelf| shelf.version.clone());
 

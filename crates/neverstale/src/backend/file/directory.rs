@@ -1,19 +1,17 @@
-//! The directory: one file per key, replaced in one step, and the locks that processes share. All of it blocks.
+//! The directory: one file per key, replaced in one step, and the lock that processes share. All of it blocks.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use base16ct::lower::encode_string;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::entry::{Entry, LONGEST_FILE};
-use super::threads::{LOCKS, Turn};
+use super::entry::{Entry, HEADER, live_expiry};
 
 /// Values may be anybody's: only the user the app runs as sees them.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -25,59 +23,20 @@ const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// The bit of a directory like `/tmp`, which is everybody's and must not be made ours.
 const STICKY: u32 = 0o1000;
 
-/// The lock that who culls holds, beyond those of the keys.
-pub(super) const CULL_LOCK: usize = LOCKS;
+/// The lock that a change holds from the look at the old value to the new one. A read needs none.
+const LOCK: &str = "changes.lock";
 
-/// How often a lock that another process holds is tried again.
-const LOCK_RETRY: Duration = Duration::from_millis(1);
+/// The lock of the process that culls: two would remove twice as much.
+const CULL_LOCK: &str = "cull.lock";
 
-/// A key, and the hash that names its file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    key: String,
-    hash: String,
-    lock: usize,
-}
+/// The next value of the key that is changed at present. It is no entry before it is renamed.
+const TEMPORARY: &str = "next.tmp";
 
-impl Name {
-    pub(super) fn new(key: impl Into<String>) -> Self {
-        let key = key.into();
-        let digest = Sha256::digest(&key);
-        Self { lock: usize::from(digest[0]) % LOCKS, hash: encode_string(&digest), key }
-    }
-
-    /// Returns the hash in hexadecimal digits.
-    #[cfg(test)]
-    pub(super) fn hash(&self) -> &str {
-        &self.hash
-    }
-
-    /// Returns the number of the lock that changes of this key hold.
-    pub(super) fn lock(&self) -> usize {
-        self.lock
-    }
-}
-
-/// What a file of ours in the directory is, locks aside.
+/// A number of entries, and how many bytes their files have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Entry,
-    /// Not an entry yet, and never one if its process has died.
-    Temporary,
-}
-
-impl Kind {
-    /// Tells ours from foreign files by their names.
-    pub(super) fn of(file_name: &str) -> Option<Self> {
-        let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let mut parts = file_name.split('.');
-        parts.next().filter(|hash| hash.len() == 64 && is_hex(hash))?;
-        match (parts.next()?, parts.next(), parts.next()) {
-            ("cache", None, None) => Some(Self::Entry),
-            (random, Some("tmp"), None) if random.len() == 16 && is_hex(random) => Some(Self::Temporary),
-            _ => None,
-        }
-    }
+pub(super) struct Size {
+    pub(super) entries: usize,
+    pub(super) bytes: u64,
 }
 
 pub(super) struct Directory {
@@ -85,13 +44,15 @@ pub(super) struct Directory {
     is_prepared: AtomicBool,
 }
 
+/// The lock for changes. It is released when it is dropped, also by the end of the process.
+pub(super) struct Locked<'a> {
+    directory: &'a Directory,
+    _lock: File,
+}
+
 impl Directory {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, is_prepared: AtomicBool::new(false) }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Makes the directory if it is missing, and takes it from other users; once.
@@ -104,38 +65,35 @@ impl Directory {
     }
 
     fn make(&self) -> io::Result<()> {
+        let refused = |cause| Err(io::Error::new(ErrorKind::PermissionDenied, cause));
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.path)?;
         let found = fs::symlink_metadata(&self.path)?;
+        let mode = found.mode() & 0o7777;
         if !found.is_dir() {
-            let cause = "a symbolic link, which may come to lead elsewhere; name the directory itself";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+            return refused("a symbolic link, which may come to lead elsewhere; name the directory itself");
         }
         if found.uid() != rustix::process::geteuid().as_raw() {
-            let cause =
-                "a directory of another user, who can read and replace its files; name one of the app's own";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+            return refused(
+                "a directory of another user, who can read and replace its files; name one of the app's own",
+            );
         }
-        let mode = found.mode() & 0o7777;
         if mode & STICKY != 0 {
-            let cause = "a directory that all users share; name one below it";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+            return refused("a directory that all users share; name one below it");
         }
         if mode != DIRECTORY_MODE {
             if self.holds_foreign_files()? {
-                let cause = "a directory with files of others in it; name one of the cache's own";
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, cause));
+                return refused("a directory with files of others in it; name one of the cache's own");
             }
             fs::set_permissions(&self.path, Permissions::from_mode(DIRECTORY_MODE))?;
         }
         Ok(())
     }
 
-    /// Returns whether there is anything that no cache has put there: it would be taken from whoever reads it.
+    /// Returns whether there is a file that no cache has put there: it would be taken from its readers.
     fn holds_foreign_files(&self) -> io::Result<bool> {
+        let is_ours = |name: &str| [LOCK, CULL_LOCK, TEMPORARY].contains(&name) || is_entry(name);
         for file in fs::read_dir(&self.path)? {
-            let name = file?.file_name();
-            let is_lock = |name: &str| name.ends_with(".lock");
-            if !name.to_str().is_some_and(|name| is_lock(name) || Kind::of(name).is_some()) {
+            if !file?.file_name().to_str().is_some_and(is_ours) {
                 return Ok(true);
             }
         }
@@ -143,124 +101,251 @@ impl Directory {
     }
 
     /// Returns the entry of a key, if there is a file that holds one and it has not expired.
-    pub(super) fn read(&self, name: &Name) -> io::Result<Option<Entry>> {
+    pub(super) fn read(&self, key: &str) -> io::Result<Option<Entry>> {
         let mut file = vec![];
-        let read = open_to_read(&self.path_of(name))
-            .and_then(|open| open.take(LONGEST_FILE as u64 + 1).read_to_end(&mut file));
-        match read {
-            Ok(_) => Ok(Entry::decode(&Bytes::from(file), &name.key).filter(Entry::is_live)),
+        match open_to_read(&self.path_of(key)).and_then(|mut open| open.read_to_end(&mut file)) {
+            Ok(_) => Ok(Entry::decode(&Bytes::from(file), key).filter(Entry::is_live)),
             Err(error) if is_no_file(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Replaces the file of a key in one step, unless the turn is over. The key's lock must be held.
-    ///
-    /// Nothing is synced to the disk: after a crash of the machine the file may be empty or torn, and so a miss.
-    pub(super) fn write(&self, name: &Name, entry: &Entry, turn: &Turn) -> io::Result<()> {
-        let (temporary, file) = self.create_temporary(name)?;
-        let written = write_entry(file, name, entry)
-            // A thread that hung in the file system must not change what its caller has given up on.
-            .and_then(|()| turn.check())
-            .and_then(|()| fs::rename(&temporary, self.path_of(name)));
-        if written.is_err() {
-            // What stays is removed when it is old enough.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+    /// Takes the lock for changes, if no process holds it.
+    pub(super) fn try_lock(&self) -> io::Result<Option<Locked<'_>>> {
+        Ok(self.try_lock_file(LOCK)?.map(|lock| Locked { directory: self, _lock: lock }))
     }
 
-    /// Removes the file of a key, if there is one. The key's lock must be held.
-    pub(super) fn remove(&self, name: &Name) -> io::Result<()> {
-        remove(&self.path_of(name))
-    }
-
-    /// Waits for a lock, no longer than the turn lasts.
-    pub(super) fn lock(&self, number: usize, turn: &Turn) -> io::Result<File> {
-        loop {
-            turn.check_wait()?;
-            match self.try_lock(number)? {
-                Some(lock) => return Ok(lock),
-                None => thread::park_timeout(LOCK_RETRY),
+    fn try_lock_file(&self, name: &str) -> io::Result<Option<File>> {
+        let path = self.path.join(name);
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(FILE_MODE).custom_flags(NO_LINK);
+        let lock = match options.open(&path) {
+            // The directory was removed under us.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make().and_then(|()| options.open(&path))?
             }
-        }
-    }
-
-    /// Takes a lock if nobody holds it. It lasts until the file is closed, also by the end of the process.
-    pub(super) fn try_lock(&self, number: usize) -> io::Result<Option<File>> {
-        let path = self.path.join(format!("{number:02}.lock"));
-        let lock = self.open_lock(&path)?;
+            opened => opened?,
+        };
         match lock.try_lock() {
-            // A file that somebody removed meanwhile keeps nobody out.
+            // A file that was removed meanwhile keeps no process out.
             Ok(()) => Ok(fs::metadata(&path).is_ok_and(|at| is_same(&at, &lock)).then_some(lock)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    fn open_lock(&self, path: &Path) -> io::Result<File> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.create(true).append(true).mode(FILE_MODE).custom_flags(NO_LINK).open(path)
-        };
-        match open() {
-            // The directory was removed under us.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make().and_then(|()| open()),
-            opened => opened,
+    /// Returns how much there is.
+    pub(super) fn measure(&self) -> io::Result<Size> {
+        Ok(total(&self.entries()?))
+    }
+
+    /// Makes room if there is more than `most`, down to two thirds. Expired entries go first, then those without a
+    /// lifetime, picked by chance, then those that would expire next: a session outlives the pages.
+    ///
+    /// Needs no lock: an entry that a writer replaces meanwhile may go as well, as any entry may at any time.
+    pub(super) fn cull(&self, most: Size) -> io::Result<()> {
+        let Some(_lock) = self.try_lock_file(CULL_LOCK)? else { return Ok(()) };
+        let mut entries = self.entries()?;
+        let is_over = |size: Size| size.entries > most.entries || size.bytes > most.bytes;
+        if !is_over(total(&entries)) {
+            return Ok(());
         }
+        fastrand::shuffle(&mut entries);
+        let mut live = vec![];
+        for entry in entries {
+            match live_until(&entry.0) {
+                Some(expires) => live.push((expires, entry)),
+                None => remove(&entry.0)?,
+            }
+        }
+        live.sort_by_key(|(expires, _)| *expires);
+        let live: Vec<_> = live.into_iter().map(|(_, entry)| entry).collect();
+        let mut left = total(&live);
+        if !is_over(left) {
+            return Ok(());
+        }
+        let kept = Size {
+            entries: if left.entries > most.entries { most.entries / 3 * 2 } else { left.entries },
+            bytes: if left.bytes > most.bytes { most.bytes / 3 * 2 } else { left.bytes },
+        };
+        for (path, bytes) in live {
+            if left.entries <= kept.entries && left.bytes <= kept.bytes {
+                break;
+            }
+            remove(&path)?;
+            left = Size { entries: left.entries - 1, bytes: left.bytes - bytes };
+        }
+        Ok(())
     }
 
-    fn create_temporary(&self, name: &Name) -> io::Result<(PathBuf, File)> {
-        let path = self.path.join(format!("{}.{:016x}.tmp", name.hash, fastrand::u64(..)));
-        let file = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(&path)?;
-        Ok((path, file))
+    /// Returns the entries' files, with their bytes. Foreign files are left alone.
+    fn entries(&self) -> io::Result<Vec<(PathBuf, u64)>> {
+        let mut found = vec![];
+        for file in fs::read_dir(&self.path)? {
+            let file = file?;
+            let is_ours = file.file_name().to_str().is_some_and(is_entry);
+            if let Ok(metadata) = file.metadata()
+                && is_ours
+                && metadata.is_file()
+            {
+                found.push((file.path(), metadata.len()));
+            }
+        }
+        Ok(found)
     }
 
-    fn path_of(&self, name: &Name) -> PathBuf {
-        self.path.join(format!("{}.cache", name.hash))
+    fn path_of(&self, key: &str) -> PathBuf {
+        self.path.join(format!("{}.cache", encode_string(&Sha256::digest(key))))
     }
 }
 
-/// Removes a file, if there is one.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+impl Locked<'_> {
+    /// Replaces the file of a key in one step, unless the write `is_given_up` by then.
+    ///
+    /// Nothing is synced to the disk: after a crash of the machine the file may be empty or torn, and so a miss.
+    pub(super) fn write(&self, key: &str, entry: &Entry, is_given_up: impl Fn() -> bool) -> io::Result<()> {
+        let temporary = self.directory.path.join(TEMPORARY);
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true).mode(FILE_MODE).custom_flags(NO_LINK);
+        let written = options.open(&temporary).and_then(|mut file| {
+            file.write_all(&entry.head(key))?;
+            file.write_all(&entry.value)?;
+            if is_given_up() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            fs::rename(&temporary, self.directory.path_of(key))
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Removes the file of a key, if there is one.
+    pub(super) fn remove(&self, key: &str) -> io::Result<()> {
+        remove(&self.directory.path_of(key))
+    }
+
+    /// Removes all entries, until that `is_given_up`.
+    pub(super) fn clear(&self, is_given_up: impl Fn() -> bool) -> io::Result<()> {
+        for (path, _) in self.directory.entries()? {
+            if is_given_up() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            remove(&path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a file is an entry, by its name.
+fn is_entry(file_name: &str) -> bool {
+    let is_hex = |hash: &str| hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    file_name.strip_suffix(".cache").is_some_and(|hash| hash.len() == 64 && is_hex(hash))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
-fn write_entry(mut file: File, name: &Name, entry: &Entry) -> io::Result<()> {
-    file.write_all(&entry.head(&name.key))?;
-    file.write_all(&entry.value)
-}
-
-/// Opens a file, unless it is a symbolic link: then it is none of ours.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+fn open_to_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(NO_LINK).open(path)
 }
 
 fn is_no_file(error: &io::Error) -> bool {
     let is_link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-    is_link || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
+    is_link || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory)
 }
 
 fn is_same(found: &fs::Metadata, open: &File) -> bool {
     open.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (found.dev(), found.ino()))
 }
 
+fn total(entries: &[(PathBuf, u64)]) -> Size {
+    Size { entries: entries.len(), bytes: entries.iter().map(|(_, bytes)| bytes).sum() }
+}
+
+/// Returns when an entry expires, 0 if never; none if it has expired.
+fn live_until(path: &Path) -> Option<u64> {
+    let mut header = [0; HEADER];
+    let read = open_to_read(path).and_then(|mut file| file.read_exact(&mut header));
+    read.ok().and_then(|()| live_expiry(&header))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Ttl;
 
     #[test]
-    fn files_of_ours_are_told_by_their_names() {
-        let hash = Name::new("key").hash;
-        assert_eq!(Kind::of(&format!("{hash}.cache")), Some(Kind::Entry));
-        assert_eq!(Kind::of(&format!("{hash}.{:016x}.tmp", 7)), Some(Kind::Temporary));
-        let foreign = ["", "x", "README", "00.lock", "a.cache", "a.tmp", ".cache"].map(str::to_owned);
-        let alike = [format!("{hash}.cache.bak"), format!("{hash}x.cache"), format!("{hash}.7.tmp"), hash];
-        for name in foreign.iter().chain(&alike) {
-            assert_eq!(Kind::of(name), None, "{name}");
+    fn entries_are_told_by_their_names() {
+        let hash = encode_string(&Sha256::digest("key"));
+        assert!(is_entry(&format!("{hash}.cache")));
+        let foreign = ["", "x", "README", LOCK, TEMPORARY, "a.cache", ".cache"].map(str::to_owned);
+        for name in foreign.into_iter().chain([format!("{hash}.cache.bak"), format!("{hash}x.cache"), hash]) {
+            assert!(!is_entry(&name), "{name}");
         }
+    }
+
+    /// A directory, and the files of entries in it that live for so long.
+    fn filled(lifetimes: impl IntoIterator<Item = Ttl>) -> (tempfile::TempDir, Directory, Vec<PathBuf>) {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = Directory::new(temporary.path().into());
+        let store = |(number, ttl): (usize, Ttl)| {
+            let key = number.to_string();
+            let path = directory.path_of(&key);
+            fs::write(&path, Entry::new(Bytes::new(), ttl).head(&key)).unwrap();
+            path
+        };
+        let paths = lifetimes.into_iter().enumerate().map(store).collect();
+        (temporary, directory, paths)
+    }
+
+    fn left(paths: &[PathBuf]) -> usize {
+        paths.iter().filter(|path| path.exists()).count()
+    }
+
+    fn seconds(seconds: u64) -> Ttl {
+        Ttl::After(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn expired_entries_go_first() {
+        let lifetimes = [[Ttl::Never; 20], [Ttl::After(Duration::ZERO); 20]].concat();
+        let (_temporary, directory, paths) = filled(lifetimes);
+        directory.cull(Size { entries: 30, bytes: u64::MAX }).unwrap();
+        assert_eq!([left(&paths[..20]), left(&paths[20..])], [20, 0]);
+    }
+
+    #[test]
+    fn entries_that_live_longest_stay() {
+        let sessions = [seconds(1_000_000); 10];
+        let pages: [_; 10] = std::array::from_fn(|number| seconds(300 + number as u64));
+        let fragments = [Ttl::Never; 11];
+        let (_temporary, directory, paths) = filled([&sessions[..], &pages, &fragments].concat());
+        let (sessions, rest) = paths.split_at(10);
+        let (pages, fragments) = rest.split_at(10);
+        let cull = |entries, bytes| directory.cull(Size { entries, bytes }).unwrap();
+        cull(31, u64::MAX);
+        assert_eq!(left(&paths), 31, "there is room for all");
+        cull(30, u64::MAX);
+        assert_eq!([sessions, pages, fragments].map(left), [10, 10, 0]);
+        cull(18, u64::MAX);
+        assert_eq!([sessions, pages, fragments].map(left), [10, 2, 0]);
+        assert!(pages[8].exists() && pages[9].exists(), "they would have expired last");
+        let each = directory.measure().unwrap().bytes / 12;
+        cull(100, each * 9);
+        assert!((5..=6).contains(&left(sessions)) && left(pages) == 0, "two thirds of nine");
     }
 }

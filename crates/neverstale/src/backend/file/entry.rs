@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes};
 
 use crate::Ttl;
-use crate::backend::{LARGEST_VALUE, end_of, unix_millis};
+use crate::backend::{end_of, unix_millis};
 use crate::integrity::checksum;
 
 /// Changes with the layout.
@@ -14,9 +14,6 @@ const MAGIC: [u8; 4] = *b"tlc1";
 /// Magic (4 bytes), CRC-32 of all that follows (4, big endian as the rest), expiry (8), lengths of key and value
 /// (4, 4).
 pub(super) const HEADER: usize = 24;
-
-/// No file of ours is longer; so much is read of one that is.
-pub(super) const LONGEST_FILE: usize = HEADER + 1_024 + LARGEST_VALUE;
 
 /// What expires at this time never does.
 const NEVER: u64 = 0;

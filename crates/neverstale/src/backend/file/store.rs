@@ -1,37 +1,42 @@
-//! What an operation does in the directory, step by step, on a blocking thread; and the deletes that are owed.
-//!
-//! A change holds its key's lock, which all processes share, from the look at the old value to the new one. A read
-//! needs no lock, since a file is replaced in one step.
+//! The directory within its limits: few threads, the time of an operation, pending deletes, and how much there is.
 
-use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::directory::{CULL_LOCK, Directory, Name};
+use super::directory::{Directory, Locked, Size};
 use super::entry::Entry;
-use super::sweep::{self, Size};
-use super::threads::LOCKS;
-use super::threads::Turn;
 use crate::Ttl;
-use crate::backend::MAX_PENDING_DELETES;
+use crate::backend::breaker::{Breaker, Opened, Seldom};
 use crate::backend::{ErrorKind, OPERATION_TIMEOUT};
 
-/// How much there may be: as many entries as a directory is listed and looked through in a fraction of a second. Those
-/// that are written between two looks come on top.
-const MOST: Size = Size { entries: 10_000, bytes: 256 * 1024 * 1024 };
+/// Threads at work at once.
+const THREADS: u32 = 8;
+
+/// How often a lock that another process holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(1);
+
+/// How much of an operation's time is left when a thread stops waiting for the lock, so that it is back before its
+/// caller has gone.
+const LOCK_MARGIN: Duration = Duration::from_millis(50);
+
+/// How often pending deletes are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Pending deletes done under one lock.
+const DELETES_AT_ONCE: usize = 100;
 
 /// How many keys a process changes before it looks whether there are too many. Looking costs as much as some ten
 /// writes.
 const CULL_EVERY: usize = 100;
-
-/// How many owed deletes an operation on other keys tries.
-const OWED_AT_ONCE: usize = 16;
 
 /// What becomes of an entry.
 pub(super) enum Change {
@@ -58,157 +63,236 @@ impl Change {
 
 pub(super) struct Store {
     directory: Directory,
-    /// Keys whose files may hold what a failed write should have replaced.
-    owed: Mutex<BTreeSet<Name>>,
+    pub(super) breaker: Breaker,
+    permits: Arc<Semaphore>,
+    /// Changes queue here before they wait for the lock of all processes, which so costs one thread and not all.
+    changing: Arc<Mutex<()>>,
     changes: AtomicUsize,
+    warned: Seldom,
+}
+
+/// How long a thread may go on: while its caller waits.
+pub(super) struct Turn {
+    ends: Instant,
+    caller: Weak<()>,
+}
+
+impl Turn {
+    /// Returns whether the caller has left. What it has given up must not be done later, when it could undo another
+    /// change.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.caller.strong_count() == 0
+    }
 }
 
 impl Store {
     pub(super) fn new(directory: PathBuf) -> Self {
-        // From anywhere, so that many processes that change one key each cull now and then as well.
-        let changes = AtomicUsize::new(fastrand::usize(..CULL_EVERY));
-        Self { directory: Directory::new(directory), owed: Mutex::default(), changes }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Prepares the directory, and pays what it is owed as far as nobody is in the way.
-    pub(super) fn prepare(&self) -> Result<(), ErrorKind> {
-        self.directory.prepare().map_err(outage)?;
-        let owed: Vec<_> = self.owed().iter().take(OWED_AT_ONCE).cloned().collect();
-        for name in owed {
-            // Whoever reads the key tries again.
-            let _ = self.pay(&name);
+        Self {
+            directory: Directory::new(directory),
+            breaker: Breaker::default(),
+            permits: Arc::new(Semaphore::new(THREADS as usize)),
+            changing: Arc::default(),
+            // From anywhere, so that many processes that change one key each cull now and then as well.
+            changes: AtomicUsize::new(fastrand::usize(..CULL_EVERY)),
+            warned: Seldom::default(),
         }
-        Ok(())
     }
 
-    /// Returns the value of a key, once it is owed no delete.
-    pub(super) fn read(&self, name: &Name) -> Result<Option<Bytes>, ErrorKind> {
-        if self.owed().contains(name) {
-            self.pay(name)?;
-        }
-        Ok(self.directory.read(name).map_err(outage)?.map(|entry| entry.value))
-    }
-
-    /// Changes an entry as the closure says that sees the old one. If that fails and shall leave nothing, there is none
-    /// afterwards, or it is owed a delete.
-    pub(super) fn change<T>(
-        &self,
-        name: &Name,
-        turn: &Turn,
-        failed: Failed,
-        change: impl FnOnce(Option<Entry>) -> Result<(Change, T), ErrorKind>,
+    /// Runs work that needs no lock.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &Directory) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ErrorKind> {
-        let lock = self.directory.lock(name.lock(), turn).map_err(outage);
-        let outcome =
-            lock.as_ref().map_err(Clone::clone).and_then(|_| self.change_locked(name, turn, change));
-        let is_old = failed == Failed::LeavesNothing && outcome.as_ref().is_err_and(ErrorKind::is_outage);
-        // Without the lock somebody else's newer value could be hit. A caller who has gone has noted the debt.
-        let is_removed = || lock.is_ok() && self.directory.remove(name).is_ok();
-        if is_old && !is_removed() && !turn.is_abandoned() {
-            self.owe([name.clone()]);
+        if self.breaker.refuses(&[]) {
+            return Err(self.breaker.refusal());
         }
-        outcome
+        self.run(&[], ends()?, move |store, _| work(store, &store.directory)).await
     }
 
-    fn change_locked<T>(
-        &self,
-        name: &Name,
-        turn: &Turn,
-        change: impl FnOnce(Option<Entry>) -> Result<(Change, T), ErrorKind>,
+    /// Runs work under the lock. If it fails, `written` are deleted before they are read again.
+    pub(super) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        written: &[String],
+        work: impl FnOnce(&Self, &Locked<'_>, &Turn) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ErrorKind> {
-        self.settle(name)?;
-        let (change, outcome) = change(self.directory.read(name).map_err(outage)?)?;
-        match change {
-            Change::Keep => Ok(()),
-            Change::Put(entry) => self.directory.write(name, &entry, turn),
-            Change::Remove => self.directory.remove(name),
+        if self.breaker.refuses(written) {
+            return Err(self.breaker.refusal());
         }
-        .map_err(outage)?;
-        Ok(outcome)
+        self.run_locked(written, work).await
     }
 
-    /// Removes all entries, those that are owed a delete among them.
-    pub(super) fn clear(&self, turn: &Turn) -> Result<(), ErrorKind> {
-        let locks: io::Result<Vec<File>> = (0..LOCKS).map(|lock| self.directory.lock(lock, turn)).collect();
-        let _locks = locks.map_err(outage)?;
-        let owed = self.owed().clone();
-        sweep::clear(self.path(), turn).map_err(outage)?;
-        self.owed().retain(|name| !owed.contains(name));
-        Ok(())
+    async fn run_locked<T: Send + 'static>(
+        self: &Arc<Self>,
+        written: &[String],
+        work: impl FnOnce(&Self, &Locked<'_>, &Turn) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ErrorKind> {
+        let ends = ends()?;
+        let Ok(queued) = timeout_at(ends, Arc::clone(&self.changing).lock_owned()).await else {
+            return Err(self.defer(written, ErrorKind::Busy));
+        };
+        let locked = move |store: &Self, turn: &Turn| {
+            let _queued = queued;
+            let lock = store.lock(turn)?;
+            work(store, &lock, turn)
+        };
+        self.run(written, ends, locked).await
     }
 
-    /// Writes, reads and deletes; returns how many entries there are.
-    pub(super) fn probe(&self, name: &Name, turn: &Turn) -> Result<usize, ErrorKind> {
-        let value = Bytes::from_static(b"probe");
-        let entry = Entry::new(value.clone(), Ttl::After(Duration::from_secs(60)));
-        self.change(name, turn, Failed::LeavesNothing, |_| Ok((Change::Put(entry), ())))?;
-        let found = self.read(name)?;
-        self.change(name, turn, Failed::LeavesNothing, |_| Ok((Change::Remove, ())))?;
-        if found != Some(value) {
-            return Err(ErrorKind::Unreachable("what was written cannot be read".into()));
-        }
-        Ok(self.measure()?.entries)
-    }
-
-    /// Returns how much there is.
-    pub(super) fn measure(&self) -> Result<Size, ErrorKind> {
-        sweep::measure(self.path()).map_err(outage)
-    }
-
-    /// Counts changed keys, and returns whether it is time to cull.
-    pub(super) fn is_cull_due(&self, changed: usize) -> bool {
-        let before = self.changes.fetch_add(changed, Ordering::Relaxed);
-        before / CULL_EVERY != before.wrapping_add(changed) / CULL_EVERY
-    }
-
-    /// Makes room if there are too many entries, unless somebody is about it: two would each remove a third.
-    pub(super) fn cull(&self) {
-        let culled = self.directory.try_lock(CULL_LOCK).and_then(|lock| match lock {
-            Some(_lock) => sweep::cull(self.path(), MOST),
-            None => Ok(()),
+    /// Runs work on a thread. While a thread hangs, so does the file system, and nothing else is run.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        written: &[String],
+        ends: Instant,
+        work: impl FnOnce(&Self, &Turn) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ErrorKind> {
+        let caller = Arc::new(());
+        let turn = Turn { ends, caller: Arc::downgrade(&caller) };
+        let permit = match timeout_at(ends, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.expect("the semaphore is never closed"),
+            Err(_) => return Err(self.defer(written, ErrorKind::Busy)),
+        };
+        let store = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            store.directory.prepare().and_then(|()| work(&store, &turn))
         });
-        if let Err(error) = culled {
-            tracing::warn!(cache.directory = %self.path().display(), "failed to cull the cache: {error}");
-        }
-    }
-
-    /// Notes keys that must be deleted before they are read.
-    pub(super) fn owe(&self, names: impl IntoIterator<Item = Name>) {
-        let mut owed = self.owed();
-        for name in names {
-            if owed.len() < MAX_PENDING_DELETES || owed.contains(&name) {
-                owed.insert(name);
+        match timeout_at(ends, work).await {
+            Ok(Ok(done)) => done.map_err(|error| self.defer(written, to_kind(&error))),
+            Ok(Err(panic)) => Err(self.defer(written, ErrorKind::Unreachable(panic.to_string()))),
+            Err(_) => {
+                let cause = ErrorKind::Timeout(OPERATION_TIMEOUT);
+                if self.breaker.open(written, &cause) == Opened::Now {
+                    tracing::warn!(cache.directory = %self.directory, "the cache's files are left out: {cause}");
+                }
+                self.recover();
+                Err(cause)
             }
         }
     }
 
-    /// Deletes what a key is owed, if its lock can be had at once.
-    fn pay(&self, name: &Name) -> Result<(), ErrorKind> {
-        let lock = self.directory.try_lock(name.lock()).map_err(outage)?;
-        let _lock = lock.ok_or(ErrorKind::LeftOut)?;
-        self.settle(name)
+    fn lock(&self, turn: &Turn) -> io::Result<Locked<'_>> {
+        loop {
+            if turn.is_given_up() || Instant::now() + LOCK_MARGIN >= turn.ends {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match self.directory.try_lock()? {
+                Some(lock) => return Ok(lock),
+                None => thread::park_timeout(LOCK_RETRY),
+            }
+        }
     }
 
-    /// Deletes what a key is owed. Its lock must be held.
-    fn settle(&self, name: &Name) -> Result<(), ErrorKind> {
-        if self.owed().contains(name) {
-            self.directory.remove(name).map_err(outage)?;
-            self.owed().remove(name);
+    /// Notes a failure that is not the whole directory's: `written` are deleted before they are read again.
+    fn defer(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> ErrorKind {
+        self.breaker.defer(written);
+        self.recover();
+        if cause.is_outage() && self.warned.is_due() {
+            tracing::warn!(cache.directory = %self.directory, "the cache's files cannot be used: {cause}");
+        }
+        cause
+    }
+
+    /// Changes an entry as the closure says that sees the old one. If that fails and shall leave nothing, there is none
+    /// afterwards, or its delete is pending.
+    pub(super) fn change<T>(
+        &self,
+        key: &str,
+        lock: &Locked<'_>,
+        turn: &Turn,
+        failed: Failed,
+        change: impl FnOnce(Option<Entry>) -> Result<(Change, T), ErrorKind>,
+    ) -> Result<T, ErrorKind> {
+        let kind = |error: io::Error| to_kind(&error);
+        let changed = || {
+            self.delete_pending(key, lock).map_err(kind)?;
+            let (change, outcome) = change(self.directory.read(key).map_err(kind)?)?;
+            match change {
+                Change::Keep => {}
+                Change::Put(entry) => lock.write(key, &entry, || turn.is_given_up()).map_err(kind)?,
+                Change::Remove => lock.remove(key).map_err(kind)?,
+            }
+            Ok(outcome)
+        };
+        let outcome = changed();
+        let is_old = failed == Failed::LeavesNothing && outcome.as_ref().is_err_and(ErrorKind::is_outage);
+        if is_old && lock.remove(key).is_err() {
+            self.breaker.defer(&[key.to_owned()]);
+        }
+        outcome
+    }
+
+    /// Deletes a key if its delete is pending.
+    fn delete_pending(&self, key: &str, lock: &Locked<'_>) -> io::Result<()> {
+        if let Some(pending) = self.breaker.pending_delete(key) {
+            lock.remove(key)?;
+            self.breaker.confirm(&pending);
         }
         Ok(())
     }
 
-    fn owed(&self) -> MutexGuard<'_, BTreeSet<Name>> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Starts a task that does the pending deletes, if there are any and there is none.
+    pub(super) fn recover(self: &Arc<Self>) {
+        if let Ok(runtime) = Handle::try_current()
+            && self.breaker.begin_recovery()
+        {
+            runtime.spawn(recover(Arc::downgrade(self)));
+        }
+    }
+
+    /// Does pending deletes, and returns whether none is left.
+    async fn try_again(self: &Arc<Self>) -> Result<bool, ErrorKind> {
+        let delete = |store: &Self, lock: &Locked<'_>, _: &Turn| {
+            let pending = store.breaker.pending(DELETES_AT_ONCE);
+            pending.iter().try_for_each(|pending| store.delete_pending(&pending.key, lock))
+        };
+        self.run_locked(&[], delete).await?;
+        let closed = self.breaker.close(&[]);
+        if closed.as_ref().is_some_and(|closed| closed.was_open) {
+            tracing::info!(cache.directory = %self.directory, "the cache's files can be used again");
+        }
+        Ok(closed.is_some())
+    }
+
+    /// Counts changed keys, and makes room in the background now and then, unless all threads are at work.
+    pub(super) fn note_changed(self: &Arc<Self>, changed: usize, most: Size) {
+        let before = self.changes.fetch_add(changed, Ordering::Relaxed);
+        let is_due = before / CULL_EVERY != before.wrapping_add(changed) / CULL_EVERY;
+        if is_due && let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let store = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                if let Err(error) = store.directory.cull(most) {
+                    tracing::warn!(cache.directory = %store.directory, "failed to cull the cache: {error}");
+                }
+            });
+        }
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
-fn outage(error: io::Error) -> ErrorKind {
+/// Tries again until no delete is pending. Ends with the backend.
+async fn recover(store: Weak<Store>) {
+    loop {
+        let Some(permits) = store.upgrade().map(|store| Arc::clone(&store.permits)) else { return };
+        // Once all threads are back, none hangs.
+        drop(permits.acquire_many(THREADS).await);
+        let Some(store) = store.upgrade() else { return };
+        while let Ok(is_done) = store.try_again().await {
+            if is_done {
+                return;
+            }
+        }
+        drop(store);
+        sleep(RETRY).await;
+    }
+}
+
+/// Returns when an operation that begins now has to end.
+fn ends() -> Result<Instant, ErrorKind> {
+    Handle::try_current().map_err(|error| ErrorKind::Unreachable(error.to_string()))?;
+    Ok(Instant::now() + OPERATION_TIMEOUT)
+}
+
+fn to_kind(error: &io::Error) -> ErrorKind {
     match error.kind() {
         io::ErrorKind::TimedOut => ErrorKind::Timeout(OPERATION_TIMEOUT),
         _ => ErrorKind::Unreachable(error.to_string()),

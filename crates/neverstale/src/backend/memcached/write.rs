@@ -47,7 +47,7 @@ impl<T: Send + 'static> Drop for Write<T> {
                 future.await;
                 drop(permit);
             })),
-            Err(_) => self.shared.add_pending(self.keys.iter().map(String::as_str)),
+            Err(_) => self.shared.add_pending(&self.keys),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Gates that look right.
+//! Sources that look right.
 
 use tokio::sync::watch;
 
@@ -91,9 +91,9 @@ async fn run(origin: Origin, shared: Arc<Mutex<State>>, mistake: Mistake) {
 
 /// Right, but for what it does with an error.
 pub(super) fn falls_back_to_what_it_knew(origin: Origin) -> Call {
-    let (gate, last) = (super::real(origin), Arc::new(Mutex::new(None)));
+    let (source, last) = (super::real(origin), Arc::new(Mutex::new(None)));
     Arc::new(move || {
-        let (answer, last) = (gate(), Arc::clone(&last));
+        let (answer, last) = (source(), Arc::clone(&last));
         Box::pin(async move {
             let answer = answer.await;
             let mut last = last.lock().unwrap();
@@ -103,15 +103,15 @@ pub(super) fn falls_back_to_what_it_knew(origin: Origin) -> Call {
     })
 }
 
-/// Right, but for the mark that it takes what it was told to stand under.
+/// Right, but for the token that it takes what it was told to stand under.
 pub(super) fn looks_only_after_the_query(origin: Origin) -> Call {
-    let (gate, known) = (super::real(origin.clone()), Arc::new(Mutex::new(None)));
+    let (source, known) = (super::real(origin.clone()), Arc::new(Mutex::new(None)));
     Arc::new(move || {
-        let (answer, known, origin) = (gate(), Arc::clone(&known), origin.clone());
+        let (answer, known, origin) = (source(), Arc::clone(&known), origin.clone());
         Box::pin(async move {
             let look = || *origin.version.lock().unwrap();
-            let mark = look();
-            let told = known.lock().unwrap().and_then(|(under, told)| (under == mark).then_some(told));
+            let token = look();
+            let told = known.lock().unwrap().and_then(|(under, told)| (under == token).then_some(told));
             if let Some(told) = told {
                 return Ok(told);
             }

@@ -1,42 +1,15 @@
-//! The gate in thousands of orders in which its callers, its queries and those who change the data can take turns. The
-//! same check must refuse gates that are wrong in ways that are easily missed.
+//! A version source in thousands of orders in which its callers, its queries and writers can take turns. The same check
+//! must refuse sources that are wrong in ways that are easily missed.
 
-#[path = "../../../src/version/gate.rs"]
-mod gate;
-#[path = "../../../src/version/mark.rs"]
-mod mark;
-#[path = "../../../src/version/round.rs"]
-mod round;
+#[path = "../../../src/version/change_token.rs"]
+mod change_token;
+#[path = "../../../src/version/source.rs"]
+mod source;
 
-/// What the gate is synchronized with here: each use is a place where another may take its turn.
+/// What the version source is synchronized with here: each use is a place where another may take its turn.
 mod sync {
-    use shuttle::sync::atomic::{AtomicBool, Ordering};
-
     pub(super) use shuttle::future::yield_now;
     pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
-
-    /// As that of the standard library, of which shuttle has none.
-    pub(super) struct OnceLock<T> {
-        value: std::sync::OnceLock<T>,
-        /// Only for others to take their turn.
-        turns: AtomicBool,
-    }
-
-    impl<T> OnceLock<T> {
-        pub(super) fn new() -> Self {
-            Self { value: std::sync::OnceLock::new(), turns: AtomicBool::new(false) }
-        }
-
-        pub(super) fn get(&self) -> Option<&T> {
-            self.turns.load(Ordering::SeqCst);
-            self.value.get()
-        }
-
-        pub(super) fn set(&self, value: T) -> Result<(), T> {
-            self.turns.store(true, Ordering::SeqCst);
-            self.value.set(value)
-        }
-    }
 
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
         drop(shuttle::future::spawn(future));
@@ -53,7 +26,7 @@ use futures_util::future::BoxFuture;
 use futures_util::poll;
 use shuttle::future::{block_on, spawn, yield_now};
 
-use self::gate::{Lost, VersionSource, VersionStats};
+use self::source::{Lost, VersionSource, VersionStats};
 use self::sync::{Arc, Mutex};
 use super::{Answer, Failed};
 
@@ -113,15 +86,15 @@ impl Origin {
     }
 }
 
-/// A gate of whatever making.
+/// A source of whatever making.
 type Call = Arc<dyn Fn() -> BoxFuture<'static, Answer> + Send + Sync>;
 
 fn real(origin: Origin) -> Call {
     call(VersionSource::new(move || origin.clone().query()))
 }
 
-/// With marks that are what they should be.
-fn marked(origin: Origin) -> Call {
+/// With change tokens that are what they should be.
+fn with_tokens(origin: Origin) -> Call {
     let version = Arc::clone(&origin.version);
     call(VersionSource::with_change_tokens(
         move || origin.clone().query(),
@@ -129,8 +102,8 @@ fn marked(origin: Origin) -> Call {
     ))
 }
 
-/// With marks that say nothing every other time.
-fn marked_now_and_then(origin: Origin) -> Call {
+/// With change tokens that say nothing every other time.
+fn with_a_token_now_and_then(origin: Origin) -> Call {
     let (version, looks) = (Arc::clone(&origin.version), Mutex::new(0));
     let look = move || {
         let mut looks = looks.lock().unwrap();
@@ -140,17 +113,20 @@ fn marked_now_and_then(origin: Origin) -> Call {
     call(VersionSource::with_change_tokens(move || origin.clone().query(), look))
 }
 
-/// With a mark that never changes.
-fn marked_in_vain(origin: Origin) -> Call {
+/// With a token that never changes.
+fn with_one_token(origin: Origin) -> Call {
     call(VersionSource::with_change_tokens(move || origin.clone().query(), || Some(())))
 }
 
-fn call(gate: VersionSource<u32, Failed>) -> Call {
+fn call(source: VersionSource<u32, Failed>) -> Call {
     Arc::new(move || {
-        let gate = gate.clone();
-        // By name, as pages ask.
-        Box::pin(async move { gate.name().await.map(|name| name.parse().expect("a number")) })
+        let source = source.clone();
+        Box::pin(async move { current(&source).await })
     })
+}
+
+async fn current(source: &VersionSource<u32, Failed>) -> Answer {
+    source.current().await.map_err(|failed| *failed)
 }
 
 /// Tries orders in which callers, each after a change that was acknowledged, are told something.
@@ -251,37 +227,37 @@ fn nobody_waits_for_ever_when_a_query_panics() {
 }
 
 #[test]
-fn nobody_is_told_what_is_older_than_their_call_where_there_are_marks() {
-    check(marked, changes_and_looks, well);
+fn nobody_is_told_what_is_older_than_their_call_with_change_tokens() {
+    check(with_tokens, changes_and_looks, well);
 }
 
 #[test]
-fn nor_where_there_is_a_mark_now_and_then() {
-    check(marked_now_and_then, changes_and_looks, second_badly);
+fn nor_with_a_change_token_now_and_then() {
+    check(with_a_token_now_and_then, changes_and_looks, second_badly);
 }
 
 #[test]
-fn nor_where_the_mark_never_changes() {
-    check(marked_in_vain, changes_and_looks, well);
+fn nor_with_a_change_token_that_never_changes() {
+    check(with_one_token, changes_and_looks, well);
 }
 
 #[test]
-fn marks_spare_queries() {
+fn change_tokens_spare_queries() {
     let calls = || {
         let origin = Origin::new(well);
         let (asked, seen) = (origin.clone(), origin.clone());
-        let gate = VersionSource::with_change_tokens(
+        let source = VersionSource::with_change_tokens(
             move || asked.clone().query(),
             move || Some(*seen.version.lock().unwrap()),
         );
         for _ in 0..2 {
             origin.change();
             for _ in 0..3 {
-                assert_eq!(block_on(gate.current()), Ok(*origin.version.lock().unwrap()));
+                assert_eq!(block_on(current(&source)), Ok(*origin.version.lock().unwrap()));
             }
         }
         // The first is believed once there was another: three queries, one, and none.
-        assert_eq!(gate.stats(), VersionStats { calls: 6, queries: 4, failures: 0, versions: 2 });
+        assert_eq!(source.stats(), VersionStats { calls: 6, queries: 4, failures: 0, versions: 2 });
     };
     shuttle::check_random(calls, 1);
 }
@@ -301,19 +277,19 @@ fn no_more_queries_are_sent_than_there_are_calls() {
     let calls = || {
         let origin = Origin::new(well);
         let asked = origin.clone();
-        let gate = VersionSource::new(move || asked.clone().query());
-        let calls = (0..4).map(|_| gate.clone()).map(|gate| spawn(async move { gate.current().await }));
+        let source = VersionSource::new(move || asked.clone().query());
+        let calls = (0..4).map(|_| source.clone()).map(|source| spawn(async move { current(&source).await }));
         for call in calls.collect::<Vec<_>>() {
             block_on(call).unwrap().unwrap();
         }
-        let (stats, queries) = (gate.stats(), *origin.queries.lock().unwrap());
+        let (stats, queries) = (source.stats(), *origin.queries.lock().unwrap());
         assert_eq!(stats, VersionStats { calls: 4, queries: queries.into(), failures: 0, versions: 1 });
         assert!((1..=4).contains(&queries), "{queries}");
     };
     shuttle::check_random(calls, ORDERS);
 }
 
-/// Whether the check finds what is wrong with a gate.
+/// Whether the check finds what is wrong with a source.
 #[track_caller]
 fn refuse(wrong: fn(Origin) -> Call, end: fn(u32) -> End, because: &str) {
     // A small mistake is not found in every set of orders. Ten sets in vain would be found in the check.
@@ -325,26 +301,26 @@ fn refuse(wrong: fn(Origin) -> Call, end: fn(u32) -> End, because: &str) {
 }
 
 #[test]
-fn a_gate_that_lets_callers_join_the_query_under_way_is_refused() {
+fn a_source_that_lets_callers_join_the_query_under_way_is_refused() {
     refuse(wrong::joins_the_query_under_way, well, "is older than");
 }
 
 #[test]
-fn a_gate_that_sends_before_it_closes_the_round_is_refused() {
+fn a_source_that_sends_before_it_closes_the_round_is_refused() {
     refuse(wrong::sends_before_it_closes_the_round, well, "is older than");
 }
 
 #[test]
-fn a_gate_that_falls_back_to_what_it_knew_is_refused() {
+fn a_source_that_falls_back_to_what_it_knew_is_refused() {
     refuse(wrong::falls_back_to_what_it_knew, second_badly, "is older than");
 }
 
 #[test]
-fn a_gate_that_looks_for_a_mark_only_after_the_query_is_refused() {
+fn a_source_that_reads_the_token_only_after_the_query_is_refused() {
     refuse(wrong::looks_only_after_the_query, well, "is older than");
 }
 
 #[test]
-fn a_gate_whose_runner_leaves_without_looking_back_is_refused() {
+fn a_source_whose_runner_leaves_without_looking_back_is_refused() {
     refuse(wrong::leaves_without_looking_back, well, "deadlock");
 }

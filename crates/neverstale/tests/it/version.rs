@@ -1,4 +1,4 @@
-//! Who calls the gate is answered by a query that was sent after: with queries that the test ends, one by one.
+//! A call returns the result of a query that was sent after it began: with queries that the test ends, one by one.
 
 mod interleavings;
 
@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::task::{Context, Wake};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
@@ -33,9 +33,9 @@ impl From<Lost> for Failed {
 
 type Answer = Result<u32, Failed>;
 
-/// A gate whose queries wait for the test.
+/// A version source whose queries wait for the test.
 struct Origin {
-    gate: VersionSource<u32, Failed>,
+    source: VersionSource<u32, Failed>,
     sent: Mutex<mpsc::UnboundedReceiver<oneshot::Sender<Answer>>>,
 }
 
@@ -44,7 +44,7 @@ impl Origin {
         Self::with_change_tokens(|| None)
     }
 
-    fn with_change_tokens(look: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Self {
+    fn with_change_tokens(read: impl Fn() -> Option<u32> + Send + Sync + 'static) -> Self {
         let (sender, sent) = mpsc::unbounded_channel();
         let query = move || -> BoxFuture<'static, Answer> {
             let (end, told) = oneshot::channel();
@@ -53,7 +53,7 @@ impl Origin {
                 told.await.unwrap_or_else(|_| resume_unwind(Box::new("the test lets it panic")))
             })
         };
-        Self { gate: VersionSource::with_change_tokens(query, look), sent: Mutex::new(sent) }
+        Self { source: VersionSource::with_change_tokens(query, read), sent: Mutex::new(sent) }
     }
 
     /// Calls once, and lets the query for that tell the version, after something else was done.
@@ -72,17 +72,21 @@ impl Origin {
 
     /// Calls so many times, each in a task of its own, and waits until all have begun.
     async fn calls(&self, count: usize) -> Vec<JoinHandle<Answer>> {
-        let before = self.gate.stats().calls;
+        let before = self.source.stats().calls;
         let calls = (0..count).map(|_| {
-            let gate = self.gate.clone();
-            tokio::spawn(async move { gate.current().await })
+            let source = self.source.clone();
+            tokio::spawn(async move { current(&source).await })
         });
         let calls = calls.collect();
-        while self.gate.stats().calls < before + count as u64 {
+        while self.source.stats().calls < before + count as u64 {
             yield_now().await;
         }
         calls
     }
+}
+
+async fn current(source: &VersionSource<u32, Failed>) -> Answer {
+    source.current().await.map_err(|failed| *failed)
 }
 
 async fn answers(calls: Vec<JoinHandle<Answer>>) -> Vec<Answer> {
@@ -105,7 +109,7 @@ async fn who_calls_while_a_query_is_under_way_waits_for_the_next() {
     assert_eq!(answers(late).await, [Ok(2); 1000]);
     origin.query().await.send(Ok(3)).unwrap();
     assert_eq!(answers(later).await, [Ok(3); 3]);
-    assert_eq!(origin.gate.stats(), VersionStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
+    assert_eq!(origin.source.stats(), VersionStats { calls: 1004, queries: 3, failures: 0, versions: 3 });
 }
 
 /// A waker that does nothing.
@@ -125,10 +129,10 @@ async fn callers_that_leave_while_a_query_hangs_leave_nothing_behind() {
         assert!(call.poll(&mut Context::from_waker(&Arc::clone(&waker).into())).is_pending());
     };
     {
-        let mut stays = pin!(origin.gate.current());
+        let mut stays = pin!(current(&origin.source));
         poll(stays.as_mut());
         for _ in 0..1000 {
-            poll(pin!(origin.gate.current()));
+            poll(pin!(current(&origin.source)));
         }
         assert_eq!(Arc::strong_count(&waker), 2, "of the one who stays");
         poll(stays.as_mut());
@@ -138,37 +142,37 @@ async fn callers_that_leave_while_a_query_hangs_leave_nothing_behind() {
     assert_eq!(answers(first).await, [Ok(1)]);
 }
 
-/// A mark for the test to set.
-fn mark() -> (Arc<AtomicU32>, impl Fn() -> Option<u32> + Send + Sync + 'static) {
-    let mark = Arc::new(AtomicU32::new(1));
-    let seen = Arc::clone(&mark);
-    (mark, move || Some(seen.load(Ordering::SeqCst)))
+/// A change token for the test to set.
+fn token() -> (Arc<AtomicU32>, impl Fn() -> Option<u32> + Send + Sync + 'static) {
+    let token = Arc::new(AtomicU32::new(1));
+    let seen = Arc::clone(&token);
+    (token, move || Some(seen.load(Ordering::SeqCst)))
 }
 
 #[tokio::test]
-async fn a_mark_that_changed_while_a_query_was_under_way_says_nothing_of_its_answer() {
-    let (mark, look) = mark();
-    let origin = Origin::with_change_tokens(look);
+async fn a_token_that_changed_while_a_query_was_under_way_says_nothing_of_its_result() {
+    let (token, read) = token();
+    let origin = Origin::with_change_tokens(read);
     origin.told(1, || ()).await;
-    origin.told(2, || mark.store(2, Ordering::SeqCst)).await;
+    origin.told(2, || token.store(2, Ordering::SeqCst)).await;
     origin.told(2, || ()).await;
     for _ in 0..9 {
-        assert_eq!(timeout(PATIENCE, origin.gate.current()).await.expect("no query"), Ok(2));
+        assert_eq!(timeout(PATIENCE, current(&origin.source)).await.expect("no query"), Ok(2));
     }
-    mark.store(3, Ordering::SeqCst);
-    origin.told(3, || mark.store(4, Ordering::SeqCst)).await;
+    token.store(3, Ordering::SeqCst);
+    origin.told(3, || token.store(4, Ordering::SeqCst)).await;
     origin.told(4, || ()).await;
-    assert_eq!(origin.gate.stats(), VersionStats { calls: 14, queries: 5, failures: 0, versions: 4 });
+    assert_eq!(origin.source.stats(), VersionStats { calls: 14, queries: 5, failures: 0, versions: 4 });
 }
 
 #[tokio::test]
-async fn a_mark_that_did_not_change_with_the_version_is_never_believed_again() {
-    let (mark, look) = mark();
-    let origin = Origin::with_change_tokens(look);
+async fn a_token_that_did_not_change_with_the_version_is_never_trusted_again() {
+    let (token, read) = token();
+    let origin = Origin::with_change_tokens(read);
     origin.told(1, || ()).await;
     origin.told(2, || ()).await;
     for version in 3..9 {
-        mark.store(version, Ordering::SeqCst);
+        token.store(version, Ordering::SeqCst);
         origin.told(version, || ()).await;
         origin.told(version, || ()).await;
     }
@@ -187,7 +191,7 @@ async fn an_error_goes_to_those_who_waited_for_that_query() {
     assert_eq!(answers(unlucky).await, [Err(Failed::Told); 5]);
     origin.query().await.send(Ok(2)).unwrap();
     assert_eq!(answers(late).await, [Ok(2); 5]);
-    assert_eq!(origin.gate.stats(), VersionStats { calls: 12, queries: 3, failures: 1, versions: 2 });
+    assert_eq!(origin.source.stats(), VersionStats { calls: 12, queries: 3, failures: 1, versions: 2 });
 }
 
 #[tokio::test]
@@ -205,12 +209,12 @@ async fn a_query_that_panics_is_an_error_and_the_next_is_sent() {
 #[tokio::test]
 async fn a_query_that_panics_before_it_is_a_future_is_an_error_too() {
     let count = AtomicUsize::new(0);
-    let gate = VersionSource::new(move || {
+    let source = VersionSource::new(move || {
         assert!(count.fetch_add(1, Ordering::SeqCst) > 0, "the first one panics");
         async { Ok::<_, Failed>(1) }
     });
-    assert_eq!(timeout(PATIENCE, gate.current()).await.unwrap(), Err(Failed::Lost));
-    assert_eq!(timeout(PATIENCE, gate.current()).await.unwrap(), Ok(1));
+    assert_eq!(timeout(PATIENCE, current(&source)).await.unwrap(), Err(Failed::Lost));
+    assert_eq!(timeout(PATIENCE, current(&source)).await.unwrap(), Ok(1));
 }
 
 #[tokio::test]
@@ -238,7 +242,7 @@ async fn no_query_is_sent_for_nobody() {
     let last = origin.calls(1).await;
     origin.query().await.send(Ok(2)).unwrap();
     assert_eq!(answers(last).await, [Ok(2)]);
-    assert_eq!(origin.gate.stats().queries, 2);
+    assert_eq!(origin.source.stats().queries, 2);
 }
 
 #[test]
@@ -267,9 +271,17 @@ fn a_runtime_that_ends_takes_the_query_with_it_and_another_one_asks() {
 #[tokio::test]
 async fn a_call_begins_when_it_is_first_polled() {
     let origin = Origin::new();
-    let mut call = pin!(origin.gate.current());
-    assert_eq!(origin.gate.stats().calls, 0);
+    let mut call = pin!(current(&origin.source));
+    assert_eq!(origin.source.stats().calls, 0);
     assert!(poll!(&mut call).is_pending());
     origin.query().await.send(Ok(1)).unwrap();
     assert_eq!(timeout(PATIENCE, call).await.unwrap(), Ok(1));
+}
+
+#[test]
+fn outside_a_runtime_there_is_no_version_and_no_panic() {
+    let source = VersionSource::new(async || Ok(1));
+    let mut call = pin!(current(&source));
+    let answer = call.as_mut().poll(&mut Context::from_waker(&Arc::new(Silent).into()));
+    assert_eq!(answer, Poll::Ready(Err(Failed::Lost)));
 }
