@@ -177,7 +177,7 @@ impl Client {
         self.is_done(key.as_ref(), request, &[Status::NOT_FOUND]).await
     }
 
-    /// Changes when a value expires, and returns whether there is one.
+    /// Sets when a value expires, and returns whether there is one.
     ///
     /// # Errors
     ///
@@ -249,7 +249,7 @@ impl Client {
         self.servers[self.ring.server_of(key.as_ref())].until_up().await;
     }
 
-    /// Returns what this client has asked each server, and how it went.
+    /// Returns the client-side statistics of each server.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStats> {
         self.servers.iter().map(Server::stats).collect()

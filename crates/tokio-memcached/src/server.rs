@@ -62,7 +62,7 @@ impl Server {
             options: Arc::clone(options),
             counters: Mutex::new(Counters::new(address.clone())),
         });
-        let authentication = Authentication::new(options.retry_interval);
+        let authentication = Authentication { pause: Duration::ZERO, not_before: Instant::now() };
         let task = Task { queue: operations, is_down: down, shared: Arc::clone(&shared), authentication };
         let state = Mutex::new(State { task: Some(task), queue: Some(queue) });
         Self { state, is_down, shared }
@@ -113,7 +113,7 @@ impl Server {
         self.accept(response.expect("a response was waited for"), also)
     }
 
-    /// Sends quiet commands, and returns what was said to some of them.
+    /// Sends quiet commands, and returns the responses that there are.
     pub(super) async fn quiet(&self, mut requests: Vec<Request>) -> Result<Vec<Response>, Error> {
         requests.push(Request::of(Opcode::Noop, Bytes::new()));
         self.send(requests).await
@@ -199,24 +199,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When a server that refuses commands for want of authentication is authenticated with again.
+/// When to authenticate again with a server that refuses commands for want of authentication.
 struct Authentication {
-    retry_interval: Duration,
     pause: Duration,
     not_before: Instant,
 }
 
 impl Authentication {
-    fn new(retry_interval: Duration) -> Self {
-        Self { retry_interval, pause: Duration::ZERO, not_before: Instant::now() }
-    }
-
     /// Notes an attempt. If it follows soon after the one before, that one has not helped: the user may authenticate,
     /// and may not use some command. The pauses grow then, so that such a user does not reconnect without end.
-    fn begin(&mut self) {
+    fn begin(&mut self, retry_interval: Duration) {
         let now = Instant::now();
         let is_soon = now < self.not_before + self.pause;
-        self.pause = if is_soon { (self.pause * 2).min(LONGEST_PAUSE) } else { self.retry_interval };
+        self.pause = if is_soon { (self.pause * 2).min(LONGEST_PAUSE) } else { retry_interval };
         self.not_before = now + self.pause;
     }
 }
@@ -294,7 +289,7 @@ impl Task {
                 Ok(())
             }
             ErrorKind::Authentication => {
-                self.authentication.begin();
+                self.authentication.begin(self.shared.options.retry_interval);
                 Err((cause, Duration::ZERO))
             }
             _ => Err((cause, self.shared.options.retry_interval)),
