@@ -16,7 +16,6 @@ use axum::routing::get;
 use tasklist::db::{Database, DatabaseUrl};
 use tasklist::tasks;
 use tasklist::templates::{IndexPage, TaskRow};
-use tasklist::visitor::Messages;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
@@ -70,6 +69,6 @@ async fn show(app: App) -> Result<String> {
 async fn build(db: &Database) -> Result<String> {
     let page = tasks::page(db, 1).await?;
     let rows = page.tasks.iter().map(|task| Ok(TaskRow { task }.render()?.into())).collect::<Result<_>>()?;
-    let page = IndexPage { rows, page, name: String::new(), problem: None, messages: Messages::default() };
+    let page = IndexPage { rows, page, name: String::new(), problem: None, messages: vec![] };
     Ok(page.render()?)
 }

@@ -26,7 +26,7 @@ use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached::Memcached;
 use neverstale::{Cache, CacheOptions, Integrity};
 use neverstale_axum::PageCache;
-use neverstale_sessions::{CacheStore, Sessions, Signer, WriteThrough};
+use neverstale_sessions::Sessions;
 
 /// The bytes of copies of current pages in this process, and as many of responses to be replayed.
 const LOCAL_COPIES: u64 = 32 * 1024 * 1024;
@@ -77,9 +77,9 @@ impl AppState {
         let pages = if config.cache.local { pages.with_local_copies(LOCAL_COPIES) } else { pages };
         let sessions = sessions_over(config, &db, &cache);
         let listing = Listing::new(&db, &cache, &pages, config.cache.strategy);
-        let checks = listing.clone();
+        let (checks, kept_in) = (listing.clone(), config.session.engine.describe());
         Ok(Self {
-            monitor: Monitor::new(&cache, &config.cache.strategy, &sessions, move || checks.gate_stats()),
+            monitor: Monitor::new(&cache, &config.cache.strategy, &kept_in, move || checks.gate_stats()),
             adder: Adder::new(&db),
             db,
             listing,
@@ -97,15 +97,12 @@ impl AppState {
 
 fn sessions_over(config: &Config, db: &Database, cache: &Cache) -> Sessions {
     let secret = config.session.signing_secret();
-    let signer = Signer::new(&secret);
-    // Whatever CACHE_SIGNED says: write access to the cache must not be enough to make a session.
-    let cache = &cache.with_integrity(Integrity::signed(&secret));
     let sessions = match config.session.engine {
-        SessionEngine::Cache => Sessions::new(CacheStore::new(cache), signer),
-        SessionEngine::CachedDb => Sessions::new(WriteThrough::new(DatabaseStore::new(db), cache), signer),
-        SessionEngine::Db => Sessions::new(DatabaseStore::new(db), signer),
+        SessionEngine::Cache => Sessions::in_cache(cache, &secret),
+        SessionEngine::CachedDb => Sessions::write_through(DatabaseStore::new(db), cache, &secret),
+        SessionEngine::Db => Sessions::in_store(DatabaseStore::new(db), &secret),
     };
-    sessions.refuse_with(|error| Error::from(error).into_response())
+    sessions.error_response(|error| Error::from(error).into_response())
 }
 
 fn cache_over(config: &Config, db: &Database) -> Result<Cache, UnsupportedCredentials> {

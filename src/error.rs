@@ -100,18 +100,11 @@ impl From<neverstale_sessions::Error> for Error {
     fn from(error: neverstale_sessions::Error) -> Self {
         let status = match error {
             neverstale_sessions::Error::Gone => StatusCode::BAD_REQUEST,
-            neverstale_sessions::Error::Cache
-            | neverstale_sessions::Error::Contended
-            | neverstale_sessions::Error::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-            neverstale_sessions::Error::Store(store) => {
-                return match store.downcast::<db::Error>() {
-                    Ok(error) => (*error).into(),
-                    Err(error) => {
-                        Self::new(StatusCode::SERVICE_UNAVAILABLE, neverstale_sessions::Error::Store(error))
-                    }
-                };
-            }
             neverstale_sessions::Error::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            neverstale_sessions::Error::Store(store) if store.is::<db::Error>() => {
+                return (*store.downcast::<db::Error>().expect("asked just now")).into();
+            }
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error)
     }

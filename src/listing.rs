@@ -87,8 +87,9 @@ impl Listing {
         layer.personal("Cookie", |request| {
             // What is fetched in advance nobody may ever see.
             let is_seen = !request.headers.contains_key("sec-purpose");
-            let visitor = Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.is_known())?;
-            Some(visitor.ahead().waiting())
+            let visitor =
+                Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.may_have_session())?;
+            Some(visitor.waiting())
         })
     }
 

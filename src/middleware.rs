@@ -32,6 +32,7 @@ use self::load_shedding::LoadShedding;
 use crate::app::AppState;
 use neverstale_axum::target::{is_https, without_needless_escapes};
 use neverstale_axum::{Outcome, accepts_nothing, conditional, head, watch_order};
+use neverstale_sessions::Sessions;
 
 /// The time that a whole request may take, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,7 +63,12 @@ pub(crate) fn around(
     state: AppState,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let limits = LoadShedding::new(&state);
-    let replay = state.pages.replay_layer().bypass(is_private).permits(limits.reads());
+    let sessions = state.sessions.clone();
+    let replay = state
+        .pages
+        .replay_layer()
+        .bypass(move |headers| is_private(headers, &sessions))
+        .permits(limits.reads());
     let (log, stopping) = (AccessLog::new(&state.monitor), state.stopping.clone());
     let site = outer(inner(pages, &state, &limits).merge(probes)).with_state(state);
     ServiceBuilder::new()
@@ -90,9 +96,9 @@ fn end_connection(stopping: &CancellationToken, mut response: Response) -> Respo
 }
 
 /// Returns whether the visitor of a request may have something of their own to see.
-fn is_private(headers: &HeaderMap) -> bool {
+fn is_private(headers: &HeaderMap, sessions: &Sessions) -> bool {
     headers.contains_key("sec-purpose")
-        || headers.get_all(header::COOKIE).iter().any(neverstale_sessions::may_be_in)
+        || headers.get_all(header::COOKIE).iter().any(|list| sessions.may_be_in(list))
 }
 
 /// Removes the length of a 304, where only that of the page would be right (RFC 9110, section 8.6).
@@ -133,7 +139,7 @@ fn inner(pages: Router<AppState>, state: &AppState, limits: &Arc<LoadShedding>) 
             // Counts POSTs, reads bodies and limits concurrency, in this order.
             .layer(from_fn_with_state(Arc::clone(limits), load_shedding::check))
             // Inside the layers that refuse requests, which then need no session.
-            .layer(from_fn_with_state(state.sessions.clone(), neverstale_sessions::carry))
+            .layer(state.sessions.layer())
             // The innermost: pages are tagged as they are rendered. Cached pages have been.
             .layer(from_fn(conditional::tag)),
     )

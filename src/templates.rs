@@ -12,7 +12,7 @@ use crate::assets;
 use crate::monitor::{Layer, Report};
 use crate::tasks::{Page, Task};
 use crate::upstream::Answer;
-use crate::visitor::{Change, Messages};
+use crate::visitor::{Change, Message};
 
 /// Digests of the templates whose output is cached, made by the build.
 pub mod digest {
@@ -32,7 +32,7 @@ pub struct IndexPage {
     /// Why the text was refused.
     pub problem: Option<String>,
     /// What one visitor is told: a page with messages is theirs alone.
-    pub messages: Messages,
+    pub messages: Vec<Message>,
 }
 
 /// One task of the list, with the form that removes it.

@@ -1,4 +1,4 @@
-//! What is kept for a visitor, in the session: messages to be shown once, and the task that they removed last.
+//! The data of one visitor, in the session: messages to be shown once, and the task that was removed last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,41 +6,40 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use tower_sessions::session;
 
 use crate::error::Error;
 use crate::tasks::Task;
-use neverstale_sessions::{self, Session, Visit};
+use neverstale_sessions::{self as sessions, RequestSession, Session};
 
-/// Under these names in the session.
+/// Keys of the session.
 const MESSAGES: &str = "messages";
 const REMOVED: &str = "removed";
 
-/// Of messages that wait to be shown, the latest are kept.
+/// So many messages wait at most; older ones are dropped.
 const MOST_MESSAGES: usize = 5;
 
-/// How often a change is put on top of what others have changed meanwhile.
-const ATTEMPTS: usize = 10;
+/// How long a change waits for its message to be stored, and a page for the messages that it shows.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a change that is done waits for its message to be stored, and a page for those that are to be shown.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Whoever sent the request, as far as their session tells.
+/// The visitor of a request, as far as the session tells.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     session: Session,
-    visit: Arc<Visit>,
+    request: Arc<RequestSession>,
 }
 
-/// What was done, told to the visitor who did it.
+/// A change that its visitor made, to be shown once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// What happened to the task.
     pub change: Change,
     /// The task's name.
     pub name: String,
-    /// Whether the change can be undone by this visitor.
+    /// Whether this visitor can undo the change.
     #[serde(skip)]
     pub can_undo: bool,
 }
@@ -56,233 +55,158 @@ pub enum Change {
     PutBack,
 }
 
-/// The task that a visitor removed last, as their session keeps it.
+/// The task that a visitor removed last.
 ///
-/// A session outlives a deploy, so what another release has stored must be read: a new field has a default.
+/// A session outlives a deploy, so sessions of the release before must be read: a new field has a default.
 #[derive(Serialize, Deserialize)]
 struct RemovedTask {
     id: i64,
     name: String,
 }
 
-impl From<&Task> for RemovedTask {
-    fn from(task: &Task) -> Self {
-        Self { id: task.id, name: task.name.clone() }
-    }
-}
-
-impl From<RemovedTask> for Task {
-    fn from(removed: RemovedTask) -> Self {
-        Self { id: removed.id, name: removed.name }
-    }
-}
-
-/// The messages that a page shows, which makes it this visitor's own.
-#[derive(Clone, Debug, Default)]
-pub struct Messages(pub Vec<Message>);
-
-/// Messages that wait to be shown to a visitor.
+/// Messages of a visitor that were found, and not yet taken out of the session.
 #[derive(Clone, Debug)]
 pub struct Waiting {
     visitor: Visitor,
-    messages: Messages,
+    messages: Vec<Message>,
 }
 
 impl Waiting {
     /// Takes the messages out of the session, to be shown.
-    pub async fn take(self) -> Messages {
-        self.visitor.take(self.messages).await
+    ///
+    /// Of two requests that have found the same messages, one gets them. If others have come since, none is taken: the
+    /// next page shows all, beside a list that is new enough. If the session store fails, they are shown: twice is
+    /// better than never.
+    ///
+    /// # Cancel safety
+    ///
+    /// The messages may be out of the session, and were not shown.
+    pub async fn take(self) -> Vec<Message> {
+        let Visitor { session, request } = &self.visitor;
+        let taken = request.update(session, || async {
+            let are_same = self.visitor.messages().await? == self.messages;
+            if are_same {
+                session.remove_value(MESSAGES).await?;
+            }
+            Ok(are_same)
+        });
+        match in_time(taken).await {
+            Ok(true) => self.messages,
+            Ok(false) => vec![],
+            Err(error @ (sessions::Error::Contended | sessions::Error::Gone)) => {
+                tracing::debug!("no messages are shown: {error}");
+                vec![]
+            }
+            Err(error) => {
+                tracing::debug!("messages may be shown again: {error}");
+                self.messages
+            }
+        }
     }
 }
 
 impl Visitor {
-    /// Returns the visitor of a request that has come through [`neverstale_sessions::carry`].
+    /// Returns the visitor of a request that has come through the session layer.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        Some(Self { session: extensions.get().cloned()?, visit: extensions.get().cloned()? })
+        Some(Self { session: extensions.get().cloned()?, request: extensions.get().cloned()? })
     }
 
-    /// Returns whether there may be anything to find: no store is asked about a visitor who brings nothing.
+    /// Returns whether the visitor may have a session. If not, no store is asked.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.visit.may_have_session()
+    pub fn may_have_session(&self) -> bool {
+        self.request.may_exist()
     }
 
-    /// Returns the visitor for a look ahead at [what waits for them](Self::waiting). Where nothing does, the page that
-    /// is made meanwhile is everybody's.
-    #[must_use]
-    pub fn ahead(&self) -> Self {
-        let visit = Arc::new(self.visit.ahead());
-        let session = Session::new(self.session.id(), Arc::clone(&visit), self.session.expiry());
-        Self { session, visit }
-    }
-
-    /// Returns the messages that wait to be shown together with their visitor, who takes them out.
+    /// Looks for messages, without making the response private: if there are none, the page is everybody's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Changes nothing.
     pub async fn waiting(self) -> Option<Waiting> {
-        let messages = self.messages().await?;
-        Some(Waiting { visitor: self, messages })
+        let request = Arc::new(self.request.ahead());
+        let session = Session::new(self.session.id(), Arc::clone(&request), self.session.expiry());
+        let visitor = Self { session, request };
+        let messages = async { visitor.messages().await.map_err(|error| visitor.request.explain(error)) };
+        let not_shown = |error: &sessions::Error| tracing::debug!("no messages are shown: {error}");
+        let messages = in_time(messages).await.inspect_err(not_shown).ok()?;
+        (!messages.is_empty()).then_some(Waiting { visitor, messages })
     }
 
-    /// Tells that a task was added.
+    /// Stores a message for the visitor, and the task of a removal, to be put back.
     ///
     /// # Errors
     ///
-    /// If the session was deleted meanwhile. That a message could not be stored is none: the change is done.
-    pub async fn added(&self, task: &Task) -> Result<(), Error> {
-        self.settle(self.note(Change::Added, task)).await
-    }
-
-    /// Tells that a task was removed, and keeps it to be put back.
+    /// If the session was deleted meanwhile. Any other failure is logged only, since the change is done by then.
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// As [`added`](Self::added).
-    pub async fn removed(&self, task: &Task) -> Result<(), Error> {
-        self.settle(self.note(Change::Removed, task)).await
+    /// The message is stored or not.
+    pub async fn tell(&self, change: Change, task: &Task) -> Result<(), Error> {
+        let told = self.request.update(&self.session, || async {
+            match change {
+                Change::Added => {}
+                Change::Removed => {
+                    let removed = RemovedTask { id: task.id, name: task.name.clone() };
+                    self.session.insert(REMOVED, removed).await?;
+                }
+                Change::PutBack => drop(self.session.remove_value(REMOVED).await?),
+            }
+            let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
+            messages.push(Message { change, name: task.name.clone(), can_undo: false });
+            messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
+            self.session.insert(MESSAGES, &messages).await
+        });
+        match in_time(told).await {
+            Err(error @ sessions::Error::Gone) => return Err(error.into()),
+            Err(error) => tracing::warn!("a visitor is not told what was done: {}", Error::from(error)),
+            Ok(()) => {}
+        }
+        Ok(())
     }
 
     /// Returns the task that was removed last, unless it was put back.
     ///
     /// # Errors
     ///
-    /// The database's.
+    /// Those of the session store. A cache that fails is none: without its only copy the session counts as absent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Changes nothing.
     pub async fn last_removed(&self) -> Result<Option<Task>, Error> {
-        match self.get::<RemovedTask>(REMOVED).await {
-            Err(neverstale_sessions::Error::Cache) => Ok(None),
-            found => Ok(found?.map(Task::from)),
-        }
+        let removed: Option<RemovedTask> =
+            match self.get(REMOVED).await.map_err(|error| self.request.explain(error)) {
+                Err(sessions::Error::Cache) => None,
+                found => found?,
+            };
+        Ok(removed.map(|RemovedTask { id, name }| Task { id, name }))
     }
 
-    /// Tells that the task that was removed last is there again.
-    ///
-    /// # Errors
-    ///
-    /// As [`added`](Self::added).
-    pub async fn put_back(&self, task: &Task) -> Result<(), Error> {
-        self.settle(self.note(Change::PutBack, task)).await
-    }
-
-    /// Returns the messages that wait to be shown, if there are any. They are there until they are [taken](Self::take).
-    pub async fn messages(&self) -> Option<Messages> {
-        let found =
-            timeout(PATIENCE, self.try_messages()).await.unwrap_or(Err(neverstale_sessions::Error::Timeout));
-        found.unwrap_or_else(|error| {
-            self.show_none(&error);
-            None
-        })
-    }
-
-    /// Takes the messages out of the session, to be shown: of two requests that have found them, one gets none. Where
-    /// it cannot be known whether they are out, they are shown: twice is better than never.
-    pub async fn take(&self, messages: Messages) -> Messages {
-        match timeout(PATIENCE, self.try_take()).await.unwrap_or(Err(neverstale_sessions::Error::Timeout)) {
-            Ok(()) => messages,
-            Err(error @ (neverstale_sessions::Error::Contended | neverstale_sessions::Error::Gone)) => {
-                self.show_none(&error);
-                Messages::default()
-            }
-            Err(error) => {
-                self.visit.give_up();
-                tracing::debug!("messages may be shown again: {error}");
-                messages
-            }
-        }
-    }
-
-    fn show_none(&self, error: &neverstale_sessions::Error) {
-        tracing::debug!("no messages are shown: {error}");
-        self.visit.give_up();
-    }
-
-    async fn try_messages(&self) -> Result<Option<Messages>, neverstale_sessions::Error> {
-        let messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
-        if messages.is_empty() {
-            return Ok(None);
-        }
-        let mut messages = Messages(messages);
+    async fn messages(&self) -> Result<Vec<Message>, session::Error> {
+        let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
         let removed: Option<RemovedTask> = self.get(REMOVED).await?;
-        let last = messages.0.iter_mut().rfind(|message| message.change == Change::Removed);
+        let last = messages.iter_mut().rfind(|message| message.change == Change::Removed);
         if let (Some(last), Some(_)) = (last, removed) {
             last.can_undo = true;
         }
-        Ok(Some(messages))
+        Ok(messages)
     }
 
-    async fn try_take(&self) -> Result<(), neverstale_sessions::Error> {
-        self.remove(MESSAGES).await?;
-        // Others may have taken them as well, or have added one that is not shown here.
-        self.visit.insist();
-        self.save().await
-    }
-
-    /// Puts a change, and what comes of it, on top of what the session holds by then.
-    async fn note(&self, change: Change, task: &Task) -> Result<(), neverstale_sessions::Error> {
-        // Else of two messages that come at the same time one would be lost.
-        self.visit.insist();
-        for _ in 0..ATTEMPTS {
-            match change {
-                Change::Added => {}
-                Change::Removed => self.insert(REMOVED, RemovedTask::from(task)).await?,
-                Change::PutBack => self.remove(REMOVED).await?,
-            }
-            let mut messages: Vec<Message> = self.get(MESSAGES).await?.unwrap_or_default();
-            messages.push(Message { change, name: task.name.clone(), can_undo: false });
-            messages.drain(..messages.len().saturating_sub(MOST_MESSAGES));
-            self.insert(MESSAGES, &messages).await?;
-            match self.save().await {
-                Err(neverstale_sessions::Error::Contended) => self.load_again().await?,
-                saved => return saved,
-            }
-        }
-        Err(neverstale_sessions::Error::Contended)
-    }
-
-    /// Waits until a change is in the session. By then it is in the database, so little that goes wrong here matters.
-    async fn settle(
-        &self,
-        kept: impl Future<Output = Result<(), neverstale_sessions::Error>>,
-    ) -> Result<(), Error> {
-        let kept = timeout(PATIENCE, kept).await.unwrap_or(Err(neverstale_sessions::Error::Timeout));
-        match kept {
-            Err(error @ neverstale_sessions::Error::Gone) => Err(error.into()),
-            Err(error) => {
-                self.visit.give_up();
-                tracing::warn!("a visitor is not told what was done: {}", Error::from(error));
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    async fn get<T: for<'de> Deserialize<'de>>(
-        &self,
-        key: &str,
-    ) -> Result<Option<T>, neverstale_sessions::Error> {
-        self.visit.note_read();
-        let value = self.session.get_value(key).await.map_err(|error| self.visit.explain(error))?;
-        // What another release has stored is no reason to fail for two weeks.
-        let is_none =
+    /// Returns a value of the session. One of another release that cannot be read counts as absent, or every request
+    /// would fail for as long as the session lives.
+    async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, session::Error> {
+        let value = self.session.get_value(key).await?;
+        let unreadable =
             |_: &serde_json::Error| tracing::warn!(session.key = key, "a stored value is taken for none");
-        Ok(value.and_then(|value| serde_json::from_value(value).inspect_err(is_none).ok()))
+        Ok(value.and_then(|value| serde_json::from_value(value).inspect_err(unreadable).ok()))
     }
+}
 
-    async fn insert(&self, key: &str, value: impl Serialize) -> Result<(), neverstale_sessions::Error> {
-        self.session.insert(key, value).await.map_err(|error| self.visit.explain(error))
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), neverstale_sessions::Error> {
-        self.session.remove_value(key).await.map(drop).map_err(|error| self.visit.explain(error))
-    }
-
-    async fn load_again(&self) -> Result<(), neverstale_sessions::Error> {
-        self.session.load().await.map_err(|error| self.visit.explain(error))?;
-        // Which the session would take for one that has not begun.
-        if self.visit.is_missing() { Err(neverstale_sessions::Error::Gone) } else { Ok(()) }
-    }
-
-    async fn save(&self) -> Result<(), neverstale_sessions::Error> {
-        self.session.save().await.map_err(|error| self.visit.explain(error))
-    }
+async fn in_time<T>(
+    operation: impl Future<Output = Result<T, sessions::Error>>,
+) -> Result<T, sessions::Error> {
+    timeout(SESSION_TIMEOUT, operation).await.unwrap_or(Err(sessions::Error::Timeout))
 }
 
 impl<S: Sync> FromRequestParts<S> for Visitor {

@@ -127,7 +127,8 @@ async fn prepare(db: &Database, config: &Config) -> Result<()> {
 /// Says what the server runs on.
 async fn announce(config: &Config, state: &AppState, address: SocketAddr, version: &str, output: &Output) {
     let url = format!("http://{}/", clickable(address));
-    let (cache, strategy, sessions) = (&state.cache, config.cache.strategy, &state.sessions);
+    let (cache, strategy) = (&state.cache, config.cache.strategy);
+    let sessions = config.session.engine.describe();
     let is_shared = !matches!(config.cache.backend, BackendConfig::Locmem);
     if strategy != CacheStrategy::Versioned && !config.development && !is_shared {
         tracing::warn!("the cache is this process's own: changes by others are seen up to 5 minutes late");
@@ -143,7 +144,7 @@ async fn announce(config: &Config, state: &AppState, address: SocketAddr, versio
                 Err(error) => tracing::warn!("pages are served without the cache: {error}"),
             }
         }
-        tracing::info!(mode, url, database = version, %cache, %strategy, %sessions, "serving");
+        tracing::info!(mode, url, database = version, %cache, %strategy, sessions, "serving");
         return;
     }
     output.say(&format!("tasklist {} ({mode})", env!("CARGO_PKG_VERSION")));

@@ -36,6 +36,18 @@ pub enum SessionEngine {
     Db,
 }
 
+impl SessionEngine {
+    /// Says in a few words where sessions are kept.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Cache => "cache, gone when the cache is emptied",
+            Self::CachedDb => "cached_db, in the database and read through the cache",
+            Self::Db => "db, in the database",
+        }
+    }
+}
+
 impl fmt::Display for SessionEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -17,7 +17,7 @@ use crate::listing::{Listing, label};
 use crate::mistake::Mistake;
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
-use crate::visitor::{Messages, Visitor, Waiting};
+use crate::visitor::{Change, Visitor, Waiting};
 use neverstale_axum::{Arrival, CurrentVersion, PageVersion};
 
 /// `?page=N`. Anything that is no number means the first page.
@@ -67,7 +67,7 @@ pub async fn index(
     // When the page is there: one that fails must not cost the messages.
     let messages = match waiting {
         Some(Extension(waiting)) => waiting.take().await,
-        None => Messages::default(),
+        None => vec![],
     };
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages };
     Ok((Extension(label(stamp)), page))
@@ -95,7 +95,7 @@ pub async fn add(
         let task = listing.settle(adder.add(name).await).await?;
         tracing::info!(task.id, "task added");
         listing.changed().await;
-        told(show(&db, task.id), visitor.added(&task)).await
+        told(show(&db, task.id), visitor.tell(Change::Added, &task)).await
     })
     .await
 }
@@ -119,7 +119,7 @@ pub async fn remove(
         };
         tracing::info!(task.id, "task removed");
         listing.removed(&task).await;
-        told(show(&db, id), visitor.removed(&task)).await
+        told(show(&db, id), visitor.tell(Change::Removed, &task)).await
     })
     .await
 }
@@ -144,7 +144,7 @@ pub async fn undo(
             listing.changed().await;
         }
         let task = put_back.unwrap_or(task);
-        told(show(&db, task.id), visitor.put_back(&task)).await
+        told(show(&db, task.id), visitor.tell(Change::PutBack, &task)).await
     })
     .await
 }
@@ -168,8 +168,7 @@ async fn show(db: &Database, id: i64) -> Response {
 
 async fn refuse(listing: &Listing, name: String, problem: InvalidName) -> Result<Response, Error> {
     let page = listing.page(Instant::now(), None, 1).await?.value;
-    let (rows, problem, messages) =
-        (listing.rows(&page).await, Some(problem.to_string()), Messages::default());
+    let (rows, problem, messages) = (listing.rows(&page).await, Some(problem.to_string()), vec![]);
     let form = IndexPage { rows, page, name, problem, messages };
     Ok((StatusCode::UNPROCESSABLE_ENTITY, form).into_response())
 }

@@ -16,7 +16,8 @@ mod visitors;
 use std::time::Duration;
 
 use neverstale::Key;
-use neverstale_sessions::{Acceptable, Error, Name, Seen, Sessions, Signer, Store, Visit};
+use neverstale::Secret;
+use neverstale_sessions::{Error, RequestSession, Seen, Sessions, Stored};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tower_sessions::SessionStore;
@@ -92,48 +93,53 @@ fn record(lifetime: Duration, pairs: &[(&str, &str)]) -> Record {
 /// Creates a session and returns it.
 async fn create(sessions: &Sessions, pairs: &[(&str, &str)]) -> Record {
     let mut record = record(HOUR, pairs);
-    sessions.create(&mut record).await.unwrap();
+    sessions.request(None).create(&mut record).await.unwrap();
     record
 }
 
-fn sessions(store: impl Store) -> Sessions {
-    Sessions::new(store, Signer::new(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap()))
+fn secret() -> Secret {
+    b"a secret of thirty-two bytes or more"[..].try_into().unwrap()
+}
+
+/// The digest of a session's state.
+fn seen(session: &Record) -> Seen {
+    Stored::of(session).unwrap().seen()
 }
 
 /// Returns where a session is in a cache.
 fn key(id: &Id) -> Key {
-    Key::as_stored(format!("~session.{}", Name::of(id).as_str())).unwrap()
+    Key::as_stored(format!("~session.{}", Stored::name_of(id))).unwrap()
 }
 
-/// Loads a session from whatever copy there is.
+/// Loads a session, for a visitor who may have seen a state of it.
 #[track_caller]
-fn load(sessions: &Sessions, id: Id) -> impl Future<Output = Option<Record>> {
-    load_with(sessions, id, Acceptable::Any)
-}
-
-#[track_caller]
-fn load_with(sessions: &Sessions, id: Id, copy: Acceptable) -> impl Future<Output = Option<Record>> {
+fn load(sessions: &Sessions, id: Id, seen: Option<Seen>) -> impl Future<Output = Option<Record>> {
     let caller = std::panic::Location::caller();
-    let visit = sessions.visit(copy);
-    async move { visit.load(&id).await.unwrap_or_else(|error| panic!("{error} ({caller})")) }
+    let request = sessions.request(seen);
+    async move { request.load(&id).await.unwrap_or_else(|error| panic!("{error} ({caller})")) }
+}
+
+/// Leaves a copy of a session in the cache.
+async fn copy(sessions: &Sessions, session: &Record) {
+    assert_eq!(load(sessions, session.id, Some(seen(session))).await.as_ref(), Some(session));
 }
 
 /// Loads a session and sets a key, as one request does, and returns what its visitor is told.
 async fn change(sessions: &Sessions, id: Id, key: &str, value: &str) -> Result<Seen, Error> {
-    let visit = sessions.visit(Acceptable::Nothing);
-    let record = visit.load(&id).await.map_err(|error| explain(&visit, error))?.ok_or(Error::Gone)?;
-    save(&visit, record, key, value).await?;
-    Ok(visit.seen().unwrap())
+    let request = sessions.request(None);
+    let record = request.load(&id).await.map_err(|error| explain(&request, error))?.ok_or(Error::Gone)?;
+    save(&request, record, key, value).await?;
+    Ok(request.seen().unwrap())
 }
 
-/// Sets a key of what a visit has loaded.
-async fn save(visit: &Visit, mut record: Record, key: &str, value: &str) -> Result<(), Error> {
+/// Sets a key of the session that a request has loaded.
+async fn save(request: &RequestSession, mut record: Record, key: &str, value: &str) -> Result<(), Error> {
     record.data.insert(key.into(), json!(value));
-    visit.save(&record).await.map_err(|error| explain(visit, error))
+    request.save(&record).await.map_err(|error| explain(request, error))
 }
 
-fn explain(visit: &Visit, error: tower_sessions::session_store::Error) -> Error {
-    visit.explain(session::Error::Store(error))
+fn explain(request: &RequestSession, error: tower_sessions::session_store::Error) -> Error {
+    request.explain(session::Error::Store(error))
 }
 
 #[track_caller]

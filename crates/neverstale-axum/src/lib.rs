@@ -71,9 +71,9 @@
 //! # Private state
 //!
 //! A response is not stored if the request's private state was looked at while the response was made. The request's
-//! [`Privacy`] marker records that, wherever in the order of layers it is marked. `neverstale_sessions::carry` marks it
-//! when a session is loaded; an extractor of credentials should do the same. Requests that waited for such a page build
-//! their own, and a request that was marked further out bypasses the cache.
+//! [`Privacy`] marker records that, wherever in the order of layers it is marked. The layer of `neverstale-sessions`
+//! marks it when a session is loaded; an extractor of credentials should do the same. Requests that waited for such a
+//! page build their own, and a request that was marked further out bypasses the cache.
 //!
 //! A page that now and then shows something to one visitor, such as a message, stays everybody's with
 //! [`CachePageLayer::personal`].

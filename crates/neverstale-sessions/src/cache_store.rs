@@ -1,60 +1,41 @@
-//! Sessions in the cache alone: nothing else to write to, and gone when the cache is.
+//! Sessions in the cache alone: gone when the cache is emptied.
 
 use async_trait::async_trait;
 
-use super::Error;
-use super::store::{Acceptable, Name, Replaced, Store, Stored};
+use super::error::Error;
+use super::store::{Replaced, Store, Stored};
 use neverstale::{Cache, Key};
 
-/// Keeps sessions in the cache. Where the cache fails, a request goes on without its session.
-#[derive(Clone, Debug)]
-pub struct CacheStore {
-    cache: Cache,
-}
+pub(super) struct CacheStore(pub(super) Cache);
 
-impl CacheStore {
-    /// Keeps sessions in this cache.
-    #[must_use]
-    pub fn new(cache: &Cache) -> Self {
-        Self { cache: cache.counted_as("sessions") }
-    }
-}
-
-/// Returns where a session is in a cache.
-pub(super) fn key(name: &Name) -> Key {
-    Key::reserved("session.", name.as_str())
+/// Returns the key of a session in a cache.
+pub(super) fn key(name: &str) -> Key {
+    Key::reserved("session.", name)
 }
 
 #[async_trait]
 impl Store for CacheStore {
     async fn add(&self, session: &Stored) -> Result<bool, Error> {
-        self.cache.try_add(&key(&session.name), session, session.ttl()).await.ok_or(Error::Cache)
+        self.0.try_add(&key(&session.name), session, session.ttl()).await.ok_or(Error::Cache)
     }
 
-    async fn get(&self, name: &Name, _: Acceptable) -> Result<Option<Stored>, Error> {
-        let found: Option<Stored> = self.cache.try_get(&key(name)).await.ok_or(Error::Cache)?;
-        Ok(found.filter(|session| session.name == *name && !session.is_over()))
+    async fn get(&self, name: &str) -> Result<Option<Stored>, Error> {
+        let found: Option<Stored> = self.0.try_get(&key(name)).await.ok_or(Error::Cache)?;
+        Ok(found.filter(|session| session.name == name && !session.is_expired()))
     }
 
-    /// Without comparing: the later one wins. A cache that counts in seconds may still have what is over.
+    /// Compares nothing, as caches cannot: the later change wins.
     async fn replace(&self, old: Option<&Stored>, new: &Stored) -> Result<Replaced, Error> {
-        if old.is_some_and(Stored::is_over) {
+        // A cache that counts in seconds may still hold an expired session.
+        if old.is_some_and(Stored::is_expired) {
             return Ok(Replaced::Gone);
         }
-        let replaced = self.cache.try_replace(&key(&new.name), new, new.ttl()).await;
+        let replaced = self.0.try_replace(&key(&new.name), new, new.ttl()).await;
         Ok(if replaced.ok_or(Error::Cache)? { Replaced::Done } else { Replaced::Gone })
     }
 
-    async fn delete(&self, name: &Name) -> Result<(), Error> {
-        self.cache.delete(&key(name)).await;
+    async fn delete(&self, name: &str) -> Result<(), Error> {
+        self.0.delete(&key(name)).await;
         Ok(())
-    }
-
-    async fn clear_expired(&self, _: usize) -> Result<usize, Error> {
-        Ok(0)
-    }
-
-    fn describe(&self) -> &'static str {
-        "cache, gone when the cache is emptied"
     }
 }

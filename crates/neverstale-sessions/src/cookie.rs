@@ -1,6 +1,4 @@
-//! What a visitor's browser keeps of a session, signed.
-
-use std::fmt;
+//! The cookie of a session, signed: `NAME=ID.SEEN.SIGNATURE`.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
@@ -9,94 +7,101 @@ use ring::hmac;
 use tower_sessions::cookie::{Cookie, SameSite};
 use tower_sessions::session::Id;
 
-use super::LIFETIME;
 use super::store::Seen;
 use neverstale::Secret;
 
-/// Django's name.
-const NAME: &str = "sessionid";
-
-/// Which session a request belongs to, and what its visitor has seen of it.
-#[derive(Clone, Copy, Debug)]
+/// The id of a session, and its latest state that the visitor was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) id: Id,
     pub(super) seen: Seen,
 }
 
-/// Signs cookies, and reads those that it has signed. All processes of a site need the same key.
+/// Signs cookies, and reads those that it has signed.
 #[derive(Clone)]
-pub struct Signer {
+pub(super) struct Cookies {
     key: hmac::Key,
+    /// Name and attributes.
+    template: Cookie<'static>,
 }
 
-/// Returns whether a session may be in this list of cookies: where it is false there is none.
-#[must_use]
-pub fn may_be_in(list: &HeaderValue) -> bool {
-    list.as_bytes().windows(NAME.len()).any(|bytes| bytes == NAME.as_bytes())
-}
+/// A cookie whose name or attributes no browser reads back as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session cookie has a name, path or domain that cannot be sent")]
+pub struct InvalidCookie;
 
-impl Signer {
-    /// Creates a signer from a secret.
-    #[must_use]
-    pub fn new(secret: &Secret) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()) }
+impl Cookies {
+    pub(super) fn new(secret: &Secret) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
+        // Django's name.
+        let template = Cookie::build("sessionid").path("/").http_only(true).same_site(SameSite::Lax);
+        Self { key, template: template.build() }
     }
 
-    /// Returns the ticket that comes with a request, if this signer has signed it. There may be other cookies of the
-    /// same name, for other paths or from other sites of the same domain.
+    pub(super) fn with_template(&self, template: Cookie<'static>) -> Result<Self, InvalidCookie> {
+        let text = template.to_string();
+        let read = Cookie::parse(text.as_str()).map_err(|_| InvalidCookie)?;
+        let parts = |cookie: &Cookie<'_>| {
+            [Some(cookie.name()), cookie.path(), cookie.domain()].map(|part| part.map(str::to_owned))
+        };
+        let is_valid = parts(&read) == parts(&template) && HeaderValue::from_str(&text).is_ok();
+        if is_valid { Ok(Self { template, key: self.key.clone() }) } else { Err(InvalidCookie) }
+    }
+
+    /// Returns whether a session may be in this list of cookies.
+    pub(super) fn may_be_in(&self, list: &HeaderValue) -> bool {
+        let name = self.template.name().as_bytes();
+        list.as_bytes().windows(name.len()).any(|bytes| bytes == name)
+    }
+
+    /// Returns the ticket that a request brings. Other cookies of the same name may come from another path or site.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Ticket> {
-        // Others' may have any bytes in them.
+        // Other sites' cookies may hold any bytes.
         let lists =
             headers.get_all(header::COOKIE).iter().map(|list| String::from_utf8_lossy(list.as_bytes()));
-        let mut cookies = lists.flat_map(Cookie::split_parse).flatten();
-        cookies
-            .find_map(|cookie| if cookie.name() == NAME { self.verify(cookie.value_trimmed()) } else { None })
+        let mut cookies = lists
+            .flat_map(Cookie::split_parse)
+            .flatten()
+            .filter(|cookie| cookie.name() == self.template.name());
+        cookies.find_map(|cookie| self.verify(cookie.value_trimmed()))
     }
 
-    /// Returns the header that gives a browser a ticket.
-    pub(super) fn give(&self, ticket: Ticket, is_https: bool) -> HeaderValue {
-        let lifetime = LIFETIME.try_into().expect("two weeks are not too long");
-        let cookie = Cookie::build((NAME, self.sign(ticket))).max_age(lifetime);
-        to_header(cookie, is_https)
+    /// Returns the header that gives a browser a ticket for this long.
+    pub(super) fn give(&self, ticket: Ticket, max_age: time::Duration, is_https: bool) -> HeaderValue {
+        self.to_header(self.sign(ticket), max_age, is_https)
+    }
+
+    /// Returns the header that takes a ticket from a browser.
+    pub(super) fn take(&self, is_https: bool) -> HeaderValue {
+        self.to_header(String::new(), time::Duration::ZERO, is_https)
+    }
+
+    fn to_header(&self, value: String, max_age: time::Duration, is_https: bool) -> HeaderValue {
+        let mut cookie = self.template.clone();
+        cookie.set_value(value);
+        cookie.set_max_age(max_age);
+        cookie.set_secure(cookie.secure().unwrap_or(is_https));
+        HeaderValue::try_from(cookie.to_string())
+            .expect("the template was tried, and values are plain letters")
     }
 
     fn sign(&self, ticket: Ticket) -> String {
         let text = format!("{}.{}", ticket.id, ticket.seen);
-        let signature = hmac::sign(&self.key, signed(&text).as_bytes());
+        let signature = hmac::sign(&self.key, self.signed(&text).as_bytes());
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
     fn verify(&self, value: &str) -> Option<Ticket> {
         let (text, signature) = value.rsplit_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        hmac::verify(&self.key, signed(text).as_bytes(), &signature).ok()?;
+        hmac::verify(&self.key, self.signed(text).as_bytes(), &signature).ok()?;
         let (id, seen) = text.split_once('.')?;
         Some(Ticket { id: id.parse().ok()?, seen: seen.parse().ok()? })
     }
-}
 
-/// Returns the header that takes a ticket from a browser.
-pub(super) fn take(is_https: bool) -> HeaderValue {
-    to_header(Cookie::build((NAME, "")).max_age(time::Duration::ZERO), is_https)
-}
-
-fn to_header(cookie: tower_sessions::cookie::CookieBuilder<'_>, is_https: bool) -> HeaderValue {
-    let mut cookie = cookie.path("/").http_only(true).same_site(SameSite::Lax);
-    if is_https {
-        cookie = cookie.secure(true);
-    }
-    HeaderValue::try_from(cookie.build().to_string()).expect("letters, digits and dots")
-}
-
-/// What is signed: the name is in it, so that no signature for anything else will do.
-fn signed(text: &str) -> String {
-    format!("{NAME}={text}")
-}
-
-/// Never shows the key.
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Signer")
+    /// Returns the text to sign. It holds the name, so that a signature made for anything else is not taken.
+    fn signed(&self, text: &str) -> String {
+        format!("{}={text}", self.template.name())
     }
 }
 
@@ -104,12 +109,12 @@ impl fmt::Debug for Signer {
 mod tests {
     use super::*;
 
-    fn signer() -> Signer {
-        Signer::new(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap())
+    fn ours() -> Cookies {
+        Cookies::new(&b"a secret of thirty-two bytes or more"[..].try_into().unwrap())
     }
 
-    fn other_signer() -> Signer {
-        Signer::new(&b"another secret of thirty-two bytes"[..].try_into().unwrap())
+    fn others() -> Cookies {
+        Cookies::new(&b"another secret of thirty-two bytes"[..].try_into().unwrap())
     }
 
     fn ticket() -> Ticket {
@@ -119,15 +124,13 @@ mod tests {
     #[track_caller]
     fn check(cookies: &[&str], expected: Option<Ticket>) {
         let cookies = cookies.iter().map(|list| (header::COOKIE, HeaderValue::try_from(*list).unwrap()));
-        let found = signer().read(&cookies.collect());
-        let pair = |ticket: Ticket| (ticket.id, ticket.seen);
-        assert_eq!(found.map(pair), expected.map(pair));
+        assert_eq!(ours().read(&cookies.collect()), expected);
     }
 
     #[test]
     fn a_cookie_is_found_among_others() {
-        let ours = format!("sessionid={}", signer().sign(ticket()));
-        let theirs = format!("sessionid={}", other_signer().sign(ticket()));
+        let ours = format!("sessionid={}", ours().sign(ticket()));
+        let theirs = format!("sessionid={}", others().sign(ticket()));
         check(&[&ours], Some(ticket()));
         check(&[&format!("a=b; {ours}; c=d")], Some(ticket()));
         check(&[&format!("a=\u{e9}; {ours}")], Some(ticket()));
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_cookie_that_was_not_signed_by_us_is_none() {
-        let value = signer().sign(ticket());
+        let value = ours().sign(ticket());
         let (text, signature) = value.rsplit_once('.').unwrap();
         let (id, seen) = text.split_once('.').unwrap();
         for other in [
@@ -149,7 +152,7 @@ mod tests {
             format!("{id}.0{seen}.{signature}"),
             format!("{}.{seen}.{signature}", Id(2)),
             format!("{id}.{}.{signature}", seen.replace('0', "1")),
-            other_signer().sign(ticket()),
+            others().sign(ticket()),
             String::new(),
             "..".into(),
         ] {
@@ -159,15 +162,41 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_gives_a_cookie_to_this_site_alone_and_to_no_script() {
-        let header = signer().give(ticket(), false);
-        let value = signer().sign(ticket());
-        let attributes = "HttpOnly; SameSite=Lax; Path=/; Max-Age=1209600";
-        assert_eq!(header, format!("sessionid={value}; {attributes}"));
+    fn a_browser_sends_the_cookie_to_this_site_alone_and_shows_it_to_no_script() {
+        let (day, value) = (time::Duration::DAY, ours().sign(ticket()));
         assert_eq!(
-            signer().give(ticket(), true),
-            format!("sessionid={value}; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=1209600")
+            ours().give(ticket(), day, false),
+            format!("sessionid={value}; HttpOnly; SameSite=Lax; Path=/; Max-Age=86400")
         );
-        assert_eq!(take(false), "sessionid=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
+        assert_eq!(
+            ours().give(ticket(), day, true),
+            format!("sessionid={value}; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=86400")
+        );
+        assert_eq!(ours().take(false), "sessionid=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0");
+    }
+
+    #[test]
+    fn name_and_attributes_can_be_chosen() {
+        let template = Cookie::build("sid").path("/shop").domain("example.com").secure(true).build();
+        let cookies = ours().with_template(template).unwrap();
+        let header = cookies.give(ticket(), time::Duration::DAY, false);
+        let value = cookies.sign(ticket());
+        let expected = format!("sid={value}; Secure; Path=/shop; Domain=example.com; Max-Age=86400");
+        assert_eq!(header, expected);
+        let cookie =
+            |name: &str| HeaderMap::from_iter([(header::COOKIE, format!("{name}={value}").parse().unwrap())]);
+        assert_eq!(cookies.read(&cookie("sid")), Some(ticket()));
+        assert_eq!(cookies.read(&cookie("sessionid")), None);
+        assert_eq!(ours().read(&cookie("sessionid")), None, "a signature is for one name");
+    }
+
+    #[test]
+    fn a_cookie_that_cannot_be_sent_is_refused() {
+        for (name, path) in
+            [("", "/"), ("a;b", "/"), ("a=b", "/"), ("a", "/\n"), ("a", "/; Secure"), ("\u{1}", "/")]
+        {
+            let template = Cookie::build(name.to_owned()).path(path.to_owned()).build();
+            assert_eq!(ours().with_template(template).err(), Some(InvalidCookie), "{name:?} {path:?}");
+        }
     }
 }

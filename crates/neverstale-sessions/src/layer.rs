@@ -1,66 +1,80 @@
-//! The layer that brings a request its session, and its visitor the cookie.
+//! The layer that gives a request its session, and its visitor the cookie.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::middleware::{FromFnLayer, Next, from_fn_with_state};
+use axum::response::Response;
 use tokio::time::timeout;
 use tower_sessions::session::Id;
 use tower_sessions::{Expiry, Session};
 
-use super::cookie::{self, Ticket};
-use super::{Acceptable, Error, LIFETIME, Sessions, Visit};
+use super::cookie::Ticket;
+use super::error::{Error, with_cause};
+use super::request::RequestSession;
+use super::sessions::Sessions;
+use super::store::Stored;
 use neverstale_axum::headers::patch_vary;
 use neverstale_axum::target::is_https;
 use neverstale_axum::{Privacy, make_personal};
 
-/// A session that is only read is saved when this much of its life is over; or when it would live longer than one does
-/// that is saved now, by more than this, since a clock was wrong.
-const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// A session that is only read is renewed once this part of its lifetime is over.
+const RENEWALS: u32 = 14;
 
-/// How long an answer waits for that.
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a response waits for the renewal of a session that did not change.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Puts a [`Session`] and its [`Visit`] among a request's extensions; saves the session afterwards if it was changed,
-/// and tells the browser what there is now. To be used with `axum::middleware::from_fn_with_state`.
-///
-/// The layer of `tower-sessions` does the same with a cookie that holds the id alone, is `Secure` always or never,
-/// varies on nothing, and makes an empty 500 of a save that fails.
-pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next: Next) -> Response {
-    let ticket = sessions.signer.read(request.headers());
-    let is_https = is_https(request.uri(), request.headers());
-    let acceptable = match ticket {
-        Some(Ticket { seen, .. }) if request.method().is_safe() => Acceptable::Only(seen),
-        _ => Acceptable::Nothing,
-    };
-    let visit = sessions.visit(acceptable).marking(Privacy::of(request.extensions_mut()));
-    let (visit, id) = match ticket {
-        Some(ticket) => (visit, ticket.id),
-        None => (visit.without_session(), Id::default()),
-    };
-    let visit = Arc::new(visit);
-    let lifetime = LIFETIME.try_into().expect("two weeks are not too long");
-    // Always with an id, or the session would not ask the visit, and a look at it would leave no trace.
-    let session = Session::new(Some(id), Arc::clone(&visit), Some(Expiry::OnInactivity(lifetime)));
-    request.extensions_mut().insert(session.clone());
-    request.extensions_mut().insert(Arc::clone(&visit));
-    let mut response = next.run(request).await;
-    match save(&session, &visit, response.status()).await {
-        Ok(()) => {}
-        // As if there were no session: whoever has the only copy does not answer.
-        Err(Error::Cache) => {}
-        Err(error) => response = (sessions.refuse)(error),
+/// The layer of [`Sessions::layer`].
+pub type SessionLayer = FromFnLayer<
+    fn(State<Sessions>, Request, Next) -> Pin<Box<dyn Future<Output = Response> + Send>>,
+    Sessions,
+    (State<Sessions>, Request),
+>;
+
+impl Sessions {
+    /// Returns a layer that gives handlers the [`Session`] of the request, as an extension.
+    ///
+    /// After the handler, the layer saves the session if it was changed, and sends the browser its cookie. It does not
+    /// save if the status is a server error, nor where the handler tried to save and failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// A request that is dropped before its handler has ended saves nothing. A save that has begun may happen.
+    pub fn layer(&self) -> SessionLayer {
+        from_fn_with_state(self.clone(), |state, request, next| Box::pin(serve(state, request, next)))
     }
-    let cookie = match (ticket, session.id(), visit.seen()) {
-        (Some(Ticket { id, seen }), Some(same), Some(current)) if (id, seen) == (same, current) => None,
-        (_, Some(id), Some(seen)) => Some(sessions.signer.give(Ticket { id, seen }, is_https)),
-        (Some(_), _, None) if visit.is_missing() => Some(cookie::take(is_https)),
+}
+
+async fn serve(State(sessions): State<Sessions>, mut request: Request, next: Next) -> Response {
+    let ticket = sessions.cookies.read(request.headers());
+    let is_https = is_https(request.uri(), request.headers());
+    // A request that may change something asks the store: a session that was deleted elsewhere is gone for it.
+    let seen = ticket.map(|ticket| ticket.seen).filter(|_| request.method().is_safe());
+    let privacy = Privacy::of(request.extensions_mut());
+    let inner = Arc::new(sessions.request(seen).of_request(privacy, ticket.is_some()));
+    // Always with an id: a `Session` without one does not ask `inner`, and reading it would leave no trace.
+    let id = ticket.map_or_else(Id::default, |ticket| ticket.id);
+    let session = Session::new(Some(id), Arc::clone(&inner), Some(Expiry::OnInactivity(sessions.max_age())));
+    request.extensions_mut().insert(session.clone());
+    request.extensions_mut().insert(Arc::clone(&inner));
+    let mut response = next.run(request).await;
+    match save(&sessions, &session, &inner, response.status()).await {
+        // Without its only copy the session counts as absent.
+        Ok(()) | Err(Error::Cache) => {}
+        Err(error) => response = (sessions.error_response)(error),
+    }
+    let cookie = match (ticket, session.id(), inner.seen()) {
+        (ticket, Some(id), Some(seen)) => {
+            let new = Ticket { id, seen };
+            (ticket != Some(new)).then(|| sessions.cookies.give(new, sessions.max_age(), is_https))
+        }
+        (Some(_), ..) if inner.is_missing() => Some(sessions.cookies.take(is_https)),
         _ => None,
     };
-    if visit.is_read() {
+    if inner.is_used() {
         patch_vary(response.headers_mut(), &["Cookie"]);
     }
     if let Some(cookie) = cookie {
@@ -70,61 +84,26 @@ pub async fn carry(State(sessions): State<Sessions>, mut request: Request, next:
     response
 }
 
-async fn save(session: &Session, visit: &Visit, status: StatusCode) -> Result<(), Error> {
-    let is_old = visit.stored().is_some_and(|stored| stored.remaining().abs_diff(LIFETIME) > RENEWED_AFTER);
+async fn save(
+    sessions: &Sessions,
+    session: &Session,
+    inner: &RequestSession,
+    status: StatusCode,
+) -> Result<(), Error> {
+    // Also if the session would live longer than a new one, since a clock was wrong.
+    let age = |stored: Stored| stored.remaining().abs_diff(sessions.lifetime);
+    let is_old = inner.stored().map(age).is_some_and(|age| age > sessions.lifetime / RENEWALS);
     let is_due = session.is_modified() || is_old;
-    if status.is_server_error() || visit.is_given_up() || !is_due || session.is_empty().await {
+    if status.is_server_error() || inner.has_failed() || !is_due || session.is_empty().await {
         return Ok(());
     }
-    let save = async { session.save().await.map_err(|error| visit.explain(error)) };
+    let save = async { session.save().await.map_err(|error| inner.explain(error)) };
     if session.is_modified() {
         return save.await;
     }
-    // Nothing is lost that the answer says: the next request tries again.
-    match timeout(RENEWAL_PATIENCE, save).await.unwrap_or(Err(Error::Timeout)) {
-        Ok(()) => {}
-        Err(error) => tracing::warn!("a session is not renewed: {}", with_cause(&error)),
+    // The response does not depend on it, and the next request tries again.
+    if let Err(error) = timeout(RENEWAL_TIMEOUT, save).await.unwrap_or(Err(Error::Timeout)) {
+        tracing::warn!("a session is not renewed: {}", with_cause(&error));
     }
     Ok(())
-}
-
-/// A bare status. The log is told why.
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let status = match self {
-            Self::Gone => StatusCode::BAD_REQUEST,
-            Self::Cache | Self::Contended | Self::Store(_) | Self::Timeout => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        tracing::error!(status = status.as_u16(), "{}", with_cause(&self));
-        status.into_response()
-    }
-}
-
-fn with_cause(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_says_by_its_status_whether_it_may_pass() {
-        let cause = std::io::Error::other("the disk is gone");
-        let failures = [(Error::Gone, 400), (Error::Cache, 503), (Error::Store(cause.into()), 503)];
-        for (failure, status) in failures {
-            let told = with_cause(&failure);
-            assert_eq!(failure.into_response().status(), status, "{told}");
-        }
-    }
-
-    #[test]
-    fn the_log_is_told_what_was_behind_a_failure() {
-        let cause = std::io::Error::other("the disk is gone");
-        assert_eq!(with_cause(&Error::Store(cause.into())), "session store failed: the disk is gone");
-    }
 }

@@ -1,23 +1,12 @@
-//! Sessions: what is kept for one visitor from one request to the next.
+//! Sessions for axum that survive the cache: data of one visitor, kept from one request to the next.
 //!
-//! # What is here
-//!
-//! A [`Store`] keeps sessions: in the cache ([`CacheStore`]), in a store of yours such as a table, or in such a store
-//! and read through the cache ([`WriteThrough`]). Handlers work with the [`Session`] of `tower-sessions`,
-//! which [`carry`] puts among a request's extensions. [`Sessions`] is also a `SessionStore` of that crate, for those
-//! who want its own layer: only [`carry`] says of a request that its session was loaded, so that a page made of it is
-//! not cached ([`Privacy`](neverstale_axum::Privacy)).
-//!
-//! ```text
-//!   carry ─── cookie ──→ Visit ─┬─ CacheStore ──────→ Cache       gone when the cache is
-//!   (layer)   id, seen   (one   ├─ a store of yours → table
-//!                    request's) └─ WriteThrough ────→ another store, and then Cache
-//! ```
+//! Handlers work with the [`Session`] of `tower-sessions`. [`Sessions`] says where sessions are kept, signs their
+//! cookies, and makes the [layer](Sessions::layer) that brings a request its session:
 //!
 //! ```
-//! use axum::{Extension, Router, body::Body, http::Request, middleware::from_fn_with_state, routing::post};
+//! use axum::{Extension, Router, body::Body, http::Request, routing::post};
 //! use neverstale::{Cache, CacheOptions, backend::locmem::Locmem};
-//! use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
+//! use neverstale_sessions::{Session, Sessions};
 //! use tower::ServiceExt;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -30,8 +19,8 @@
 //!
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
 //! let secret = b"thirty-two bytes that nobody else knows"[..].try_into()?;
-//! let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(&secret));
-//! let site: Router = Router::new().route("/", post(count)).layer(from_fn_with_state(sessions, carry));
+//! let sessions = Sessions::in_cache(&cache, &secret);
+//! let site: Router = Router::new().route("/", post(count)).layer(sessions.layer());
 //!
 //! let response = site.clone().oneshot(Request::post("/").body(Body::empty())?).await?;
 //! let cookie = response.headers()["set-cookie"].to_str()?.split(';').next().expect("a pair");
@@ -42,149 +31,74 @@
 //! # }
 //! ```
 //!
-//! # What a cookie says
+//! # Where sessions are kept
 //!
-//! `sessionid=ID.SEEN.SIGNATURE`: which session, and a digest of what was stored in it when this visitor was last told
-//! ([`Seen`]). Nobody without the key can make one, so no store is ever asked for a session that was never given out.
+//! | | reads | a lost cache |
+//! |---|---|---|
+//! | [`Sessions::in_cache`] | the cache | loses all sessions |
+//! | [`Sessions::in_store`] | your [`Store`], such as a table | does not matter |
+//! | [`Sessions::write_through`] | the cache, else your store | costs a read of the store |
+//!
+//! # What the cookie holds
+//!
+//! `sessionid=ID.SEEN.SIGNATURE`: the session's id, and a digest of its state when this visitor was last told ([`Seen`]).
+//! Without the secret nobody can make a cookie, so no store is asked for an id that was never given out. The cookie is
+//! `HttpOnly` and `SameSite=Lax`, and `Secure` over HTTPS.
 //!
 //! # Why an outage of the cache loses nothing
 //!
-//! - **Written to the database first.** The cache is told afterwards, and whether it hears does not matter.
-//! - **A copy counts only if it is what this visitor has seen.** Where a set was lost, or an old copy came back, the
-//!   digests differ and the database is asked. No time to live is relied on.
-//! - **What changes something asks the database.** A request that is not safe (RFC 9110, section 9.2.1) passes by the
-//!   cache when it loads, so a session that was deleted elsewhere is gone for it, whatever the cache still holds.
-//! - **A save replaces what was loaded.** If that is no longer there, it is [`Error::Gone`]: nothing brings a deleted
-//!   session back. If it was changed meanwhile, this request's changes are put on top of the others, key by key.
-//! - **What has begun is ended.** A save or a deletion tells the cache what came of it also when nobody waits for it
-//!   any more, and takes the copy away where that is not known.
+//! This holds for [`Sessions::write_through`]:
 //!
-//! # What people trip over
+//! - **The store is written first.** The cache is written afterwards, and its failure does not matter.
+//! - **A copy counts only if it equals what this visitor has seen.** Where a write to the cache was lost, or an old copy
+//!   came back, the digests differ and the store is asked. Nothing relies on a time to live.
+//! - **Requests that may change something ask the store** (all but the safe methods of RFC 9110, section 9.2.1). So a
+//!   session that was deleted by another process is gone for them, whatever the cache holds.
+//! - **A save replaces what was loaded.** If the session is gone, it fails with [`Error::Gone`]: nothing brings a deleted
+//!   session back. If the session was changed meanwhile, the changes are merged, key by key.
+//! - **A change that has begun is finished**, also if its request is dropped: the copy in the cache follows the store.
 //!
-//! - **Store nothing, and there is no session** and no cookie. Without a cookie, no store is asked.
-//!   [`Visit::may_have_session`] says whether there is one: a [`Session`] has an id in any case.
-//! - **Save before you act** on what must not happen twice, as in showing a message: [`Session::save`] says whether the
-//!   session is still there and, after [`Visit::insist`], whether it is still as it was loaded.
+//! # Pitfalls
+//!
+//! - **An empty session is not stored** and has no cookie. Without a cookie, no store is asked.
+//!   [`RequestSession::may_exist`] tells the difference; [`Session::id`] is set in any case.
+//! - **Save before you act** on what must not happen twice, by [`RequestSession::update`].
 //! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.
-//! - **Two requests at the same time** that set the same key: the later one wins, unless it insists. In the cache
-//!   alone, which cannot compare, the later one wins altogether.
-//! - **Ids are secrets,** so names in stores are digests of them.
+//! - **If two requests set the same key,** the later one wins, unless both use `update`. A cache cannot compare: there
+//!   the later save replaces the whole session.
+//! - **Ids are secrets.** Stores see a digest of them, and values in the cache are signed.
+//! - **A response that depends on a session is private.** `neverstale-axum` does not cache it for others, wherever the
+//!   layers stand ([`Privacy`](neverstale_axum::Privacy)).
 //!
 //! # Limits
 //!
-//! A session lives for two weeks after it was last changed, or read a day later, by the clock of this machine: one that
-//! jumps ends it so much earlier or later, and when it is next read it gets its two weeks again. In [`WriteThrough`], a
-//! session that was deleted while the cache could not be told may still be read, by safe requests with its old cookie,
-//! where the cache has not been told since; so it is where somebody deletes the row by hand, or a cache goes back to
-//! what it had. If you cannot have that, use your store alone. In [`CacheStore`] a session is gone when the cache
-//! loses it, and what the cache could not be told, of a change or a deletion, no other process knows.
+//! Sessions expire by the clock of the machine: a clock that jumps ends or prolongs them by as much.
 //!
-//! A browser that has two requests under way may get their answers in the wrong order. Then safe requests are shown the
-//! earlier state until the next that is not safe, if the cache misses the later change; and if one of them changed the
-//! id, the other, which found no session any more, may take the new cookie away.
+//! With [`Sessions::write_through`], safe requests with an old cookie may still read a session that was deleted while
+//! the cache was unreachable, or by hand in the store. The same holds if the cache goes back to an earlier state. If you
+//! cannot have that, use [`Sessions::in_store`].
+//!
+//! A browser with two requests under way may receive the responses in the wrong order. Then safe requests may see the
+//! earlier state until the next other request; and if one response changed the id, the other may take the new cookie
+//! away.
 
 mod cache_store;
 mod cookie;
+mod error;
 mod layer;
+mod request;
+mod sessions;
 mod store;
-mod visit;
 mod write_through;
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::response::{IntoResponse, Response};
-
-pub use self::cache_store::CacheStore;
-pub use self::cookie::{Signer, may_be_in};
-pub use self::layer::carry;
-pub use self::store::{Acceptable, Name, Replaced, Seen, Store, Stored, now};
-pub use self::visit::Visit;
-pub use self::write_through::WriteThrough;
+pub use self::cookie::InvalidCookie;
+pub use self::error::Error;
+pub use self::layer::SessionLayer;
+pub use self::request::RequestSession;
+pub use self::sessions::Sessions;
+pub use self::store::{Replaced, Seen, Store, Stored};
 pub use tower_sessions::Session;
-
-/// How long a session lives after it was last used.
-pub const LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-
-/// The sessions of a site: their store, and the signer of their cookies. Cheap to clone.
-#[derive(Clone)]
-pub struct Sessions {
-    store: Arc<dyn Store>,
-    signer: Arc<Signer>,
-    refuse: fn(Error) -> Response,
-}
-
-/// Why a session could not be loaded or saved.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It was deleted, or has expired, since it was loaded.
-    #[error("the session was deleted before the request was done")]
-    Gone,
-    /// What keeps it did not do it. A change may have happened.
-    #[error("session store failed")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What keeps it did not answer in time. A change may have happened.
-    #[error("session store did not answer in time")]
-    Timeout,
-    /// The cache did not do it, and nothing else keeps the session.
-    #[error("the cache that keeps the session fails")]
-    Cache,
-    /// Others went on changing it.
-    #[error("the session is changed by too many requests at once")]
-    Contended,
-    /// What is in it cannot be encoded, or what was stored is no session.
-    #[error("the session has no encoding")]
-    Encoding(#[source] serde_json::Error),
-}
-
-impl Sessions {
-    /// Keeps sessions in a store.
-    pub fn new(store: impl Store, signer: Signer) -> Self {
-        Self { store: Arc::new(store), signer: Arc::new(signer), refuse: Error::into_response }
-    }
-
-    /// Chooses what a visitor is answered whose session could not be saved; by default a bare status.
-    #[must_use]
-    pub fn refuse_with(mut self, refuse: fn(Error) -> Response) -> Self {
-        self.refuse = refuse;
-        self
-    }
-
-    /// Removes sessions that have expired, a thousand at a time and at most so many times, and returns how many. Stores
-    /// that forget by themselves have none.
-    ///
-    /// # Errors
-    ///
-    /// The store's; those removed before are gone.
-    pub async fn clear_expired(&self, rounds: usize) -> Result<usize, Error> {
-        let mut cleared = 0;
-        for _ in 0..rounds {
-            let count = self.store.clear_expired(CLEARED_AT_ONCE).await?;
-            cleared += count;
-            if count < CLEARED_AT_ONCE {
-                break;
-            }
-        }
-        Ok(cleared)
-    }
-}
-
-/// A statement that removes more would keep other writers waiting.
-const CLEARED_AT_ONCE: usize = 1000;
-
-/// Says where sessions are kept.
-impl fmt::Display for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.store.describe())
-    }
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({self})")
-    }
-}
+pub use tower_sessions::cookie::Cookie;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use fastrand::Rng;
 use futures_util::future::join_all;
 use neverstale::backend::Backend;
 use neverstale::{Cache, CacheOptions};
-use neverstale_sessions::{Error, Name, Sessions, WriteThrough};
+use neverstale_sessions::{Error, Sessions, Stored};
 use tasklist::db::Database;
 use tasklist::db::sessions::DatabaseStore;
 use tower_sessions::session::Id;
@@ -23,7 +23,7 @@ use tower_sessions::session::Id;
 use super::hostile::Hostile;
 use super::places::Table;
 use super::visitors::{Answer, Cookie, Data, KEYS, Step, Ticket, request};
-use super::{key, sessions};
+use super::{key, secret};
 
 const INTERLEAVINGS: u64 = 10_000;
 
@@ -78,7 +78,7 @@ async fn interleave(seed: u64, db: &Database, other: &Database) {
     let cache = std::sync::Arc::new(Hostile::new(dice.u64(..), malice));
     let process = |db| {
         let cache = Cache::new(cache.clone() as std::sync::Arc<dyn Backend>, CacheOptions::default());
-        sessions(WriteThrough::new(DatabaseStore::new(db), &cache))
+        Sessions::write_through(DatabaseStore::new(db), &cache, &secret())
     };
     let site = Site { processes: [process(db), process(other)], db, cache: &cache };
     let mut visitors: Vec<_> = (0..dice.u32(1..3)).map(|number| Visitor::new(number, &mut dice)).collect();
@@ -102,9 +102,9 @@ struct Site<'a> {
 impl Site<'_> {
     /// Returns what the database has of a session.
     async fn stored(&self, id: Id) -> Option<Data> {
-        let name = Name::of(&id);
+        let name = Stored::name_of(&id);
         let sql = "select data from sessions where id = $1";
-        let row = self.db.fetch_optional(sql, &[tasklist::db::Arg::Text(name.as_str())]).await.unwrap();
+        let row = self.db.fetch_optional(sql, &[tasklist::db::Arg::Text(&name)]).await.unwrap();
         row.map(|(data,): (String,)| serde_json::from_str(&data).unwrap())
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use neverstale::backend::memcached;
 use neverstale::{Cache, CacheOptions, Ttl};
-use neverstale_sessions::{Acceptable, CacheStore, Error, Seen, Sessions, Stored, WriteThrough};
+use neverstale_sessions::{Error, Seen, Sessions};
+use tasklist::db::Database;
 use tasklist::db::sessions::DatabaseStore;
 use tower_sessions::SessionStore;
 use tower_sessions::session::Record;
 
-use super::places::{Table, patient};
-use super::{assert_has, change, create, explain, key, load, load_with, record, save, sessions};
+use super::places::{Table, patient, signed};
+use super::{assert_has, change, copy, create, explain, key, load, record, save, secret, seen};
 use crate::support::backends::options;
 use testkit::eventually;
 use testkit::memcached::Memcached;
@@ -44,19 +45,14 @@ impl Rig {
     pub async fn start(cache: fn(&str) -> Cache) -> Self {
         let (memcached, table) = (Memcached::start(), Table::on_sqlite().await);
         let proxy = Proxy::start(memcached.address()).await;
-        let here =
-            sessions(WriteThrough::new(DatabaseStore::new(&table.db), &cache(&proxy.address.to_string())));
-        let there =
-            sessions(WriteThrough::new(DatabaseStore::new(&table.other()), &patient(&memcached.address())));
+        let here = cached_db(&table.db, &cache(&proxy.address.to_string()));
+        let there = cached_db(&table.other(), &patient(&memcached.address()));
         Self { memcached, proxy, table, here, there }
     }
 
     /// A process of which nobody has heard yet.
     fn newcomer(&self) -> Sessions {
-        sessions(WriteThrough::new(
-            DatabaseStore::new(&self.table.other()),
-            &patient(&self.memcached.address()),
-        ))
+        cached_db(&self.table.other(), &patient(&self.memcached.address()))
     }
 
     /// Does something during an outage, which is over afterwards.
@@ -101,6 +97,10 @@ impl Rig {
     }
 }
 
+fn cached_db(db: &Database, cache: &Cache) -> Sessions {
+    Sessions::write_through(DatabaseStore::new(db), cache, &secret())
+}
+
 /// A handle on a memcached that is not expected to answer.
 fn impatient(address: &str) -> Cache {
     let options = options(address, false)
@@ -116,12 +116,12 @@ async fn check(work: impl AsyncFn(Sessions, Record) -> Seen, theme: &str) {
     for outage in OUTAGES {
         let mut rig = Rig::start(impatient).await;
         let session = create(&rig.here, &[("user", "anna"), ("theme", "light")]).await;
-        load(&rig.there, session.id).await.unwrap();
+        copy(&rig.there, &session).await;
         let here = rig.here.clone();
         let seen = rig.during(outage, work(here, session.clone())).await;
         for process in [rig.newcomer(), rig.there.clone(), rig.here.clone()] {
-            for copy in [Acceptable::Only(seen), Acceptable::Nothing, Acceptable::Only(seen)] {
-                let found = load_with(&process, session.id, copy).await;
+            for seen in [Some(seen), None, Some(seen)] {
+                let found = load(&process, session.id, seen).await;
                 assert_has(found.as_ref(), "user", "anna");
                 assert_has(found.as_ref(), "theme", theme);
             }
@@ -129,15 +129,11 @@ async fn check(work: impl AsyncFn(Sessions, Record) -> Seen, theme: &str) {
     }
 }
 
-fn seen(session: &Record) -> Seen {
-    Stored::of(session).unwrap().seen()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_while_a_session_is_loaded_is_not_noticed() {
     let work = async |sessions, session: Record| {
         let seen = seen(&session);
-        let found = load_with(&sessions, session.id, Acceptable::Only(seen)).await;
+        let found = load(&sessions, session.id, Some(seen)).await;
         assert_eq!(found.as_ref(), Some(&session));
         seen
     };
@@ -166,18 +162,20 @@ async fn an_outage_while_a_session_is_deleted_leaves_none() {
     for outage in OUTAGES {
         let mut rig = Rig::start(impatient).await;
         let session = create(&rig.here, &[("user", "anna")]).await;
-        load(&rig.there, session.id).await.unwrap();
-        let late = rig.there.visit(Acceptable::Nothing);
+        copy(&rig.there, &session).await;
+        let late = rig.there.request(None);
         let loaded = late.load(&session.id).await.unwrap().unwrap();
         let here = rig.here.clone();
-        rig.during(outage, async { here.delete(&session.id).await.unwrap() }).await;
+        rig.during(outage, async { here.request(None).delete(&session.id).await.unwrap() }).await;
         for process in [rig.newcomer(), rig.there.clone(), rig.here.clone()] {
-            assert_eq!(load_with(&process, session.id, Acceptable::Nothing).await, None, "{outage:?}");
+            assert_eq!(load(&process, session.id, None).await, None, "{outage:?}");
             assert!(change(&process, session.id, "theme", "dark").await.is_err(), "{outage:?}");
         }
-        assert_eq!(load(&rig.here, session.id).await, None, "{outage:?}");
+        let told = Some(seen(&session));
+        assert_eq!(load(&rig.here, session.id, told).await, None, "{outage:?}");
         super::assert_gone(save(&late, loaded, "theme", "dark").await);
-        assert_eq!(load(&rig.newcomer(), session.id).await, None, "{outage:?}: it is known to be gone now");
+        let found = load(&rig.newcomer(), session.id, told).await;
+        assert_eq!(found, None, "{outage:?}: it is known to be gone now");
         assert_eq!(rig.table.rows().await, []);
     }
 }
@@ -186,13 +184,13 @@ async fn an_outage_while_a_session_is_deleted_leaves_none() {
 async fn a_copy_that_is_older_than_what_the_visitor_has_seen_is_not_taken() {
     let rig = Rig::start(impatient).await;
     let session = create(&rig.there, &[("theme", "light")]).await;
-    load(&rig.there, session.id).await.unwrap();
+    copy(&rig.there, &session).await;
     rig.proxy.hold("session.");
-    let seen = change(&rig.here, session.id, "theme", "dark").await.unwrap();
+    let told = change(&rig.here, session.id, "theme", "dark").await.unwrap();
     rig.proxy.lose();
-    assert_has(load(&rig.there, session.id).await.as_ref(), "theme", "light");
+    copy(&rig.there, &session).await;
     for process in [&rig.there, &rig.newcomer()] {
-        let found = load_with(process, session.id, Acceptable::Only(seen)).await;
+        let found = load(process, session.id, Some(told)).await;
         assert_has(found.as_ref(), "theme", "dark");
     }
 }
@@ -200,36 +198,36 @@ async fn a_copy_that_is_older_than_what_the_visitor_has_seen_is_not_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_another_key_is_nobodys() {
     let rig = Rig::start(patient).await;
-    let cache = patient(&rig.memcached.address());
+    let cache = signed(&patient(&rig.memcached.address()));
     let anna = create(&rig.there, &[("user", "anna")]).await;
     let ben = create(&rig.there, &[("user", "ben")]).await;
     let gone = create(&rig.there, &[("user", "carla")]).await;
     for session in [&anna, &ben] {
-        load(&rig.there, session.id).await.unwrap();
+        copy(&rig.there, session).await;
     }
-    rig.there.delete(&gone.id).await.unwrap();
+    rig.there.request(None).delete(&gone.id).await.unwrap();
     for other in [&anna, &gone] {
         let copy = cache.backend().get(&cache.name(&key(&other.id))).await.unwrap().unwrap();
-        for acceptable in [Acceptable::Any, Acceptable::Only(seen(&ben)), Acceptable::Only(seen(&anna))] {
+        for seen in [&ben, &anna].map(seen) {
             cache.backend().set(&cache.name(&key(&ben.id)), copy.clone(), Ttl::Never).await.unwrap();
-            assert_eq!(load_with(&rig.here, ben.id, acceptable).await.as_ref(), Some(&ben), "{acceptable:?}");
+            assert_eq!(load(&rig.here, ben.id, Some(seen)).await.as_ref(), Some(&ben));
         }
     }
-    let alone = sessions(CacheStore::new(&cache));
+    let alone = Sessions::in_cache(&cache, &secret());
     let (dora, emil) = (create(&alone, &[("user", "dora")]).await, create(&alone, &[]).await);
     let copy = cache.backend().get(&cache.name(&key(&dora.id))).await.unwrap().unwrap();
     cache.backend().set(&cache.name(&key(&emil.id)), copy, Ttl::Never).await.unwrap();
-    assert_eq!(load(&alone, emil.id).await, None);
+    assert_eq!(load(&alone, emil.id, None).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_only_a_cache_has_sessions_its_outage_is_told_and_passes() {
     let memcached = Memcached::start();
-    let alone = sessions(CacheStore::new(&impatient(&memcached.address())));
+    let alone = Sessions::in_cache(&impatient(&memcached.address()), &secret());
     let mut read = None;
     eventually("there is a session", async || {
         let mut session = record(super::HOUR, &[("user", "anna")]);
-        let is_created = alone.create(&mut session).await.is_ok();
+        let is_created = alone.request(None).create(&mut session).await.is_ok();
         read = Some(session);
         is_created
     })
@@ -237,19 +235,19 @@ async fn where_only_a_cache_has_sessions_its_outage_is_told_and_passes() {
     let read = read.unwrap();
     memcached.stop();
     for _ in 0..2 {
-        let visit = alone.visit(Acceptable::Any);
-        let error = explain(&visit, visit.load(&read.id).await.unwrap_err());
+        let request = alone.request(None);
+        let error = explain(&request, request.load(&read.id).await.unwrap_err());
         assert!(matches!(error, Error::Cache), "{error}");
-        let error = explain(&visit, visit.create(&mut record(super::HOUR, &[])).await.unwrap_err());
+        let error = explain(&request, request.create(&mut record(super::HOUR, &[])).await.unwrap_err());
         assert!(matches!(error, Error::Cache), "{error}");
         let other = record(super::HOUR, &[]);
-        let error = save(&visit, other, "theme", "dark").await.unwrap_err();
+        let error = save(&request, other, "theme", "dark").await.unwrap_err();
         assert!(matches!(error, Error::Cache), "{error}");
-        assert!(!visit.is_missing(), "nobody knows");
+        assert!(!request.is_missing(), "nobody knows");
     }
     memcached.go_on();
     eventually("the session is there again", async || {
-        alone.load(&read.id).await.is_ok_and(|found| found.as_ref() == Some(&read))
+        alone.request(None).load(&read.id).await.is_ok_and(|found| found.as_ref() == Some(&read))
     })
     .await;
 }

@@ -2,13 +2,13 @@
 
 use std::any::Any;
 
-use neverstale::{Cache, CacheOptions};
-use neverstale_sessions::{CacheStore, Sessions, WriteThrough};
+use neverstale::{Cache, CacheOptions, Integrity};
+use neverstale_sessions::Sessions;
 use tasklist::db::Database;
 use tasklist::db::sessions::DatabaseStore;
 use tempfile::TempDir;
 
-use super::sessions;
+use super::secret;
 use crate::support::backends::{self, options};
 use crate::support::database::open_database;
 use testkit::memcached::Memcached;
@@ -69,6 +69,11 @@ impl Table {
     }
 }
 
+/// A handle that reads and writes values as sessions are.
+pub fn signed(cache: &Cache) -> Cache {
+    cache.with_integrity(Integrity::signed(&secret()))
+}
+
 /// Two handles on a store of the cache's tests.
 fn caches(store: &backends::Store) -> [Cache; 2] {
     [&store.backend, &store.other].map(|backend| Cache::new(backend.clone(), CacheOptions::default()))
@@ -77,9 +82,9 @@ fn caches(store: &backends::Store) -> [Cache; 2] {
 fn in_cache(store: backends::Store) -> Place {
     let [here, there] = caches(&store);
     Place {
-        here: sessions(CacheStore::new(&here)),
-        there: sessions(CacheStore::new(&there)),
-        cache: Some(here),
+        here: Sessions::in_cache(&here, &secret()),
+        there: Sessions::in_cache(&there, &secret()),
+        cache: Some(signed(&here)),
         table: None,
         memcached: None,
         _kept: Box::new(store),
@@ -88,8 +93,8 @@ fn in_cache(store: backends::Store) -> Place {
 
 fn in_table(table: Table) -> Place {
     Place {
-        here: sessions(DatabaseStore::new(&table.db)),
-        there: sessions(DatabaseStore::new(&table.other())),
+        here: Sessions::in_store(DatabaseStore::new(&table.db), &secret()),
+        there: Sessions::in_store(DatabaseStore::new(&table.other()), &secret()),
         cache: None,
         table: Some(table),
         memcached: None,
@@ -99,9 +104,9 @@ fn in_table(table: Table) -> Place {
 
 fn through([here, there]: [Cache; 2], table: Table, kept: impl Any) -> Place {
     Place {
-        here: sessions(WriteThrough::new(DatabaseStore::new(&table.db), &here)),
-        there: sessions(WriteThrough::new(DatabaseStore::new(&table.other()), &there)),
-        cache: Some(here),
+        here: Sessions::write_through(DatabaseStore::new(&table.db), &here, &secret()),
+        there: Sessions::write_through(DatabaseStore::new(&table.other()), &there, &secret()),
+        cache: Some(signed(&here)),
         table: Some(table),
         memcached: None,
         _kept: Box::new(kept),
@@ -129,9 +134,9 @@ pub async fn cache_over_memcached() -> Place {
     let memcached = Memcached::start();
     let [here, there] = [patient(&memcached.address()), patient(&memcached.address())];
     Place {
-        here: sessions(CacheStore::new(&here)),
-        there: sessions(CacheStore::new(&there)),
-        cache: Some(here),
+        here: Sessions::in_cache(&here, &secret()),
+        there: Sessions::in_cache(&there, &secret()),
+        cache: Some(signed(&here)),
         table: None,
         memcached: Some(memcached),
         _kept: Box::new(()),

@@ -1,25 +1,23 @@
 //! Copies that are late, and a database that refuses: the cache never says what the database does not.
 
-use std::sync::Arc;
-
-use neverstale_sessions::{Acceptable, Error};
+use neverstale_sessions::Error;
 use tokio::task::JoinHandle;
 use tower_sessions::SessionStore;
-use tower_sessions::session::{Id, Record};
+use tower_sessions::session::Record;
 
 use super::outages::Rig;
 use super::places::patient;
-use super::{assert_gone, assert_has, change, create, explain, key, load, load_with, save};
+use super::{assert_gone, assert_has, change, copy, create, explain, key, load, save, seen};
 use testkit::eventually;
 
 /// What a copy contains on its way to memcached, and nothing else that is sent there.
 const COPY: &str = "\"Session\"";
 
 /// Begins a load that has read the session, and whose copy is on its way until the proxy lets it go.
-async fn load_late(rig: &Rig, id: Id) -> JoinHandle<Option<Record>> {
+async fn load_late(rig: &Rig, session: &Record) -> JoinHandle<Option<Record>> {
     rig.proxy.hold(COPY);
-    let here = rig.here.clone();
-    let late = tokio::spawn(async move { load(&here, id).await });
+    let (here, id, seen) = (rig.here.clone(), session.id, Some(seen(session)));
+    let late = tokio::spawn(async move { load(&here, id, seen).await });
     rig.proxy.wait_for_held().await;
     late
 }
@@ -29,13 +27,13 @@ async fn load_late(rig: &Rig, id: Id) -> JoinHandle<Option<Record>> {
 async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    let (id, late) = (session.id, load_late(&rig, session.id).await);
-    rig.there.delete(&id).await.unwrap();
+    let (id, late) = (session.id, load_late(&rig, &session).await);
+    rig.there.request(None).delete(&id).await.unwrap();
     rig.memcached.client().delete(&key(&id).to_string()).unwrap();
     rig.proxy.release();
-    assert_eq!(late.await.unwrap(), Some(session), "it was there when it was asked for");
+    assert_eq!(late.await.unwrap().as_ref(), Some(&session), "it was there when it was asked for");
     for process in [&rig.there, &rig.here] {
-        assert_eq!(load(process, id).await, None);
+        assert_eq!(load(process, id, Some(seen(&session))).await, None);
     }
 }
 
@@ -44,15 +42,15 @@ async fn a_copy_of_what_was_deleted_meanwhile_is_taken_back() {
 async fn a_copy_that_is_on_its_way_when_its_session_is_deleted_is_not_stored() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    let (id, late) = (session.id, load_late(&rig, session.id).await);
+    let (id, late) = (session.id, load_late(&rig, &session).await);
     late.abort();
     assert!(late.await.unwrap_err().is_cancelled());
-    rig.there.delete(&id).await.unwrap();
+    rig.there.request(None).delete(&id).await.unwrap();
     let stored = rig.memcached.stat("cmd_set");
     rig.proxy.release();
     eventually("the copy arrives", async || rig.memcached.stat("cmd_set") > stored).await;
     for process in [&rig.there, &rig.here] {
-        assert_eq!(load(process, id).await, None);
+        assert_eq!(load(process, id, Some(seen(&session))).await, None);
     }
 }
 
@@ -60,12 +58,12 @@ async fn a_copy_that_is_on_its_way_when_its_session_is_deleted_is_not_stored() {
 async fn a_copy_that_was_made_before_a_change_does_not_take_the_place_of_what_came_then() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("theme", "light")]).await;
-    let (id, late) = (session.id, load_late(&rig, session.id).await);
-    let seen = change(&rig.there, id, "theme", "dark").await.unwrap();
+    let (id, late) = (session.id, load_late(&rig, &session).await);
+    let told = change(&rig.there, id, "theme", "dark").await.unwrap();
     rig.proxy.release();
     assert_has(late.await.unwrap().as_ref(), "theme", "light");
-    for copy in [Acceptable::Any, Acceptable::Only(seen)] {
-        assert_has(load_with(&rig.here, id, copy).await.as_ref(), "theme", "dark");
+    for seen in [seen(&session), told] {
+        assert_has(load(&rig.here, id, Some(seen)).await.as_ref(), "theme", "dark");
     }
 }
 
@@ -77,11 +75,11 @@ async fn what_was_saved_and_then_deleted_by_another_process_is_taken_back_too() 
     let (here, id) = (rig.here.clone(), session.id);
     let late = tokio::spawn(async move { change(&here, id, "theme", "dark").await });
     rig.proxy.wait_for_held().await;
-    rig.there.delete(&id).await.unwrap();
+    rig.there.request(None).delete(&id).await.unwrap();
     rig.proxy.release();
     let seen = late.await.unwrap().unwrap();
-    for copy in [Acceptable::Only(seen), Acceptable::Any, Acceptable::Nothing] {
-        assert_eq!(load_with(&rig.there, id, copy).await, None, "{copy:?}");
+    for seen in [Some(seen), None] {
+        assert_eq!(load(&rig.there, id, seen).await, None, "{seen:?}");
     }
     assert_eq!(rig.table.rows().await, []);
 }
@@ -90,30 +88,29 @@ async fn what_was_saved_and_then_deleted_by_another_process_is_taken_back_too() 
 async fn a_session_that_was_deleted_by_hand_is_known_to_be_gone_once_a_save_has_seen_it() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    load(&rig.there, session.id).await.unwrap();
-    let visit = Arc::new(rig.here.visit(Acceptable::Nothing));
-    let loaded = visit.load(&session.id).await.unwrap().unwrap();
+    copy(&rig.there, &session).await;
+    let request = rig.here.request(None);
+    let loaded = request.load(&session.id).await.unwrap().unwrap();
     rig.table.execute("delete from sessions").await;
-    assert_gone(save(&visit, loaded, "theme", "dark").await);
-    assert_eq!(load(&rig.there, session.id).await, None);
+    assert_gone(save(&request, loaded, "theme", "dark").await);
+    assert_eq!(load(&rig.there, session.id, Some(seen(&session))).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_was_deleted_by_hand_is_known_to_be_gone_once_a_reader_has_asked_the_database() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("user", "anna")]).await;
-    load(&rig.there, session.id).await.unwrap();
+    copy(&rig.there, &session).await;
     rig.table.execute("delete from sessions").await;
-    let other = Acceptable::Only("0".parse().unwrap());
-    assert_eq!(load_with(&rig.here, session.id, other).await, None);
-    assert_eq!(load(&rig.there, session.id).await, None);
+    assert_eq!(load(&rig.here, session.id, Some("0".parse().unwrap())).await, None);
+    assert_eq!(load(&rig.there, session.id, Some(seen(&session))).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_database_refuses_no_cache_has() {
     let rig = Rig::start(patient).await;
     let session = create(&rig.there, &[("theme", "light")]).await;
-    load(&rig.there, session.id).await.unwrap();
+    copy(&rig.there, &session).await;
     for event in ["update", "delete"] {
         let refuse = format!(
             "create trigger no_{event} before {event} on sessions begin select raise(abort, 'no'); end"
@@ -122,12 +119,12 @@ async fn what_the_database_refuses_no_cache_has() {
     }
     let error = change(&rig.here, session.id, "theme", "dark").await.unwrap_err();
     assert!(matches!(error, Error::Store(_)), "{error}");
-    let visit = rig.here.visit(Acceptable::Nothing);
-    let error = explain(&visit, visit.delete(&session.id).await.unwrap_err());
+    let request = rig.here.request(None);
+    let error = explain(&request, request.delete(&session.id).await.unwrap_err());
     assert!(matches!(error, Error::Store(_)), "{error}");
     for process in [&rig.there, &rig.here] {
-        for copy in [Acceptable::Any, Acceptable::Nothing] {
-            assert_eq!(load_with(process, session.id, copy).await.as_ref(), Some(&session), "{copy:?}");
+        for seen in [Some(seen(&session)), None] {
+            assert_eq!(load(process, session.id, seen).await.as_ref(), Some(&session), "{seen:?}");
         }
     }
 }

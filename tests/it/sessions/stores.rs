@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use neverstale::Ttl;
-use neverstale_sessions::{Acceptable, LIFETIME, Stored};
+use neverstale_sessions::{RequestSession, Stored};
 use serde_json::json;
 use time::OffsetDateTime;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 
 use super::places::Place;
-use super::{HOUR, assert_gone, assert_has, change, create, key, load, load_with, record, save};
+use super::{HOUR, assert_gone, assert_has, change, copy, create, key, load, record, save, seen};
 use testkit::eventually;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,10 +20,11 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn check<'a>(place: &'a Place, id: Id, expected: Option<&'a Record>) -> impl Future<Output = ()> + 'a {
     let caller = std::panic::Location::caller();
     async move {
+        let told = expected.map_or("0".parse().unwrap(), seen);
         for sessions in [&place.there, &place.here, &place.there] {
-            for copy in [Acceptable::Any, Acceptable::Nothing] {
-                let found = load_with(sessions, id, copy).await;
-                assert_eq!(found.as_ref(), expected, "{copy:?} ({caller})");
+            for seen in [Some(told), None] {
+                let found = load(sessions, id, seen).await;
+                assert_eq!(found.as_ref(), expected, "{seen:?} ({caller})");
             }
         }
     }
@@ -38,7 +39,7 @@ pub async fn what_is_created_is_loaded(place: &Place) {
 pub async fn a_session_whose_id_is_taken_gets_another(place: &Place) {
     let first = create(&place.here, &[("user", "anna")]).await;
     let mut second = Record { id: first.id, ..record(HOUR, &[("user", "ben")]) };
-    place.there.create(&mut second).await.unwrap();
+    place.there.request(None).create(&mut second).await.unwrap();
     assert_ne!(second.id, first.id);
     check(place, first.id, Some(&first)).await;
     check(place, second.id, Some(&second)).await;
@@ -48,31 +49,31 @@ pub async fn a_save_replaces_what_was_there(place: &Place) {
     let first = create(&place.here, &[("user", "anna"), ("basket", "full")]).await;
     check(place, first.id, Some(&first)).await;
     let mut second = Record { id: first.id, ..record(HOUR + HOUR, &[("user", "anna"), ("theme", "dark")]) };
-    place.there.save(&second).await.unwrap();
+    place.there.request(None).save(&second).await.unwrap();
     check(place, first.id, Some(&second)).await;
     second.data.clear();
-    place.here.save(&second).await.unwrap();
+    place.here.request(None).save(&second).await.unwrap();
     check(place, first.id, Some(&second)).await;
 }
 
 pub async fn a_save_of_what_was_deleted_brings_nothing_back(place: &Place) {
     let session = create(&place.here, &[("user", "anna")]).await;
-    let (late, later) = (place.here.visit(Acceptable::Nothing), place.there.visit(Acceptable::Nothing));
+    let (late, later) = (place.here.request(None), place.there.request(None));
     let loaded = late.load(&session.id).await.unwrap().unwrap();
     let also = later.load(&session.id).await.unwrap().unwrap();
-    place.there.delete(&session.id).await.unwrap();
+    place.there.request(None).delete(&session.id).await.unwrap();
     assert_gone(save(&late, loaded, "theme", "dark").await);
     check(place, session.id, None).await;
     assert_gone(save(&later, also, "theme", "dark").await);
-    place.here.save(&session).await.unwrap_err();
+    place.here.request(None).save(&session).await.unwrap_err();
     check(place, session.id, None).await;
 }
 
 pub async fn a_save_of_what_was_never_there_creates_nothing(place: &Place) {
     let session = record(HOUR, &[("user", "anna")]);
-    place.here.save(&session).await.unwrap_err();
-    let visit = place.here.visit(Acceptable::Nothing);
-    assert_gone(save(&visit, session.clone(), "theme", "dark").await);
+    place.here.request(None).save(&session).await.unwrap_err();
+    let request = place.here.request(None);
+    assert_gone(save(&request, session.clone(), "theme", "dark").await);
     check(place, session.id, None).await;
 }
 
@@ -80,31 +81,29 @@ pub async fn deleting_twice_is_fine(place: &Place) {
     let (deleted, kept) = (create(&place.here, &[]).await, create(&place.here, &[]).await);
     check(place, deleted.id, Some(&deleted)).await;
     for sessions in [&place.here, &place.there, &place.here] {
-        sessions.delete(&deleted.id).await.unwrap();
+        sessions.request(None).delete(&deleted.id).await.unwrap();
         check(place, deleted.id, None).await;
     }
-    place.here.delete(&Id::default()).await.unwrap();
+    place.here.request(None).delete(&Id::default()).await.unwrap();
     check(place, kept.id, Some(&kept)).await;
 }
 
 pub async fn a_session_that_has_expired_was_never_there(place: &Place) {
     let mut over =
         Record { expiry_date: OffsetDateTime::now_utc() - HOUR, ..record(HOUR, &[("user", "anna")]) };
-    place.here.create(&mut over).await.unwrap();
+    place.here.request(None).create(&mut over).await.unwrap();
     check(place, over.id, None).await;
     let (ends, lasts) = (create(&place.here, &[("user", "anna")]).await, create(&place.here, &[]).await);
-    let visit = place.here.visit(Acceptable::Nothing);
-    let mut loaded = visit.load(&ends.id).await.unwrap().unwrap();
+    let request = place.here.request(None);
+    let mut loaded = request.load(&ends.id).await.unwrap().unwrap();
     loaded.expiry_date = OffsetDateTime::now_utc() + Duration::from_millis(300);
-    save(&visit, loaded.clone(), "theme", "light").await.unwrap();
-    for copy in [Acceptable::Any, Acceptable::Nothing] {
-        eventually("the session has expired", async || {
-            load_with(&place.there, ends.id, copy).await.is_none()
-        })
-        .await;
+    save(&request, loaded.clone(), "theme", "light").await.unwrap();
+    for seen in [request.seen(), None] {
+        eventually("the session has expired", async || load(&place.there, ends.id, seen).await.is_none())
+            .await;
     }
     loaded.expiry_date += HOUR;
-    assert_gone(save(&visit, loaded, "theme", "dark").await);
+    assert_gone(save(&request, loaded, "theme", "dark").await);
     check(place, ends.id, None).await;
     check(place, lasts.id, Some(&lasts)).await;
 }
@@ -113,17 +112,18 @@ pub async fn a_session_that_has_expired_was_never_there(place: &Place) {
 pub async fn a_session_lives_as_long_as_it_was_saved_for(place: &Place) {
     let short = create(&place.here, &[]).await;
     let ends = Record { id: short.id, ..record(Duration::from_millis(300), &[]) };
-    place.here.save(&ends).await.unwrap();
+    place.here.request(None).save(&ends).await.unwrap();
     let mut sessions = vec![];
     for lifetime in [HOUR, 29 * DAY, 31 * DAY, 400 * DAY] {
         let mut created = record(lifetime, &[]);
-        place.here.create(&mut created).await.unwrap();
+        place.here.request(None).create(&mut created).await.unwrap();
         let first = create(&place.here, &[]).await;
         let saved = Record { id: first.id, ..record(lifetime, &[]) };
-        place.here.save(&saved).await.unwrap();
+        place.here.request(None).save(&saved).await.unwrap();
         sessions.extend([created, saved]);
     }
-    eventually("the first has expired", async || load(&place.there, ends.id).await.is_none()).await;
+    let told = Some(seen(&ends));
+    eventually("the first has expired", async || load(&place.there, ends.id, told).await.is_none()).await;
     for session in sessions {
         check(place, session.id, Some(&session)).await;
     }
@@ -144,11 +144,11 @@ pub async fn unusual_data_survives(place: &Place) {
     one.data = values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     for data in [one.data, Default::default()] {
         let mut session = Record { data: data.clone(), ..record(HOUR, &[]) };
-        place.here.create(&mut session).await.unwrap();
+        place.here.request(None).create(&mut session).await.unwrap();
         check(place, session.id, Some(&session)).await;
         let mut saved = create(&place.here, &[("user", "anna")]).await;
         saved.data = data;
-        place.here.save(&saved).await.unwrap();
+        place.here.request(None).save(&saved).await.unwrap();
         check(place, saved.id, Some(&saved)).await;
     }
 }
@@ -161,14 +161,14 @@ pub async fn sessions_never_mix(place: &Place) {
     }
     let changes = ids.iter().zip(&names).enumerate().map(async |(number, (id, name))| {
         let sessions = if number % 2 == 0 { &place.here } else { &place.there };
-        change(sessions, *id, "again", name).await.unwrap();
+        change(sessions, *id, "again", name).await.unwrap()
     });
-    futures_util::future::join_all(changes).await;
-    place.here.delete(&ids[0]).await.unwrap();
+    let told = futures_util::future::join_all(changes).await;
+    place.here.request(None).delete(&ids[0]).await.unwrap();
     check(place, ids[0], None).await;
-    for (id, name) in ids.iter().zip(&names).skip(1) {
+    for ((id, name), seen) in ids.iter().zip(&names).zip(told).skip(1) {
         for sessions in [&place.here, &place.there] {
-            let found = load(sessions, *id).await;
+            let found = load(sessions, *id, Some(seen)).await;
             assert_has(found.as_ref(), "user", name);
             assert_has(found.as_ref(), "again", name);
         }
@@ -181,17 +181,16 @@ pub async fn what_cannot_be_decoded_is_no_session(place: &Place) {
         let stored = Stored { data: damage.into(), ..Stored::of(&session).unwrap() };
         match (&place.table, &place.cache) {
             (Some(table), _) => {
-                let sql =
-                    format!("update sessions set data = '{damage}' where id = '{}'", stored.name.as_str());
+                let sql = format!("update sessions set data = '{damage}' where id = '{}'", stored.name);
                 table.execute(&sql).await;
             }
             (None, Some(cache)) => cache.set(&key(&session.id), &stored, Ttl::Never).await,
             (None, None) => unreachable!("a store keeps sessions somewhere"),
         }
         check(place, session.id, None).await;
-        let visit = place.here.visit(Acceptable::Nothing);
-        assert_eq!(visit.load(&session.id).await.unwrap(), None);
-        assert!(visit.is_missing() && visit.seen().is_none());
+        let request = place.here.request(None);
+        assert_eq!(request.load(&session.id).await.unwrap(), None);
+        assert!(request.is_missing() && request.seen().is_none());
         if let (None, Some(cache)) = (&place.table, &place.cache) {
             cache
                 .backend()
@@ -207,10 +206,11 @@ pub async fn what_cannot_be_decoded_is_no_session(place: &Place) {
 pub async fn ids_are_nowhere_to_be_found(place: &Place) {
     let session = create(&place.here, &[("user", "anna")]).await;
     change(&place.here, session.id, "theme", "dark").await.unwrap();
-    load(&place.there, session.id).await.unwrap();
+    let changed = load(&place.there, session.id, None).await.unwrap();
+    copy(&place.there, &changed).await;
     let gone = create(&place.here, &[]).await;
-    load(&place.here, gone.id).await.unwrap();
-    place.here.delete(&gone.id).await.unwrap();
+    copy(&place.here, &gone).await;
+    place.here.request(None).delete(&gone.id).await.unwrap();
     let mut texts = vec![key(&session.id).to_string(), key(&gone.id).to_string()];
     if let Some(memcached) = &place.memcached {
         let mut keys = vec![];
@@ -240,16 +240,17 @@ pub async fn ids_are_nowhere_to_be_found(place: &Place) {
 
 pub async fn changes_of_different_keys_are_all_kept(place: &Place) {
     let session = create(&place.here, &[("user", "anna")]).await;
-    let visits = [&place.here, &place.there, &place.here].map(|sessions| sessions.visit(Acceptable::Nothing));
+    let requests = [&place.here, &place.there, &place.here].map(|sessions| sessions.request(None));
     let mut loaded = vec![];
-    for visit in &visits {
-        loaded.push(visit.load(&session.id).await.unwrap().unwrap());
+    for request in &requests {
+        loaded.push(request.load(&session.id).await.unwrap().unwrap());
     }
-    let saves = visits.iter().zip(loaded).zip(["a", "b", "c"]);
-    let saves = saves.map(async |((visit, record), key)| save(visit, record, key, "changed").await.unwrap());
+    let saves = requests.iter().zip(loaded).zip(["a", "b", "c"]);
+    let saves =
+        saves.map(async |((request, record), key)| save(request, record, key, "changed").await.unwrap());
     futures_util::future::join_all(saves).await;
-    for copy in [Acceptable::Any, Acceptable::Nothing] {
-        let found = load_with(&place.there, session.id, copy).await;
+    for seen in requests.iter().map(RequestSession::seen).chain([None]) {
+        let found = load(&place.there, session.id, seen).await;
         for (key, value) in [("user", "anna"), ("a", "changed"), ("b", "changed"), ("c", "changed")] {
             assert_has(found.as_ref(), key, value);
         }
@@ -258,25 +259,25 @@ pub async fn changes_of_different_keys_are_all_kept(place: &Place) {
 
 pub async fn of_changes_of_the_same_key_the_later_wins(place: &Place) {
     let session = create(&place.here, &[("theme", "light")]).await;
-    let [first, second] = [&place.here, &place.there].map(|sessions| sessions.visit(Acceptable::Nothing));
+    let [first, second] = [&place.here, &place.there].map(|sessions| sessions.request(None));
     let in_first = first.load(&session.id).await.unwrap().unwrap();
     let in_second = second.load(&session.id).await.unwrap().unwrap();
     save(&second, in_second, "theme", "dark").await.unwrap();
     save(&first, in_first, "theme", "blue").await.unwrap();
     for sessions in [&place.here, &place.there] {
-        assert_has(load(sessions, session.id).await.as_ref(), "theme", "blue");
+        assert_has(load(sessions, session.id, first.seen()).await.as_ref(), "theme", "blue");
     }
 }
 
 pub async fn a_key_that_was_removed_stays_removed(place: &Place) {
     let session = create(&place.here, &[("theme", "light"), ("user", "anna")]).await;
-    let [first, second] = [&place.here, &place.there].map(|sessions| sessions.visit(Acceptable::Nothing));
+    let [first, second] = [&place.here, &place.there].map(|sessions| sessions.request(None));
     let mut in_first = first.load(&session.id).await.unwrap().unwrap();
     let in_second = second.load(&session.id).await.unwrap().unwrap();
     in_first.data.remove("theme");
     first.save(&in_first).await.unwrap();
     save(&second, in_second, "a", "changed").await.unwrap();
-    let found = load(&place.here, session.id).await;
+    let found = load(&place.here, session.id, second.seen()).await;
     assert_has(found.as_ref(), "a", "changed");
     assert!(!found.unwrap().data.contains_key("theme"));
 }
@@ -311,16 +312,16 @@ pub async fn memcached_forgets_a_session_when_it_expires(place: &Place) {
     };
     for lifetime in [HOUR, 60 * DAY] {
         let mut session = record(lifetime, &[("user", "anna")]);
-        place.here.create(&mut session).await.unwrap();
-        load(&place.here, session.id).await.unwrap();
+        place.here.request(None).create(&mut session).await.unwrap();
+        copy(&place.here, &session).await;
         check(&session).await;
         let saved = Record { id: session.id, ..record(lifetime / 2, &[("user", "anna")]) };
-        place.there.save(&saved).await.unwrap();
+        place.there.request(None).save(&saved).await.unwrap();
         check(&saved).await;
     }
     if place.table.is_some() {
         let session = create(&place.here, &[]).await;
-        place.here.delete(&session.id).await.unwrap();
-        check(&Record { expiry_date: OffsetDateTime::now_utc() + LIFETIME, ..session }).await;
+        place.here.request(None).delete(&session.id).await.unwrap();
+        check(&Record { expiry_date: OffsetDateTime::now_utc() + time::Duration::weeks(2), ..session }).await;
     }
 }

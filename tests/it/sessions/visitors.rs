@@ -1,9 +1,9 @@
-//! A visitor's browser, and what a process does for one request, as [`carry`](neverstale_sessions::carry) does it.
+//! A visitor's browser, and what a process does for one request, as the layer of [`Sessions`] does it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use neverstale_sessions::{Acceptable, Error, LIFETIME, Seen, Session, Sessions, Visit};
+use neverstale_sessions::{Error, RequestSession, Seen, Session, Sessions};
 use serde_json::Value;
 use tower_sessions::Expiry;
 use tower_sessions::session::Id;
@@ -53,26 +53,28 @@ pub enum Cookie {
 
 /// Does what a request asks.
 pub async fn request(sessions: &Sessions, ticket: Option<Ticket>, step: &Step) -> Answer {
-    let acceptable = match ticket {
-        Some(Ticket { seen, .. }) if matches!(step, Step::Read) => Acceptable::Only(seen),
-        _ => Acceptable::Nothing,
-    };
-    let visit = Arc::new(sessions.visit(acceptable));
-    let expiry = Some(Expiry::OnInactivity(LIFETIME.try_into().unwrap()));
-    let session = Session::new(ticket.map(|ticket| ticket.id), Arc::clone(&visit), expiry);
+    let seen = ticket.map(|ticket| ticket.seen).filter(|_| matches!(step, Step::Read));
+    let request = Arc::new(sessions.request(seen));
+    let expiry = Some(Expiry::OnInactivity(time::Duration::weeks(2)));
+    let session = Session::new(ticket.map(|ticket| ticket.id), Arc::clone(&request), expiry);
     let mut found = Data::new();
-    let error = work(&session, &visit, step, &mut found).await.err();
-    let cookie = match (ticket, session.id(), visit.seen()) {
+    let error = work(&session, &request, step, &mut found).await.err();
+    let cookie = match (ticket, session.id(), request.seen()) {
         (Some(old), Some(id), Some(seen)) if old == (Ticket { id, seen }) => Cookie::Keep,
         (_, Some(id), Some(seen)) => Cookie::Give(Ticket { id, seen }),
-        (Some(_), _, None) if visit.is_missing() => Cookie::Take,
+        (Some(_), _, None) if request.is_missing() => Cookie::Take,
         _ => Cookie::Keep,
     };
     Answer { found, error, cookie }
 }
 
-async fn work(session: &Session, visit: &Visit, step: &Step, found: &mut Data) -> Result<(), Error> {
-    let explain = |error| visit.explain(error);
+async fn work(
+    session: &Session,
+    request: &RequestSession,
+    step: &Step,
+    found: &mut Data,
+) -> Result<(), Error> {
+    let explain = |error| request.explain(error);
     for key in KEYS {
         let value: Option<Value> = session.get_value(key).await.map_err(explain)?;
         found.extend(value.map(|value| (key.to_owned(), value.as_str().unwrap().to_owned())));

@@ -178,7 +178,7 @@ fn what_is_not_there_is_not_found() {
         "neverstale::backend::Backend",
         "neverstale_axum::headers::never_cached",
         "neverstale_axum::PageCache::cache_page",
-        "neverstale_sessions::LIFETIME",
+        "neverstale_sessions::Sessions",
         "neverstale_sessions::Session",
     ];
     for name in there {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request};
 use axum::http::Method;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
@@ -16,7 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use neverstale::version::{Lost, VersionSource};
 use neverstale::{Cache, CacheOptions};
 use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Privacy};
-use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
+use neverstale_sessions::{Session, Sessions};
 use tokio::sync::Semaphore;
 
 use super::site::MINUTE;
@@ -54,18 +54,15 @@ async fn look(request: Request, next: Next) -> Response {
 }
 
 fn site(cache: &Cache, pages: CachePageLayer, order: Pages, handler: MethodRouter) -> Router {
-    let sessions = Sessions::new(
-        CacheStore::new(cache),
-        Signer::new(&b"a secret of thirty-two bytes, about"[..].try_into().unwrap()),
-    );
-    let carry = from_fn_with_state(sessions, carry);
-    let site = Router::new().route("/enter/{name}", post(enter)).layer(carry.clone());
+    let secret = b"a secret of thirty-two bytes, about"[..].try_into().unwrap();
+    let sessions = Sessions::in_cache(cache, &secret).layer();
+    let site = Router::new().route("/enter/{name}", post(enter)).layer(sessions.clone());
     let shown = match order {
-        Pages::Inside => Router::new().route("/", handler.layer(pages)).layer(carry),
+        Pages::Inside => Router::new().route("/", handler.layer(pages)).layer(sessions),
         Pages::InsideOfALook => {
-            Router::new().route("/", handler.layer(pages)).layer(from_fn(look)).layer(carry)
+            Router::new().route("/", handler.layer(pages)).layer(from_fn(look)).layer(sessions)
         }
-        Pages::Outside => Router::new().route("/", handler.layer(carry)).layer(pages),
+        Pages::Outside => Router::new().route("/", handler.layer(sessions)).layer(pages),
     };
     site.merge(shown)
 }

@@ -13,7 +13,6 @@ use anyhow::Context;
 use askama::Template;
 use axum::extract::{Form, FromRef, State};
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -23,7 +22,7 @@ use neverstale::query::CachedQuery;
 use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, CacheOptions, Key, Secret, Ttl};
 use neverstale_axum::{CurrentVersion, PageCache, PageVersion, watch_order};
-use neverstale_sessions::{CacheStore, Session, Sessions, Signer, carry};
+use neverstale_sessions::{Session, Sessions};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
@@ -118,7 +117,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
 
     // All processes sign with the same key, which so outlives each of them.
     let (key,): (Vec<u8>,) = sqlx::query_as("select key from secret").fetch_one(&db).await?;
-    let sessions = Sessions::new(CacheStore::new(&cache), Signer::new(&Secret::try_from(&key[..])?));
+    let sessions = Sessions::in_cache(&cache, &Secret::try_from(&key[..])?);
 
     let shop = Shop { db, client, cache, shelf, rows };
     Ok(Router::new()
@@ -127,7 +126,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
         .route("/basket", get(basket).post(buy))
         .route("/visits", get(visits))
         .route("/cache", get(layers))
-        .layer(from_fn_with_state(sessions, carry))
+        .layer(sessions.layer())
         // Forms on cached pages are everybody's, so no token is in them: the browser says where a form came from.
         .layer(CsrfLayer::new())
         // Warns if a layer between here and the pages makes them one visitor's own.
