@@ -6,3 +6,4 @@ pub mod health;
 pub mod tasks;
 
 mod form;
+mod writer;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::mistake::Mistake;
 use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
 use crate::templates::{TaskRow, digest};
-use crate::visitor::Visitor;
+use crate::visitor::{Change, Visitor};
 use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
 use neverstale::version::{VersionSource, VersionStats, Versions};
@@ -150,33 +150,24 @@ impl Listing {
         self.0.rows.get_or_render(&page.tasks, row_of, render).await
     }
 
-    /// Makes a change visible that is in the database: in the list first, and then in the pages that show it.
-    pub async fn changed(&self) {
+    /// Makes a committed change visible: in the list first, and then in the pages that show it.
+    pub async fn changed(&self, change: Change, task: &Task) {
+        // Versions make the row of a removed task unreachable, and the writer tells the cache nothing.
+        let is_versioned = self.0.strategy == CacheStrategy::Versioned && !Mistake::WriterDeletes.is_made();
+        if change == Change::Removed && !is_versioned {
+            self.0.rows.delete(&row_of(task)).await;
+        }
         let db = self.0.db.clone();
         self.0.query.changed(async move || Ok(tasks::all_stamped(&db).await?)).await;
         self.pages_changed().await;
     }
 
-    /// As [`changed`](Self::changed), after a task was removed, whose row is let go.
-    pub async fn removed(&self, task: &Task) {
-        // Its id is not used again, so nobody asks for its row; and by versions a writer tells the cache nothing.
-        if self.0.strategy != CacheStrategy::Versioned || Mistake::WriterDeletes.is_made() {
-            self.0.rows.delete(&row_of(task)).await;
-        }
-        self.changed().await;
-    }
-
-    /// Passes on what came of a write. One that got no answer may have happened, and then what is cached is old.
-    ///
-    /// # Errors
-    ///
-    /// Those of the write.
-    pub async fn settle<T>(&self, result: Result<T, db::Error>) -> Result<T, Error> {
-        if result.as_ref().is_err_and(db::Error::is_transient) {
+    /// Invalidates the list after a failed write, if the write may have happened all the same.
+    pub async fn failed(&self, error: &db::Error) {
+        if error.is_transient() {
             self.0.query.forget().await;
             self.pages_changed().await;
         }
-        Ok(result?)
     }
 
     /// Purges the pages, unless they are kept by version or left to expire.

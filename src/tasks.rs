@@ -160,14 +160,14 @@ pub async fn remove(db: &Database, id: i64) -> Result<Option<Task>, Error> {
     db.fetch_optional(sql, &[Arg::Int(id)]).await
 }
 
-/// Puts a task back that was removed, to where it was, and returns it; or `None` if it is there already.
+/// Puts a removed task back under its old id, and returns it. One that is there already stays as it is.
 ///
-/// Where ids have been counted anew since, it is a new task: under its old id it would be in the way of another.
+/// Where ids have been counted anew, it becomes a new task: its old id belongs, or will belong, to another.
 ///
 /// # Errors
 ///
 /// As [`remove`].
-pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error> {
+pub async fn put_back(db: &Database, task: &Task) -> Result<Task, Error> {
     let id = Arg::Int(task.id);
     let sql = db.choose(
         concat!(
@@ -180,16 +180,15 @@ pub async fn put_back(db: &Database, task: &Task) -> Result<Option<Task>, Error>
             columns!()
         ),
     );
-    let added = db.fetch_optional(sql, &[id, Arg::Text(&task.name)]).await?;
-    if added.is_some() {
+    if let Some(added) = db.fetch_optional(sql, &[id, Arg::Text(&task.name)]).await? {
         return Ok(added);
     }
     let there: Option<Task> =
         db.fetch_optional(concat!("select ", columns!(), " from tasks where id = $1"), &[id]).await?;
-    if there.is_some_and(|there| there.name == task.name) {
-        return Ok(None);
+    match there.filter(|there| there.name == task.name) {
+        Some(there) => Ok(there),
+        None => add(db, &TaskName::of(task)).await,
     }
-    add(db, &TaskName::of(task)).await.map(Some)
 }
 
 /// Returns the number of the page that a task is on, or, if it is gone, the one where it was.

@@ -1,5 +1,6 @@
 //! The data of one visitor, in the session: messages to be shown once, and the task that was removed last.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,16 @@ pub enum Change {
     Removed,
     /// It is there again.
     PutBack,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::PutBack => "put back",
+        })
+    }
 }
 
 /// The task that a visitor removed last.
