@@ -67,7 +67,7 @@ async fn show(app: App) -> Result<String> {
 }
 
 async fn build(db: &Database) -> Result<String> {
-    let page = tasks::page(db, 1).await?;
+    let page = tasks::page_stamped(db, 1).await?.value;
     let rows = page.tasks.iter().map(|task| Ok(TaskRow { task }.render()?.into())).collect::<Result<_>>()?;
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages: vec![] };
     Ok(page.render()?)

@@ -1,4 +1,4 @@
-//! A task, and all that is done with tasks in the database.
+//! Tasks, and their statements in the database.
 
 mod adder;
 mod stamp;
@@ -19,22 +19,22 @@ pub use self::task::{InvalidName, Task, TaskName};
 /// Tasks on one page of the list.
 pub const PER_PAGE: usize = 100;
 
-/// How many tasks are read as one list; a longer list is read by pages. Which is quicker from a few hundred on: each
-/// task more is sent, decoded and cached after every change, and a page is found as quickly in any list.
+/// How many tasks are read as one list. A longer list is read by pages, which is quicker from a few hundred on: every
+/// change sends, decodes and caches the whole list, and a page is found as quickly in any list.
 const LONGEST_LIST: usize = 500;
 
-/// How many bytes of names are read as one list. With what is around them they fit into one cached value of 1 MB.
+/// How many bytes of names are read as one list, so that it fits into one cached value of 1 MB.
 const LARGEST_LIST: usize = 800_000;
 
-/// What surrounds a name in a cached list, an id of usual length included.
+/// Bytes around a name in a cached list, with an id of usual length.
 const BYTES_AROUND_NAME: usize = 30;
 
-/// The answer to the expensive query.
+/// The result of the expensive query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskList {
     /// All tasks, ordered by id.
     Whole(Vec<Task>),
-    /// More than are kept as one list: read them by pages.
+    /// Too many tasks for one list: read them by pages.
     TooLong,
 }
 
@@ -49,16 +49,7 @@ pub struct Page {
     pub total: usize,
 }
 
-/// Reads the whole list, which is the query that the tutorial calls expensive.
-///
-/// # Errors
-///
-/// The database's.
-pub async fn all(db: &Database) -> Result<TaskList, Error> {
-    all_stamped(db).await.map(|stamped| stamped.value)
-}
-
-/// Reads the whole list and the stamp of the state it is in, in one statement.
+/// Reads the whole list and its stamp in one statement: the query that the tutorial calls expensive.
 ///
 /// # Errors
 ///
@@ -67,7 +58,7 @@ pub async fn all_stamped(db: &Database) -> Result<Stamped<TaskList>, Error> {
     all_or_page(db, 1).await.map(|(list, _)| list)
 }
 
-/// Reads the whole list or, if it is too long, this page of it in the same statement; and the stamp.
+/// Reads the whole list or, if it is too long, one page of it, and the stamp, in one statement.
 ///
 /// # Errors
 ///
@@ -88,16 +79,7 @@ pub async fn all_or_page(
     Ok((Stamped { stamp, value: TaskList::of(tasks) }, None))
 }
 
-/// Reads one page of the list, for lists too long to be read whole.
-///
-/// # Errors
-///
-/// The database's.
-pub async fn page(db: &Database, number: usize) -> Result<Page, Error> {
-    page_stamped(db, number).await.map(|stamped| stamped.value)
-}
-
-/// Reads one page of the list and the stamp of the state that the list is in, in one statement.
+/// Reads one page of the list and the list's stamp in one statement.
 ///
 /// # Errors
 ///
@@ -106,14 +88,14 @@ pub async fn page_stamped(db: &Database, number: usize) -> Result<Stamped<Page>,
     Ok(read(db, number, 0).await?.map(|(total, tasks)| Page::read(tasks, number, total)))
 }
 
-/// Reads how many tasks there are, and all of them if they are no more than `longest`, or else those of a page.
+/// Reads the number of tasks, and all tasks if they are at most `longest`, else those of a page.
 async fn read(db: &Database, number: usize, longest: usize) -> Result<Stamped<(usize, Vec<Task>)>, Error> {
-    // Even a sleep of no time takes its turn of a millisecond.
+    // Even a sleep of no time takes a millisecond.
     if !db.slow_query().is_zero() {
         sleep(db.slow_query()).await;
     }
-    // Beyond the last page is the last page, as in `Page::of`. What is counted are blocks of ids, and then tasks within
-    // the one block that the page begins in (migrations/README.md). A count that cannot be right is none.
+    // A number beyond the last page means the last page, as in `Page::of`. Counts of blocks of ids lead to the block in
+    // which the page begins (migrations/README.md). An impossible count, written by hand, is taken for none.
     let sql = "with blocks as \
                    (select block, case when total between 0 and 512 then cast(total as integer) else 0 end as total \
                     from task_counts), \
@@ -150,7 +132,7 @@ pub async fn add(db: &Database, name: &TaskName) -> Result<Task, Error> {
     db.fetch_one(sql, &[Arg::Text(name.as_str())]).await
 }
 
-/// Removes a task and returns it, or `None` if there is none with this id.
+/// Removes a task and returns it, or `None` if no task has this id.
 ///
 /// # Errors
 ///
@@ -191,7 +173,7 @@ pub async fn put_back(db: &Database, task: &Task) -> Result<Task, Error> {
     }
 }
 
-/// Returns the number of the page that a task is on, or, if it is gone, the one where it was.
+/// Returns the number of the page that shows a task. If the task is gone, returns the page where it was.
 ///
 /// # Errors
 ///
@@ -225,8 +207,9 @@ impl TaskList {
 }
 
 impl Page {
-    /// Cuts a page out of the whole list. A number beyond the last page means the last page, as in Django's
-    /// `Paginator.get_page`: a page that has become empty is nobody's mistake. Unlike there, 0 means the first.
+    /// Cuts a page out of the whole list. A number beyond the last page means the last page.
+    ///
+    /// This is as in Django's `Paginator.get_page`, except for 0, which means the first page.
     #[must_use]
     pub fn of(mut tasks: Vec<Task>, number: usize) -> Self {
         let total = tasks.len();
@@ -236,7 +219,7 @@ impl Page {
         Self { tasks, number, total }
     }
 
-    /// Makes a page of its tasks, which the database has found.
+    /// Makes a page of its own tasks.
     fn read(tasks: Vec<Task>, number: usize, total: usize) -> Self {
         Self { tasks, number: number.clamp(1, pages(total)), total }
     }

@@ -156,7 +156,7 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
     }
     match (pending.is_empty(), development) {
         (true, _) => match DatabaseStore::new(db).try_writing().await {
-            Ok(()) => match tasks::page(db, 1).await {
+            Ok(()) => match tasks::page_stamped(db, 1).await {
                 Ok(_) => Ok(format!("{version}, migrated, can be written to")),
                 Err(error) => Err(Problem {
                     cause: format!("its list cannot be read: {}", chain(error)),

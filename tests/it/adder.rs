@@ -38,7 +38,7 @@ async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
 
 /// The names of all tasks, ordered by id.
 async fn names(db: &Database) -> Vec<String> {
-    let TaskList::Whole(tasks) = tasks::all(db).await.unwrap() else { panic!("too long") };
+    let TaskList::Whole(tasks) = tasks::all_stamped(db).await.unwrap().value else { panic!("too long") };
     tasks.into_iter().map(|task| task.name).collect()
 }
 

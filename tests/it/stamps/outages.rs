@@ -26,7 +26,7 @@ async fn a_stamp_waits_for_no_other_query() {
     let mut slow = JoinSet::new();
     for _ in 0..20 {
         let db = db.clone();
-        slow.spawn(async move { tasks::all(&db).await });
+        slow.spawn(async move { tasks::all_stamped(&db).await });
     }
     // All connections of the pool.
     database.wait_for_waiting(8).await;

@@ -101,9 +101,11 @@ async fn a_page_read_from_the_database_is_the_page_cut_out_of_the_list() {
             while list(&db).await.1.len() < total {
                 add(&db, "x").await;
             }
-            let TaskList::Whole(tasks) = tasks::all(&db).await.unwrap() else { panic!("too long") };
+            let TaskList::Whole(tasks) = tasks::all_stamped(&db).await.unwrap().value else {
+                panic!("too long")
+            };
             for number in [0, 1, 2, 3, 4, 1000, usize::MAX] {
-                let page = tasks::page(&db, number).await.unwrap();
+                let page = tasks::page_stamped(&db, number).await.unwrap().value;
                 assert_eq!(page, Page::of(tasks.clone(), number), "{number} of {total}");
             }
         }
