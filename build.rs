@@ -1,4 +1,4 @@
-//! What the compiler does not know to be part of the build: embedded files, and the digests of templates.
+//! Rebuilds when embedded files change, and writes the digests of cached templates.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 const TEMPLATES: &str = "templates";
 
-/// Named in the pages by a hash of their content.
+/// Pages name these files by a hash of their content.
 const ASSETS: &str = "static";
 
 #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
@@ -38,7 +38,7 @@ fn assets() -> Result<Vec<PathBuf>, Box<dyn Error>> {
 fn digest_of(name: &str, templates: &[&str], files: &[PathBuf]) -> Result<String, Box<dyn Error>> {
     let mut digest = Sha256::new();
     for template in templates {
-        for path in with_all_it_needs(template)? {
+        for path in with_dependencies(template)? {
             digest.update(fs::read(Path::new(TEMPLATES).join(path))?);
             digest.update([0]);
         }
@@ -53,11 +53,11 @@ fn digest_of(name: &str, templates: &[&str], files: &[PathBuf]) -> Result<String
     }
     let list = templates.join("`, `");
     let besides = if files.is_empty() { "" } else { ", and of the assets" };
-    let text = format!("/// Of `{list}` and all that they include or extend{besides}.\n");
+    let text = format!("/// Digest of `{list}` and of all templates that they include or extend{besides}.\n");
     Ok(format!("{text}pub const {name}: &str = \"{hex}\";\n"))
 }
 
-fn with_all_it_needs(template: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
+fn with_dependencies(template: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let (mut found, mut open) = (BTreeSet::new(), vec![template.to_owned()]);
     while let Some(path) = open.pop() {
         let text = fs::read_to_string(Path::new(TEMPLATES).join(&path))

@@ -1,5 +1,6 @@
-//! Style sheet, script and icon: embedded, under names that carry a hash of their content, so that a browser keeps them
-//! for good and a new build is seen at once.
+//! Style sheet, script and icon, embedded in the binary.
+//!
+//! Their names hold a hash of their content: browsers keep them for good, and a new build shows at once.
 
 use std::sync::LazyLock;
 
@@ -55,14 +56,14 @@ fn content_type(extension: &str) -> &'static str {
 ///
 /// # Panics
 ///
-/// If there is no such file: a template names one that was not embedded.
+/// If there is no such file, which means that a template names a file that is not in `static/`.
 #[must_use]
 pub fn path(name: &str) -> String {
     let asset = ASSETS.iter().find(|asset| asset.name == name).expect("templates name files of static/");
     format!("/static/{}", asset.hashed_name)
 }
 
-/// Serves a file under its hashed name, and under no other: what is kept for a year must never change.
+/// Serves a file under its hashed name only: a file that browsers keep for a year must never change.
 pub async fn serve(Path(hashed_name): Path<String>) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.hashed_name == hashed_name) else {
         return StatusCode::NOT_FOUND.into_response();

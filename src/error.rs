@@ -1,4 +1,4 @@
-//! The error at the edge: what a visitor is told, and what the log.
+//! The error of a handler: a status, words for the visitor, and causes for the log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use crate::{db, upstream};
 use neverstale::version::Lost;
 
-/// Why a handler has no page to show. `middleware::error_pages` makes a page and a log line of it.
+/// The reason why a handler has no page to show. `middleware::error_pages` makes a page and a log line of it.
 #[derive(Clone, Debug)]
 pub struct Error {
     status: StatusCode,
@@ -18,7 +18,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// Says that a request cannot be served, and why.
+    /// Makes an error of a status and its cause.
     pub fn new(status: StatusCode, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { status, cause: Arc::new(cause) }
     }
@@ -35,7 +35,7 @@ impl Error {
         text
     }
 
-    /// Returns what a visitor is told, and what to do, where that is more than the status says.
+    /// Returns a title and advice for the visitor, where they say more than the status.
     #[must_use]
     pub fn words(&self) -> Option<(&'static str, &'static str)> {
         if let Some(neverstale_sessions::Error::Gone) = self.cause.downcast_ref() {
@@ -60,14 +60,14 @@ impl Error {
     }
 }
 
-/// What the log is told.
+/// The causes, for the log.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause())
     }
 }
 
-/// An answer without a body: the page is made where the look of the site is known.
+/// A response without a body: `middleware::error_pages` adds the page.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -89,7 +89,7 @@ impl From<db::Error> for Error {
     }
 }
 
-/// Who waits for the version when the query for it panics.
+/// The query for the version has panicked.
 impl From<Lost> for Error {
     fn from(error: Lost) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
@@ -124,12 +124,12 @@ impl From<FormRejection> for Error {
     }
 }
 
-/// Answers a path that no route has.
+/// Answers requests for unknown paths.
 pub async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
 
-/// Answers a method that a path does not have; axum adds `Allow`.
+/// Answers requests with a method that the path does not have; axum adds `Allow`.
 pub async fn method_not_allowed() -> StatusCode {
     StatusCode::METHOD_NOT_ALLOWED
 }

@@ -1,6 +1,6 @@
-//! The list as it is shown: read through the cache, rendered by rows, kept as whole pages, and made new by a change.
+//! The list behind the cache: its query, its rendered rows, its whole pages, and their invalidation.
 //!
-//! This is where tasks and cache meet, and where `CACHE_STRATEGY` is put into effect.
+//! Tasks and cache meet here, and `CACHE_STRATEGY` takes effect here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ use neverstale::version::{VersionSource, VersionStats, Versions};
 use neverstale::{Cache, Key, Strategy, Ttl, VERSIONED};
 use neverstale_axum::{CachePageLayer, CurrentVersion, PageCache, PageVersion};
 
-/// Where the list is shown.
+/// The path of the list.
 const PATH: &str = "/";
 
 /// The bytes of rendered rows that are kept in this process.
@@ -42,7 +42,7 @@ struct Layers {
 }
 
 impl Listing {
-    /// Makes it of its parts. Asks for nothing yet.
+    /// Makes the three layers. Connects to nothing yet.
     #[must_use]
     pub fn new(db: &Database, cache: &Cache, pages: &PageCache, strategy: CacheStrategy) -> Self {
         let origin = db.clone();
@@ -74,7 +74,7 @@ impl Listing {
         Self(Arc::new(Layers { db, strategy, gate, query, rows, pages: pages.clone(), page_ttl }))
     }
 
-    /// Returns the layer that keeps its pages.
+    /// Returns the layer that caches the pages.
     #[must_use]
     pub fn layer(&self) -> CachePageLayer {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
@@ -85,7 +85,7 @@ impl Listing {
         };
         let layer = layer.vary_on_query([parameter]).digest(digest::INDEX_PAGE);
         layer.personal("Cookie", |request| {
-            // What is fetched in advance nobody may ever see.
+            // A prefetched page may never be seen, so it takes no messages.
             let is_seen = !request.headers.contains_key("sec-purpose");
             let visitor =
                 Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.may_have_session())?;
@@ -93,31 +93,30 @@ impl Listing {
         })
     }
 
-    /// Returns what asking for the current version came to, if it is asked for.
+    /// Returns the statistics of the version checks, if the strategy has them.
     #[must_use]
     pub fn gate_stats(&self) -> Option<VersionStats> {
         (self.0.strategy == CacheStrategy::Versioned).then(|| self.0.gate.stats())
     }
 
-    /// Returns a page of it, for somebody who has waited since `arrival`, and may have been told the current state
-    /// since.
+    /// Returns a page of the list, for a request that arrived at `arrival` and may have checked the version since.
     ///
     /// # Errors
     ///
-    /// The database's, if the list is not cached or nobody can say whether it is still the same.
+    /// The database's, if the list is not cached or its version cannot be checked.
     pub async fn page(
         &self,
         arrival: Instant,
         asked: Option<CurrentVersion>,
         number: usize,
     ) -> Result<Stamped<Page>, Error> {
-        // Whoever waits for another's query must not wait for a query of their own as well.
+        // A request that waits for another's query must not wait for a query of its own as well.
         let deadline = arrival + self.0.db.max_wait();
-        // For the page another process may have been waited for as well, and nobody waits for both.
+        // The page may have waited for another process already.
         let patience = self.0.db.max_wait_for_others().saturating_sub(arrival.elapsed());
         let (db, query) = (self.0.db.clone(), self.0.query.with_max_wait(patience));
         let query = query.at(asked.map(|CurrentVersion(version)| version));
-        // Who finds the list too long has read their page with it.
+        // The query that finds the list too long reads the page with it.
         let found = Arc::new(Mutex::new(None));
         let found_by_query = Arc::clone(&found);
         let list = query.get_or_set(async move || {
@@ -131,20 +130,20 @@ impl Listing {
             (TaskList::Whole(tasks), _) => Ok(Stamped { stamp, value: Page::of(tasks, number) }),
             (TaskList::TooLong, Some(page)) => Ok(page),
             (TaskList::TooLong, None) => {
-                // What is cached says only that. This is a second query, as slow as the first pretends to be.
+                // The cache holds no more than that. This is a second query, as slow as the first.
                 let page = async { Ok(tasks::page_stamped(&self.0.db, number).await?) };
                 in_time(deadline + self.0.db.slow_query(), page).await
             }
         }
     }
 
-    /// Lets go of the copies in this process: of pages and of rows.
+    /// Drops the copies in this process: of pages and of rows.
     pub fn drop_copies(&self) {
         self.0.pages.drop_copies();
         self.0.rows.drop_copies();
     }
 
-    /// Returns the rows of a page, rendered; those that are cached in one round trip at most.
+    /// Returns the rendered rows of a page. Fetches all cached rows in one round trip.
     pub async fn rows(&self, page: &Page) -> Vec<Arc<str>> {
         let render = |task: &Task| TaskRow { task }.render().expect("rendering into memory does not fail");
         self.0.rows.get_or_render(&page.tasks, row_of, render).await
@@ -179,13 +178,13 @@ impl Listing {
     }
 }
 
-/// What a page's answer says of the state of the list that it shows.
+/// Returns the version of a page, for its response.
 #[must_use]
 pub fn label(stamp: Stamp) -> PageVersion {
     PageVersion(stamp.to_string())
 }
 
-/// All that a row shows, and so all that it depends on.
+/// Returns everything that a row shows, and so depends on.
 fn row_of(task: &Task) -> [String; 2] {
     [task.id.to_string(), task.name.clone()]
 }
@@ -194,7 +193,7 @@ async fn in_time<T>(deadline: Instant, answer: impl Future<Output = Result<T, Er
     timeout_at(deadline, answer).await.unwrap_or(Err(db::Error::Timeout.into()))
 }
 
-/// Makes [`Mistake::FallsBack`]: returns what was told the last time, if now there is only an error.
+/// Makes [`Mistake::FallsBack`]: returns the last stamp in place of an error.
 fn fall_back(told: Result<Stamp, db::Error>) -> Result<Stamp, db::Error> {
     static LAST: Mutex<Option<Stamp>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

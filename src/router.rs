@@ -19,7 +19,7 @@ pub fn router(
     state: AppState,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
     let api_calls = state.pages.cache_page(api_calls::FRESH).without_query();
-    let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::PATIENCE);
+    let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::MAX_WAIT);
     let site = Router::new()
         .route("/", get(tasks::index).layer(state.listing.layer()))
         .route("/add", post(tasks::add))

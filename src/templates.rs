@@ -1,4 +1,4 @@
-//! The pages: one struct per template, with all that it shows.
+//! The pages: one struct per template, with everything that the template shows.
 
 mod words;
 
@@ -14,7 +14,7 @@ use crate::tasks::{Page, Task};
 use crate::upstream::Answer;
 use crate::visitor::{Change, Message};
 
-/// Digests of the templates whose output is cached, made by the build.
+/// Digests of the templates whose output is cached, made by `build.rs`.
 pub mod digest {
     include!(concat!(env!("OUT_DIR"), "/digests.rs"));
 }
@@ -27,11 +27,11 @@ pub struct IndexPage {
     pub page: Page,
     /// A [`TaskRow`] for each of them, rendered.
     pub rows: Vec<Arc<str>>,
-    /// The form's text, kept when it was refused.
+    /// The text in the form, kept if it was refused.
     pub name: String,
     /// Why the text was refused.
     pub problem: Option<String>,
-    /// What one visitor is told: a page with messages is theirs alone.
+    /// Messages for one visitor. A page with messages is never cached for others.
     pub messages: Vec<Message>,
 }
 
@@ -43,19 +43,20 @@ pub struct TaskRow<'a> {
     pub task: &'a Task,
 }
 
-/// What an external service answered. It shows when, and nothing that depends on when the page is looked at: a page
-/// that is cached as a whole must not say that it is fresh.
+/// The response of the external service.
+///
+/// It shows when the response was fetched, and nothing that depends on the time of reading: the page is cached.
 #[derive(Template, WebTemplate)]
 #[template(path = "api_calls.html")]
 pub struct ApiCallsPage {
-    /// The answer.
+    /// The response.
     pub answer: Answer,
-    /// Whether it is shown for want of a newer one.
+    /// Whether the service has failed since.
     pub is_old: bool,
 }
 
 impl ApiCallsPage {
-    /// As RFC 3339 has it, in UTC.
+    /// In UTC, as in RFC 3339.
     fn fetched_at(&self) -> impl Display {
         humantime::format_rfc3339_seconds(self.answer.fetched_at)
     }
@@ -69,16 +70,16 @@ impl ApiCallsPage {
     }
 }
 
-/// What is to be seen of the cache.
+/// The state of the cache.
 #[derive(Template, WebTemplate)]
 #[template(path = "cache_stats.html")]
 pub struct CacheStatsPage {
-    /// All of it.
+    /// The numbers.
     pub report: Report,
 }
 
 impl Layer {
-    /// Returns the hit rate of the last half hour as the points of lines, 24 high, which end where nobody asked.
+    /// Returns the hit rate of the last half hour as points of lines, 24 high. A line ends where nothing was read.
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![];
         let mut line = String::new();
@@ -98,7 +99,7 @@ impl Layer {
     }
 }
 
-/// What went wrong, in words for the visitor.
+/// An error, in words for the visitor.
 #[derive(Template)]
 #[template(path = "error.html")]
 pub struct ErrorPage {

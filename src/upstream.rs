@@ -1,8 +1,8 @@
-//! The service that `/apicalls` asks: within limits, and once for all who ask at the same time.
+//! The external service behind `/apicalls`: called within limits, and once for all requests that wait.
 //!
-//! Whoever asks says since when, and is content with any call that ended after that. So a hundred visitors who wait for
-//! a service that hangs share one call and its failure, and whoever comes after them makes a new one. Nothing is kept
-//! for later: that is the cache's part.
+//! A request accepts any call that ended after the request arrived. So a hundred requests that wait for a hanging
+//! service share one call and its failure, and a later request makes a new one. Nothing is kept for later: that is the
+//! part of the cache.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,52 +17,52 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use crate::config::ApiConfig;
 
-/// For a whole call, from the look-up of the name to the last byte.
+/// Limit of a whole call, from the look-up of the name to the last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For all addresses of a name together.
+/// Limit for all addresses of a name together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 3;
 
-/// The longest answer that is read, in bytes.
+/// The longest response that is read, in bytes.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
-/// How much of an answer is kept to be shown, in bytes.
+/// How much of a response is kept to be shown, in bytes.
 const LONGEST_EXCERPT: usize = 8 * 1024;
 
 const USER_AGENT: &str = concat!("tasklist/", env!("CARGO_PKG_VERSION"));
 
-/// What the service said.
+/// A response of the service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The answer, or its first 8 KiB.
+    /// The body, or its first 8 KiB.
     pub text: String,
     /// Whether there was more.
     pub is_cut: bool,
-    /// When it was complete.
+    /// When the response was complete.
     pub fetched_at: SystemTime,
     /// How long the call took.
     pub took: Duration,
 }
 
-/// Why there is no answer. Its messages and causes hold nothing of the service's URL but, at most, the host.
+/// The reason why there is no response. Messages and causes show nothing of the service's URL but the host.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing, or not all of it, in time.
+    /// No complete response in time.
     #[error("the service at API_URL did not answer in time")]
     Timeout,
-    /// No connection, or one on which something else than HTTP was spoken.
+    /// No connection, or no HTTP on it.
     #[error("failed to ask the service at API_URL")]
     Failed(#[source] Arc<reqwest::Error>),
-    /// An answer that is none.
+    /// A status other than success.
     #[error("the service at API_URL answered with status {0}")]
     Status(StatusCode),
-    /// More than is read.
+    /// A longer response than is read.
     #[error("the answer of the service at API_URL is longer than {} KiB", LONGEST_ANSWER / 1024)]
     TooLong,
-    /// Anything but text in UTF-8.
+    /// A response that is no UTF-8.
     #[error("the answer of the service at API_URL is not UTF-8")]
     NotText,
 }
@@ -79,29 +79,28 @@ impl From<reqwest::Error> for Error {
 pub struct Upstream {
     client: Client,
     url: Arc<Url>,
-    /// Whoever holds this calls.
+    /// A request that makes a call holds the lock.
     last: Arc<Mutex<Option<Call>>>,
 }
 
-/// A call that is over.
+/// A call that has ended.
 struct Call {
     ended: Instant,
     outcome: Result<Answer, Error>,
 }
 
 impl Upstream {
-    /// Makes a client that trusts whom Mozilla trusts: where this runs there may be no list of authorities. Connects to
-    /// nothing yet.
+    /// Makes a client that trusts Mozilla's CA certificates, since the machine may have none. Connects to nothing yet.
     #[must_use]
     pub fn new(config: &ApiConfig) -> Self {
         Self::trusting(config, webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
     }
 
-    /// As [`new`](Self::new), with authorities of the caller's own.
+    /// Makes a client that trusts the given CA certificates. Connects to nothing yet.
     ///
     /// # Panics
     ///
-    /// Never: what else it is made of is constant.
+    /// Never: all other settings are constants.
     #[must_use]
     pub fn trusting(config: &ApiConfig, authorities: RootCertStore) -> Self {
         let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
@@ -125,24 +124,24 @@ impl Upstream {
         Self { client, url: Arc::new(config.url.as_url().clone()), last: Arc::default() }
     }
 
-    /// Returns what a call came to that ended after `since`: one that another makes, or one of its own.
+    /// Returns the outcome of a call that ended after `since`: that of another request, or its own.
     ///
-    /// Waits for the calls of all who asked before, and so is to be given a limit by whoever asks. Each call takes ten
-    /// seconds at most, and none is begun later than ten seconds after `since`. Does not retry.
+    /// Waits for the calls of earlier requests, so the caller must set a limit. Each call takes ten seconds at most,
+    /// and none begins later than ten seconds after `since`. Does not retry.
     ///
     /// # Errors
     ///
-    /// [`Error`], also that of another's call.
+    /// [`Error`], also that of another request's call.
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it calls, it leaves the next one to call.
+    /// If it is dropped during its call, the next waiting request makes one.
     pub async fn ask(&self, since: Instant) -> Result<Answer, Error> {
         let mut last = self.last.lock().await;
         if let Some(call) = last.as_ref().filter(|call| call.ended >= since) {
             return call.outcome.clone();
         }
-        // Whoever has waited that long is about to give up, and would only begin a call to drop it.
+        // After such a wait the request is about to give up, and would drop the call.
         if since.elapsed() >= CALL_TIMEOUT {
             return Err(Error::Timeout);
         }
@@ -185,14 +184,14 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
 }
 
-/// Returns whether a redirect stays where it comes from, or goes on there over HTTPS. Elsewhere may be what only the
-/// site can reach, and its visitors are shown the answer.
+/// Returns whether a redirect stays on its host, or goes on there over HTTPS. Another host may be one that only this
+/// process can reach, and visitors would see its response.
 fn is_same_service(from: &Url, to: &Url) -> bool {
     let is_upgrade = (from.scheme(), to.scheme()) == ("http", "https") && from.host() == to.host();
     from.origin() == to.origin() || (is_upgrade && from.port().is_none() && to.port().is_none())
 }
 
-/// Reads an answer piece by piece, up to the limit.
+/// Reads a body piece by piece, up to the limit.
 async fn read(mut response: Response) -> Result<Vec<u8>, Error> {
     let mut body = vec![];
     while let Some(piece) = response.chunk().await? {

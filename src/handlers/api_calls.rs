@@ -1,4 +1,4 @@
-//! The answer of an external service, as in the tutorial on caching a view: slow, and so asked for rarely.
+//! The response of a slow external service, as in the tutorial on caching a view.
 
 use std::time::Duration;
 
@@ -16,25 +16,25 @@ use neverstale_axum::Arrival;
 /// How long the page is cached for: the tutorial's five minutes.
 pub(crate) const FRESH: Ttl = Ttl::After(Duration::from_secs(300));
 
-/// How long an answer is kept for when there is no other.
+/// How long the last response is kept, to be shown when the service fails.
 const KEPT: Ttl = Ttl::After(Duration::from_secs(24 * 60 * 60));
 
-/// How long a visitor waits: for a call that takes its ten seconds, whoever makes it, and not for another after it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(11);
+/// How long a request waits: for one call, which may take ten seconds, and not for a second one.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(11);
 
-/// Shows what the service answers, or else the last answer there was, and says so.
+/// Shows the response of the service. If the service fails, shows its last response, and says so.
 ///
 /// # Errors
 ///
-/// The service's, if there is no older answer.
+/// Those of the service, if there is no older response.
 pub async fn show(
     State(upstream): State<Upstream>,
     State(cache): State<Cache>,
     Extension(Arrival(arrival)): Extension<Arrival>,
 ) -> Result<Response, Error> {
     let last = Key::new("apicalls.last").expect("a constant without blanks");
-    // Whoever waited for the call that another made, which failed, makes none after it.
-    let call = timeout_at(arrival + PATIENCE, upstream.ask(arrival)).await;
+    // After waiting for the failed call of another request, there is no time for a second one.
+    let call = timeout_at(arrival + MAX_WAIT, upstream.ask(arrival)).await;
     let error = match call.unwrap_or(Err(upstream::Error::Timeout)) {
         Ok(answer) => {
             cache.set(&last, &answer, KEPT).await;

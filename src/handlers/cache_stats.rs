@@ -1,4 +1,4 @@
-//! Eyes into the cache, for whoever runs the site.
+//! The state of the cache, for those who run the site.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,24 +12,23 @@ use crate::no_store::NoStore;
 use crate::templates::CacheStatsPage;
 use neverstale::Cache;
 
-/// All that is to be seen, for people.
+/// Shows the state of the cache as a page.
 pub async fn show(_: Admin, State(monitor): State<Monitor>) -> NoStore<CacheStatsPage> {
     NoStore(CacheStatsPage { report: monitor.report().await })
 }
 
-/// The same for machines.
+/// Returns the state of the cache as JSON.
 pub async fn json(_: Admin, State(monitor): State<Monitor>) -> NoStore<Json<Report>> {
     NoStore(Json(monitor.report().await))
 }
 
-/// The same for Prometheus.
+/// Returns all metrics, for Prometheus.
 pub async fn metrics(_: Admin, State(monitor): State<Monitor>) -> NoStore<impl IntoResponse> {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     NoStore(([(header::CONTENT_TYPE, content_type)], monitor.metrics().await))
 }
 
-/// Empties the cache, lets go of this process's copies (other processes keep theirs), and leads back to where it is
-/// seen.
+/// Empties the cache and the copies of this process, and leads back to the page. Other processes keep their copies.
 pub async fn clear(
     _: Admin,
     State(cache): State<Cache>,

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A form as browsers send it. The media type is read as RFC 9110 says, where axum's own `Form` compares bytes.
+/// A form as browsers send it. Its media type may be in any case (RFC 9110), where axum's `Form` compares bytes.
 pub struct Form<T>(pub T);
 
 impl<T, S> FromRequest<S> for Form<T>

@@ -1,4 +1,4 @@
-//! What a hosting platform asks: is the process alive, can it serve?
+//! Probes of a hosting platform: is the process alive, and can it serve?
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -18,16 +18,17 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// What was found when it was last looked, for all who ask at once: anybody may ask [`readyz`], as often as they like,
-/// and must not keep database and cache from their work by that. Cheap to clone.
+/// The latest result of [`readyz`]. Cheap to clone.
+///
+/// Anybody may send probes at any rate. Concurrent ones share a result, so that they do not load database and cache.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<Option<(Instant, Answer)>>>);
 
 type Answer = (StatusCode, String);
 
 impl Readiness {
-    /// Returns what a look has found that began after this was called. One looks at a time; of those who wait
-    /// meanwhile, the next one looks for all.
+    /// Returns the result of a check that began after this call. One check runs at a time, and all callers that wait
+    /// meanwhile share the next one.
     async fn find(&self, look: impl Future<Output = Answer>) -> Answer {
         let asked = Instant::now();
         let mut latest = self.0.lock().await;
@@ -43,8 +44,10 @@ impl Readiness {
     }
 }
 
-/// Answers 200 if the database can be reached and the process has not been told to stop, else 503. A dead cache is
-/// told, and is no failure: pages are served without it. Versions, addresses and user names are for developers only.
+/// Answers 200 if the database can be reached and the process has not been told to stop, else 503.
+///
+/// A dead cache is reported and no failure: pages are served without it. Versions, addresses and user names are shown
+/// in debug mode only.
 pub async fn readyz(
     State(db): State<Database>,
     State(cache): State<Cache>,
@@ -97,7 +100,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_meanwhile_shares_the_next_look() {
+    async fn callers_that_wait_share_the_next_check() {
         let (readiness, looks) = (Readiness::default(), AtomicUsize::new(0));
         let ask = || {
             readiness.find(async {
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_leaves_the_look_to_the_next() {
+    async fn a_dropped_check_is_left_to_the_next_caller() {
         let readiness = Readiness::default();
         assert!(timeout(SECOND, readiness.find(std::future::pending())).await.is_err());
         assert_eq!(readiness.find(async { (StatusCode::OK, "ok".into()) }).await.1, "ok");

@@ -45,8 +45,8 @@ impl Writer {
     ///
     /// # Cancel safety
     ///
-    /// A visitor who leaves drops the handler, and the change is made all the same, in a task of its own: a task that is
-    /// in the database must not stay out of the cached list.
+    /// A visitor who leaves drops the handler, and the change is made all the same, in a task of its own: a task that
+    /// is in the database must not stay out of the cached list.
     pub(super) async fn make(
         self,
         change: Change,

@@ -1,8 +1,8 @@
-//! Adding tasks for many visitors at once.
+//! Adds the tasks of concurrent requests together.
 //!
-//! All who change tasks queue for one row's lock (`list_state`), which each holds until its commit is on the disk. So
-//! while one statement is under way, those who come meanwhile gather, and the next one adds all their tasks: one lock,
-//! one commit and one wait for the disk for all of them. Who comes alone is sent at once and waits for nobody.
+//! Every change of tasks locks one row (`list_state`) until its commit is on the disk. While one statement is under
+//! way, further tasks gather, and the next statement adds all of them: one lock, one commit and one wait for the disk.
+//! A task that comes alone is added at once.
 //!
 //! ```text
 //!   one ──→ insert ─────────────── commit ──→ one
@@ -10,17 +10,17 @@
 //!         └─────┴─────┴─ gather ─────┴──→ insert ─── commit ──→ two, three, four
 //! ```
 //!
-//! # What holds as if each were added alone
+//! # Invariants
 //!
-//! - **Nobody is told of a task before the commit of the very statement that added it has been answered.**
-//! - **Nobody joins a group whose statement may have been sent.** It is taken out of where they gather before.
-//! - **A group is one statement, and so one transaction.** Ids are in the order in which its members came.
-//! - **One bad name fails nobody else.** If the database says no to a group's statement, nothing of it has happened,
-//!   and each is tried alone.
-//! - **Nothing is tried again that may have happened.** After silence, or a connection that was lost, all of the group
-//!   are told so, as one alone would be.
-//! - **Nobody waits for two statements that hang.** One that takes long holds back nobody: the next group goes beside
-//!   it. Where each is tried alone and one gets no answer, those behind it are told so too.
+//! - **`add` returns a task after the commit of the statement that added it.**
+//! - **A task never joins a group whose statement may have been sent.** The group is closed before.
+//! - **A group is one statement, and so one transaction.** Ids are in the order of arrival.
+//! - **One bad name fails no other.** If the database refuses the statement, nothing has happened, and each task is
+//!   added alone.
+//! - **A statement that may have happened is not repeated.** After a timeout or a lost connection, the whole group gets
+//!   that error.
+//! - **No task waits for two statements that hang.** The next group does not wait long for the one before. If one of
+//!   those that are added alone gets no response, the ones behind it get that error too.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,14 +33,14 @@ use super::task::columns;
 use super::{Task, TaskName, add};
 use crate::db::{Arg, Database, Error};
 
-/// How many tasks one statement adds at most. With the longest names they have 128 KB.
+/// How many tasks one statement adds at most: with the longest names, 128 KB.
 const MOST: usize = 64;
 
-/// How long a statement holds back the next group. A commit takes a few milliseconds, so who takes longer waits for
-/// something that gathering does not make shorter.
+/// How long a statement holds back the next group. A commit takes a few milliseconds. What takes longer does not get
+/// shorter by gathering.
 const HEAD_START: Duration = Duration::from_millis(100);
 
-/// Adds tasks, those that come at the same time together. Cheap to clone; who shares a clone shares the groups.
+/// Adds tasks, concurrent ones together. Cheap to clone; clones share their groups.
 #[derive(Clone, Debug)]
 pub struct Adder(Arc<Shared>);
 
@@ -53,32 +53,32 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those whose statement has not been sent.
+    /// Tasks whose statement has not been sent.
     gathering: Vec<Waiting>,
     has_runner: bool,
 }
 
-/// Whoever wants a task added.
+/// A task to add.
 #[derive(Debug)]
 struct Waiting {
     name: TaskName,
     answer: oneshot::Sender<Result<Task, Error>>,
 }
 
-/// Sends one group after the other while there are any.
+/// Adds one group after the other, until none is left.
 struct Runner {
     shared: Arc<Shared>,
     has_ended: bool,
 }
 
 impl Adder {
-    /// Makes one for a database. Asks for nothing yet.
+    /// Makes an adder for a database. Connects to nothing yet.
     #[must_use]
     pub fn new(db: &Database) -> Self {
         Self(Arc::new(Shared { db: db.clone(), head_start: HEAD_START, state: Mutex::default() }))
     }
 
-    /// Lets a statement hold back the next group for so long, instead of a tenth of a second.
+    /// Sets how long a statement holds back the next group: a tenth of a second by default.
     #[must_use]
     pub fn with_head_start(self, head_start: Duration) -> Self {
         Self(Arc::new(Shared { db: self.0.db.clone(), head_start, state: Mutex::default() }))
@@ -92,7 +92,7 @@ impl Adder {
     ///
     /// # Cancel safety
     ///
-    /// Who leaves while they gather has nothing added. Later it is added all the same.
+    /// Dropped while the task waits for its statement, it adds nothing. Dropped later, it adds the task all the same.
     ///
     /// # Panics
     ///
@@ -107,7 +107,7 @@ impl Adder {
         if needs_runner {
             tokio::spawn(Runner { shared: Arc::clone(&self.0), has_ended: false }.run());
         }
-        // Who is dropped without an answer was in a statement that panicked, or the runtime has ended.
+        // Without an answer the statement has panicked, or the runtime has ended.
         answered.await.unwrap_or(Err(Error::Timeout))
     }
 }
@@ -115,14 +115,14 @@ impl Adder {
 impl Runner {
     async fn run(mut self) {
         while let Some(group) = self.close_group() {
-            // Who comes from here on is not in this group any more, so now its statement may be sent, and not before.
+            // The group is closed, so its statement may be sent now.
             let statement = tokio::spawn(add_all(self.shared.db.clone(), group));
-            // What takes longer goes on by itself.
+            // A statement that takes longer goes on by itself.
             let _ = timeout(self.shared.head_start, statement).await;
         }
     }
 
-    /// Takes those who have gathered and still wait, or ends if nobody does.
+    /// Takes the tasks whose callers still wait, or ends if there are none.
     fn close_group(&mut self) -> Option<Vec<Waiting>> {
         let mut state = self.shared.state();
         state.gathering.retain(|waiting| !waiting.answer.is_closed());
@@ -135,7 +135,7 @@ impl Runner {
     }
 }
 
-/// A runner that is dropped before its end leaves the place to the next.
+/// A runner that is dropped early leaves its place to the next.
 impl Drop for Runner {
     fn drop(&mut self) {
         if !self.has_ended {
@@ -146,7 +146,7 @@ impl Drop for Runner {
     }
 }
 
-/// Adds the tasks of a group and tells each of its members.
+/// Adds the tasks of a group and answers their callers.
 async fn add_all(db: Database, group: Vec<Waiting>) {
     let (names, answers): (Vec<_>, Vec<_>) =
         group.into_iter().map(|waiting| (waiting.name, waiting.answer)).unzip();
@@ -155,13 +155,13 @@ async fn add_all(db: Database, group: Vec<Waiting>) {
     for (place, (name, answer)) in names.iter().zip(answers).enumerate() {
         let added = match (&added, &failed) {
             (Ok(tasks), _) => Ok(tasks[place].clone()),
-            // It would hang for them as well, one after the other.
+            // It would hang for each of them, one after the other.
             (Err(_), Some(error)) => Err(Error::clone(error)),
             (Err(error), _) if error.is_refusal() && names.len() > 1 => add(&db, name).await,
             (Err(error), _) => Err(error.clone()),
         };
         failed = added.as_ref().err().filter(|error| error.is_transient()).cloned();
-        // Who has left does not want to know.
+        // The caller may have left.
         let _ = answer.send(added);
     }
 }

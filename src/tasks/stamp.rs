@@ -1,4 +1,4 @@
-//! The state that the list is in, as the database tells it.
+//! The version of the list, which the database draws.
 
 use std::fmt;
 
@@ -9,39 +9,38 @@ use super::text::Text;
 use crate::db::{Database, Error};
 use crate::mistake::Mistake;
 
-/// Names one state of the list: two reads with the same stamp have read the same tasks.
+/// A version of the list: two reads with the same stamp have read the same tasks.
 ///
-/// The database draws a new one in the transaction of any change to tasks, also one made by hand (`list_state` in
-/// `migrations/`). Of two stamps none can be said to be the newer one: after a restored dump `v` counts from where it
-/// was.
+/// The database draws a new stamp in the transaction of any change to tasks, also one made by hand (`list_state` in
+/// `migrations/`). Stamps have no order: after a dump is restored, `v` counts from where it was.
 ///
-/// Its text, `v-tok`, is made of digits, a dash and letters, and can be part of any key.
+/// Its text, `v-tok`, consists of digits, a dash and letters, and can be part of any key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     v: i64,
     tok: u128,
 }
 
-/// What was read, and of which state of the list.
+/// A value that was read, with the version of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped<T> {
-    /// The state.
+    /// The version.
     pub stamp: Stamp,
-    /// What was read of it.
+    /// The value.
     pub value: T,
 }
 
-/// Reads which state the list is in, and waits for no other query meanwhile: see [`Database::fetch_reserved`].
+/// Reads the current version of the list, on the reserved connection: see [`Database::fetch_reserved`].
 ///
 /// # Errors
 ///
-/// The database's; [`Error::Refused`] without the row that tells.
+/// The database's; [`Error::Refused`] without the row of the version.
 pub async fn stamp(db: &Database) -> Result<Stamp, Error> {
     let (v, tok): (i64, String) = db.fetch_reserved("select v, tok from list_state").await?;
     Stamp::new(v, &tok)
 }
 
-/// One line of a statement that reads stamp and tasks together: the stamp and what was counted, or else a task.
+/// A row of a statement that reads stamp and tasks together: either the stamp and the number of tasks, or a task.
 #[derive(sqlx::FromRow)]
 pub(super) struct Line {
     v: Option<i64>,
@@ -51,7 +50,7 @@ pub(super) struct Line {
     name: Option<Text>,
 }
 
-/// Makes a stamp, a count and tasks of the lines, in whatever place the stamp is among them.
+/// Collects the stamp, the number and the tasks. The stamp may be in any place.
 pub(super) fn gather(lines: Vec<Line>) -> Result<Stamped<(usize, Vec<Task>)>, Error> {
     let mut stamp = None;
     let mut counted = None;

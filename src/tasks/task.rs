@@ -12,11 +12,11 @@ pub(super) use columns;
 
 /// One row of the list.
 ///
-/// The cache keeps lists of them. During a deploy the release before may store a list without a new field, which must
-/// be a miss and not a default: no field here has `#[serde(default)]`.
+/// The cache keeps lists of tasks. During a deploy the release before may store a list without a new field. Such a list
+/// must be a miss, so no field here has `#[serde(default)]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 pub struct Task {
-    /// Never used twice; the list is ordered by it.
+    /// Never used twice. The list is ordered by it.
     pub id: i64,
     /// What is to be done.
     #[sqlx(try_from = "super::text::Text")]
@@ -35,10 +35,10 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskName(String);
 
-/// Why a text is no task's name, said to the person who typed it.
+/// The reason why a text is no name of a task, in words for the visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Nothing but blanks.
+    /// Only white space.
     #[error("Please write what is to be done.")]
     Empty,
     /// Longer than [`TaskName::LONGEST`].
@@ -47,7 +47,7 @@ pub enum InvalidName {
         /// In characters.
         length: usize,
     },
-    /// Postgres stores every character but this.
+    /// A NUL character, which Postgres cannot store.
     #[error("Please leave out the NUL character.")]
     Nul,
 }
@@ -56,11 +56,11 @@ impl TaskName {
     /// The most characters a name can have.
     pub const LONGEST: usize = 500;
 
-    /// Makes a name of what somebody typed.
+    /// Makes a name of the text of a form.
     ///
     /// # Errors
     ///
-    /// [`InvalidName`], with a sentence for that person.
+    /// [`InvalidName`] if the text cannot be stored.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let name = text.trim();
         match name.chars().count() {

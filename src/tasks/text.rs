@@ -1,19 +1,19 @@
-//! Texts of rows that others may have written.
+//! Texts of rows that were written by hand.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgTypeInfo, PgValueRef, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteTypeInfo, SqliteValueRef};
 use sqlx::{Decode, Type};
 
-/// A text as it can be shown, whatever is in its column.
+/// A text that can be shown, whatever its column holds.
 ///
-/// SQLite stores any bytes in a column of texts, and blobs and numbers as well. An odd value is read as far as it makes
-/// sense, so that one row does not cost the page all others.
+/// SQLite stores any bytes in a column of texts, and blobs and numbers as well. An odd value is read as far as
+/// possible, so that the page still shows all other rows.
 #[derive(Debug)]
 pub(super) struct Text(String);
 
 impl Text {
-    /// Puts the replacement character in the place of what is no text: bytes that are not UTF-8, and NUL.
+    /// Puts the replacement character for bytes that are not UTF-8, and for NUL.
     fn of(bytes: &[u8]) -> Self {
         Self(String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}"))
     }

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers in a form for people.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ pub(super) fn percent(share: &Option<f64>) -> String {
     share.map_or(UNKNOWN.into(), |share| format!("{:.1} %", share * 100.0))
 }
 
-/// So many to one, such as `0.25`.
+/// A ratio, such as `0.25`.
 pub(super) fn ratio(ratio: &Option<f64>) -> String {
     ratio.map_or(UNKNOWN.into(), |ratio| format!("{ratio:.2}"))
 }
@@ -29,7 +29,7 @@ pub(super) fn bytes(bytes: &Option<u64>) -> String {
     format!("{size:.digits$} {}", units[unit])
 }
 
-/// A time that some stayed below.
+/// An upper bound of a time, such as `< 2 ms`.
 pub(super) fn time(time: Option<Duration>) -> String {
     let Some(time) = time else { return UNKNOWN.into() };
     match time.as_micros() {
@@ -54,7 +54,7 @@ pub(super) fn clock(at: &SystemTime) -> String {
     rfc3339(at)[11..19].to_owned()
 }
 
-/// A layer by what it keeps.
+/// The name of a layer of the cache.
 pub(super) fn layer(name: &'static str) -> &'static str {
     match name {
         "local" => "Pages, this process",

@@ -41,8 +41,8 @@
 //!
 //! # What the cookie holds
 //!
-//! `sessionid=ID.SEEN.SIGNATURE`: the session's id, and a digest of its state when this visitor was last told ([`Seen`]).
-//! Without the secret nobody can make a cookie, so no store is asked for an id that was never given out. The cookie is
+//! `sessionid=ID.SEEN.SIGNATURE`: the session's id, and a digest of the latest state that this visitor has seen
+//! ([`Seen`]). Without the secret nobody can make a cookie, so no store is asked for an id that was never given out. The cookie is
 //! `HttpOnly` and `SameSite=Lax`, and `Secure` over HTTPS.
 //!
 //! # Why an outage of the cache loses nothing
@@ -50,12 +50,12 @@
 //! This holds for [`Sessions::write_through`]:
 //!
 //! - **The store is written first.** The cache is written afterwards, and its failure does not matter.
-//! - **A copy counts only if it equals what this visitor has seen.** Where a write to the cache was lost, or an old copy
-//!   came back, the digests differ and the store is asked. Nothing relies on a time to live.
+//! - **A copy counts only if it equals what this visitor has seen.** Where a write to the cache was lost, or an old
+//!   copy came back, the digests differ and the store is asked. Nothing relies on a time to live.
 //! - **Requests that may change something ask the store** (all but the safe methods of RFC 9110, section 9.2.1). So a
 //!   session that was deleted by another process is gone for them, whatever the cache holds.
-//! - **A save replaces what was loaded.** If the session is gone, it fails with [`Error::Gone`]: nothing brings a deleted
-//!   session back. If the session was changed meanwhile, the changes are merged, key by key.
+//! - **A save replaces what was loaded.** If the session is gone, it fails with [`Error::Gone`]: nothing brings a
+//!   deleted session back. If the session was changed meanwhile, the changes are merged, key by key.
 //! - **A change that has begun is finished**, also if its request is dropped: the copy in the cache follows the store.
 //!
 //! # Pitfalls
@@ -75,8 +75,8 @@
 //! Sessions expire by the clock of the machine: a clock that jumps ends or prolongs them by as much.
 //!
 //! With [`Sessions::write_through`], safe requests with an old cookie may still read a session that was deleted while
-//! the cache was unreachable, or by hand in the store. The same holds if the cache goes back to an earlier state. If you
-//! cannot have that, use [`Sessions::in_store`].
+//! the cache was unreachable, or by hand in the store. The same holds if the cache goes back to an earlier state. If
+//! you cannot have that, use [`Sessions::in_store`].
 //!
 //! A browser with two requests under way may receive the responses in the wrong order. Then safe requests may see the
 //! earlier state until the next other request; and if one response changed the id, the other may take the new cookie

@@ -94,8 +94,8 @@ impl Sessions {
 
     /// Begins a request's work with its session, for a layer of your own.
     ///
-    /// A copy of the session may be loaded if it equals what the visitor has `seen`. A request that may change something
-    /// passes `None`, which asks the store.
+    /// A copy of the session may be loaded if it equals what the visitor has `seen`. A request that may change
+    /// something passes `None`, which asks the store.
     #[must_use]
     pub fn request(&self, seen: Option<Seen>) -> RequestSession {
         RequestSession::new(Arc::clone(&self.store), seen)
