@@ -73,7 +73,8 @@ pub async fn index(
 ///
 /// # Errors
 ///
-/// Those of [`Writer`]. A name that cannot be stored is no error: the response is the form again, with a message.
+/// The database's, and a session that was deleted meanwhile. A name that cannot be stored is no error: the response is
+/// the form again, with a message.
 pub async fn add(writer: Writer, State(adder): State<Adder>, form: AddTask) -> Result<Response, Error> {
     let name = match TaskName::parse(&form.name) {
         Ok(name) => name,
@@ -86,7 +87,7 @@ pub async fn add(writer: Writer, State(adder): State<Adder>, form: AddTask) -> R
 ///
 /// # Errors
 ///
-/// Those of [`Writer`].
+/// The database's, and a session that was deleted meanwhile.
 pub async fn remove(writer: Writer, form: RemoveTask) -> Result<Response, Error> {
     let Ok(id) = form.id.trim().parse() else { return Ok(Redirect::to("/").into_response()) };
     let db = writer.db.clone();
@@ -98,7 +99,7 @@ pub async fn remove(writer: Writer, form: RemoveTask) -> Result<Response, Error>
 ///
 /// # Errors
 ///
-/// Those of [`Writer`], and of the session.
+/// The database's, and the session's.
 pub async fn undo(writer: Writer) -> Result<Response, Error> {
     let Some(task) = writer.visitor.last_removed().await? else {
         return Ok(Redirect::to("/").into_response());
