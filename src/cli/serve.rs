@@ -37,6 +37,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(24);
 const DRAIN_CHANGES: Duration = Duration::from_secs(1);
 
+/// How long the cache may take then for what is pending, such as a delete that a server has not confirmed.
+const DRAIN_CACHE: Duration = Duration::from_secs(1);
+
 /// The same after a Ctrl-C, from somebody who waits.
 const DRAIN_INTERRUPTED: Duration = Duration::from_secs(8);
 
@@ -216,6 +219,7 @@ async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
     if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {
         tracing::warn!("{} changes may not be visible in the cache until it expires", changes.len());
     }
+    cache.close(DRAIN_CACHE).await;
     for stats in cache.stats() {
         tracing::info!("cache since start, {stats}");
     }

@@ -233,8 +233,10 @@ impl Backend for Memcached {
     }
 
     async fn close(&self, limit: Duration) {
+        let started = Instant::now();
         let _ = timeout(limit, self.shared.finish()).await;
-        self.client().close().await;
+        // Polled once at least, which ends the client for later calls.
+        let _ = timeout(limit.saturating_sub(started.elapsed()), self.client().close()).await;
     }
 
     fn server_of(&self, key: &str) -> String {
