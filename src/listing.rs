@@ -80,7 +80,7 @@ impl Listing {
         let parameter = if Mistake::KeyWithoutPage.is_made() { "" } else { "page" };
         let layer = self.0.pages.cache_page(self.0.page_ttl);
         let layer = match self.0.strategy {
-            CacheStrategy::Versioned => layer.versioned(&self.0.gate),
+            CacheStrategy::Versioned => layer.versioned(&self.0.gate, Error::clone),
             CacheStrategy::ByHand(_) => layer,
         };
         let layer = layer.vary_on_query([parameter]).digest(digest::INDEX_PAGE);

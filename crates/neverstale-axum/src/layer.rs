@@ -17,7 +17,6 @@ use super::policy::{Browser, Policy};
 use super::replay::{ReplayLayer, Responses};
 use super::service::CachePageService;
 use super::store::{Store, random_token};
-use neverstale::backend::LARGEST_VALUE;
 use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, Ttl};
 
@@ -120,7 +119,7 @@ impl PageCache {
                 parameters: None,
                 digest: Cow::default(),
                 max_wait: self.store.cache.max_wait(),
-                max_size: LARGEST_VALUE,
+                max_size: self.store.cache.largest_value(),
                 versions: None,
                 personal: None,
             },
@@ -177,17 +176,24 @@ impl CachePageLayer {
 
     /// Keeps pages by the version of what they show. A page is shown only while its version is the current one, so
     /// nothing has to be purged; a [`purge`](PageCache::purge) does nothing to such pages. Without a version there is
-    /// no page, but the response of the error.
+    /// no page: the response is what `error_response` makes of the error.
     ///
     /// The handler must add a [`PageVersion`](super::PageVersion) to its response, with the version that it has read
     /// together with what the page shows. A response without one is not stored.
     #[must_use]
-    pub fn versioned<S, E>(mut self, source: &VersionSource<S, E>) -> Self
+    pub fn versioned<S, E, R>(
+        mut self,
+        source: &VersionSource<S, E>,
+        error_response: impl Fn(&E) -> R + Send + Sync + 'static,
+    ) -> Self
     where
         S: Display + Clone + PartialEq + Send + Sync + 'static,
-        E: From<Lost> + IntoResponse + Clone + Send + Sync + 'static,
+        E: From<Lost> + Send + Sync + 'static,
+        R: IntoResponse,
     {
-        self.policy.versions = Some(Versions::of(source, |error: Arc<E>| E::clone(&error).into_response()));
+        let error_response = Arc::new(error_response);
+        let fail = move |error: Arc<E>| error_response(&error).into_response();
+        self.policy.versions = Some(Versions::of(source, fail));
         self
     }
 
@@ -220,8 +226,8 @@ impl CachePageLayer {
         self
     }
 
-    /// Limits the size of a stored page with its headers and encodings, in bytes; by default what a cache stores as one
-    /// value ([`LARGEST_VALUE`]).
+    /// Limits the size of a stored page with its headers and encodings, in bytes; by default
+    /// [`CacheOptions::largest_value`](neverstale::CacheOptions::largest_value).
     #[must_use]
     pub fn max_size(mut self, max_size: usize) -> Self {
         self.policy.max_size = max_size;

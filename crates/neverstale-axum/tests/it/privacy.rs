@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, Request};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -144,18 +144,12 @@ pub async fn who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own(st
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Never;
 
 impl From<Lost> for Never {
     fn from(_: Lost) -> Self {
         Self
-    }
-}
-
-impl axum::response::IntoResponse for Never {
-    fn into_response(self) -> Response {
-        Response::default()
     }
 }
 
@@ -165,7 +159,12 @@ pub async fn no_copy_in_the_process_is_made_of_a_session(store: &Store) {
         let gate = VersionSource::new(async || Ok::<_, Never>(1));
         let pages = PageCache::new(&cache).with_local_copies(1 << 20).key_prefix(format!("copies{order:?}"));
         let handler = get(async |session| (Extension(PageVersion("1".into())), greet(session).await));
-        let site = site(&cache, pages.cache_page(MINUTE).versioned(&gate), order, handler);
+        let site = site(
+            &cache,
+            pages.cache_page(MINUTE).versioned(&gate, |_| StatusCode::SERVICE_UNAVAILABLE),
+            order,
+            handler,
+        );
         for name in ["ann", "bob", "ann"] {
             let cookie = cookie_of(&site, name).await;
             for _ in 0..3 {

@@ -17,7 +17,7 @@ use tower::{Layer, ServiceExt};
 
 use super::around;
 use super::site::MINUTE;
-use super::versions::{Origin, with_copies};
+use super::versions::{Down, Origin, with_copies};
 use testkit::eventually;
 use testkit::stores::Store;
 
@@ -51,7 +51,7 @@ impl Site {
             count.fetch_add(1, Ordering::SeqCst);
             next.run(request)
         });
-        let page = pages.cache_page(ttl).versioned(&origin.gate());
+        let page = pages.cache_page(ttl).versioned(&origin.gate(), Down::response);
         let router = around(&origin.view(&[]), page).layer(from_fn(add_header)).layer(count);
         Self { origin, service: set(pages.replay_layer()).layer(router), pages, passed }
     }
@@ -161,7 +161,7 @@ pub async fn a_response_that_is_private_is_not_kept(store: &Store) {
         privacy.mark();
         response
     });
-    let page = site.pages.cache_page(MINUTE).versioned(&site.origin.gate());
+    let page = site.pages.cache_page(MINUTE).versioned(&site.origin.gate(), Down::response);
     let service = site.pages.replay_layer().layer(around(&site.origin.view(&[]), page).layer(mark));
     for _ in 0..4 {
         let request = Request::get("/").body(Body::empty()).unwrap();
@@ -184,7 +184,7 @@ pub async fn a_failed_version_check_is_not_repeated(store: &Store) {
     let origin = Origin::default();
     let gate = origin.gate();
     let pages = with_copies(PageCache::new(&Cache::new(store.backend.clone(), CacheOptions::default())));
-    let router = around(&origin.view(&[]), pages.cache_page(MINUTE).versioned(&gate));
+    let router = around(&origin.view(&[]), pages.cache_page(MINUTE).versioned(&gate, Down::response));
     let service = pages.replay_layer().layer(router);
     let status = async || {
         let request = Request::get("/").body(Body::empty()).unwrap();
@@ -215,7 +215,7 @@ pub async fn a_response_that_was_on_its_way_while_all_were_dropped_is_not_replay
             }
         })
     };
-    let page = pages.cache_page(MINUTE).versioned(&origin.gate());
+    let page = pages.cache_page(MINUTE).versioned(&origin.gate(), Down::response);
     let service = pages.replay_layer().layer(around(&origin.view(&[]), page).layer(hold));
     let get = || {
         let request = Request::get("/").body(Body::empty()).unwrap();
@@ -242,7 +242,7 @@ pub async fn nothing_is_replayed_without_copies_of_versions(store: &Store) {
     {
         let pages = pages.key_prefix(prefix);
         let page = pages.cache_page(MINUTE);
-        let page = if is_versioned { page.versioned(&origin.gate()) } else { page };
+        let page = if is_versioned { page.versioned(&origin.gate(), Down::response) } else { page };
         let service = pages.replay_layer().layer(around(&origin.view(&[]), page));
         for _ in 0..4 {
             let request = Request::get("/").body(Body::empty()).unwrap();

@@ -19,7 +19,7 @@ pub struct Origin {
     pub is_down: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Down;
 
 impl From<Lost> for Down {
@@ -28,8 +28,8 @@ impl From<Lost> for Down {
     }
 }
 
-impl IntoResponse for Down {
-    fn into_response(self) -> Response {
+impl Down {
+    pub fn response(&self) -> Response {
         StatusCode::SERVICE_UNAVAILABLE.into_response()
     }
 }
@@ -82,7 +82,7 @@ impl Origin {
     }
 
     fn over(&self, cache: Cache, view: &View, set: fn(PageCache) -> PageCache) -> Site {
-        let layer = set(PageCache::new(&cache)).cache_page(MINUTE).versioned(&self.gate());
+        let layer = set(PageCache::new(&cache)).cache_page(MINUTE).versioned(&self.gate(), Down::response);
         Site::over(cache, view.clone(), |_| layer.clone())
     }
 }

@@ -112,7 +112,7 @@ async fn site(db: SqlitePool, options: Options) -> anyhow::Result<Router> {
     let build = digest(include_str!("main.rs"));
     let rows = Fragments::new(&cache, "book", build.clone(), DAY);
     let pages = PageCache::new(&cache).named("bookshop");
-    let front = pages.cache_page(DAY).without_query().digest(build.clone()).versioned(&gate);
+    let front = pages.cache_page(DAY).without_query().digest(build.clone()).versioned(&gate, Problem::clone);
     let prices = pages.cache_page(MINUTE).without_query().digest(build);
 
     // All processes sign with the same key, which so outlives each of them.
