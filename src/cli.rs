@@ -75,9 +75,12 @@ pub fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
     let is_reader_gone = error.downcast_ref().is_some_and(Unwritten::is_reader_gone);
     let usage = error.downcast_ref::<clap::Error>();
-    let message = usage.map_or_else(|| format!("tasklist: {error:#}"), ToString::to_string);
-    // A server must end although nobody reads what it says.
-    if !is_reader_gone && let Ok(errors) = Output::new(&io::stderr()) {
+    if let Some(usage) = usage.filter(|_| io::stderr().is_terminal()) {
+        // With colours.
+        let _ = usage.print();
+    } else if !is_reader_gone && let Ok(errors) = Output::new(&io::stderr()) {
+        // A server must end although nobody reads what it says.
+        let message = usage.map_or_else(|| format!("tasklist: {error:#}"), ToString::to_string);
         errors.say(message.trim_end());
     }
     let is_typed_wrongly = || env::without_variables(Cli::command()).try_get_matches().is_err();

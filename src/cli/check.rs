@@ -44,7 +44,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Tries the cache, unless there is nothing to try, and nothing is wrong with that.
+/// Tries the cache, if there is one that can be tried.
 async fn cache(state: &AppState, config: &Config, is_database_well: bool) -> Vec<Finding> {
     let outcome = match config.cache.backend {
         BackendConfig::Dummy => Ok(state.cache.to_string()),
@@ -114,10 +114,7 @@ async fn rehearse(config: &Config) -> Result<String, Problem> {
     }
     match made {
         Ok(()) => Ok("does not exist yet; `serve` makes it".into()),
-        Err(error) => {
-            let remedy = reach_remedy(url, &error);
-            Err(Problem { cause: chain(error), remedy })
-        }
+        Err(error) => Err(Problem { remedy: reach_remedy(url, &error), cause: chain(error) }),
     }
 }
 
@@ -130,21 +127,20 @@ async fn database(db: &Database, config: &Config) -> Finding {
     let outcome = match db.knock().await {
         Ok(()) => inspect(db, config.development).await,
         Err(error) => {
-            let remedy = reach_remedy(&config.database.url, &error);
-            Err(Problem { cause: chain(error), remedy })
+            Err(Problem { remedy: reach_remedy(&config.database.url, &error), cause: chain(error) })
         }
     };
     Finding { what, outcome, took: Some(started.elapsed()) }
 }
 
 async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
-    let unreadable = |error: db::Error| {
-        let remedy = read_remedy(&error);
-        Problem { cause: chain(error), remedy }
-    };
+    let unreadable = |error: db::Error| Problem { remedy: read_remedy(&error), cause: chain(error) };
     let version = db.version().await.map_err(unreadable)?;
     let pending = db.pending_migrations().await.map_err(unreadable)?;
-    if development && pending.is_empty() {
+    if !pending.is_empty() {
+        return if development { may_migrate(db, &version).await } else { Err(not_migrated(&pending)) };
+    }
+    if development {
         // In production `serve` migrates nothing, and so does not mind.
         let altered = db.altered_migrations().await.map_err(unreadable)?;
         if !altered.is_empty() {
@@ -154,40 +150,34 @@ async fn inspect(db: &Database, development: bool) -> Result<String, Problem> {
             });
         }
     }
-    match (pending.is_empty(), development) {
-        (true, _) => match DatabaseStore::new(db).try_writing().await {
-            Ok(()) => match tasks::page_stamped(db, 1).await {
-                Ok(_) => Ok(format!("{version}, migrated, can be written to")),
-                Err(error) => Err(Problem {
-                    cause: format!("its list cannot be read: {}", chain(error)),
-                    remedy: "may the user of DATABASE_URL read the tables tasks, task_counts and list_state, and is the \
-                             one row of list_state as a migration made it? Else restore them from a backup",
-                }),
-            },
-            Err(error) => Err(unwritable(error)),
-        },
-        (false, true) => match may_migrate(db).await {
-            Ok(true) => Ok(format!("{version}, not migrated yet; `serve` does it")),
-            Ok(false) => Err(Problem {
-                cause: "not migrated, and this user may make no tables".into(),
-                remedy: "give the user of DATABASE_URL the right to create tables, or run `tasklist migrate` as another",
-            }),
-            Err(error) => Err(unwritable(error.into())),
-        },
-        (false, false) => Err(Problem {
-            cause: format!("not migrated, {} missing", pending.join(", ")),
-            remedy: "run `tasklist migrate`",
-        }),
-    }
+    DatabaseStore::new(db).try_writing().await.map_err(unwritable)?;
+    tasks::page_stamped(db, 1).await.map_err(|error| Problem {
+        cause: format!("its list cannot be read: {}", chain(error)),
+        remedy: "may the user of DATABASE_URL read the tables tasks, task_counts and list_state, and is the \
+                 one row of list_state as a migration made it? Else restore them from a backup",
+    })?;
+    Ok(format!("{version}, migrated, can be written to"))
 }
 
-/// Returns whether tables can be made, and makes none. SQLite takes the lock of a writer for that.
-async fn may_migrate(db: &Database) -> Result<bool, db::Error> {
+fn not_migrated(pending: &[String]) -> Problem {
+    let cause = format!("not migrated, {} missing", pending.join(", "));
+    Problem { cause, remedy: "run `tasklist migrate`" }
+}
+
+/// Tries whether tables can be made, and makes none. SQLite takes the lock of a writer for that.
+async fn may_migrate(db: &Database, version: &str) -> Result<String, Problem> {
     let sql = db.choose(
         "begin immediate; rollback; select true",
         "select coalesce(has_schema_privilege(current_schema(), 'create'), false)",
     );
-    db.fetch_one(sql, &[]).await.map(|(may_migrate,): (bool,)| may_migrate)
+    match db.fetch_one(sql, &[]).await {
+        Ok((true,)) => Ok(format!("{version}, not migrated yet; `serve` does it")),
+        Ok((false,)) => Err(Problem {
+            cause: "not migrated, and this user may make no tables".into(),
+            remedy: "give the user of DATABASE_URL the right to create tables, or run `tasklist migrate` as another",
+        }),
+        Err(error) => Err(unwritable(error.into())),
+    }
 }
 
 fn unwritable(error: neverstale_sessions::Error) -> Problem {

@@ -37,10 +37,11 @@ pub(super) fn print(result: &[u8]) -> Result<(), Unwritten> {
     Ok(output.write_all(&[result, b"\n"].concat())?)
 }
 
-/// Says something on standard error, if that can be written.
+/// Prints a line to standard error, if that can be written.
 pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
+
 /// Returns a duration as JSON has it: milliseconds, exact to a microsecond.
 pub(super) fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1_000_000.0).round() / 1000.0

@@ -26,14 +26,14 @@ use neverstale_sessions::Sessions;
 /// How long the database may take to come up.
 const DATABASE_START: Duration = Duration::from_secs(10);
 
-/// How many may wait to be accepted: a crowd comes faster than it is let in.
+/// How many connections may wait to be accepted, since many may arrive at once.
 const BACKLOG: u32 = 4096;
 
-/// How long new requests are still served after a TERM: whoever sends them has not heard of it yet. Each answer says
-/// that it is the last on its connection.
+/// How long new requests are still served after a TERM, since load balancers notice it late. Each response closes its
+/// connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long requests may take to end then, and changes whose visitors have left. Heroku kills after 30 s.
+/// How long requests have after that, and then changes whose clients have left. Heroku kills after 30 s.
 const DRAIN: Duration = Duration::from_secs(24);
 const DRAIN_CHANGES: Duration = Duration::from_secs(1);
 
@@ -61,7 +61,7 @@ async fn run(config: &Config, output: &Output) -> Result<()> {
     let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
-    // Not before: a router takes whoever listens for one that serves.
+    // Not earlier: a load balancer takes a process that listens for one that serves.
     let listener = socket.listen(BACKLOG).map_err(|error| explain_bind(address, error))?;
     announce(config, &state, listener.local_addr()?, &version, output).await;
     let limits = Limits::for_process(reserved_descriptors(&config.cache.backend));
@@ -69,7 +69,7 @@ async fn run(config: &Config, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Takes the address, and lets nobody in yet.
+/// Binds the address, and accepts no connection yet.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Or the connections of the process before would keep it for a minute.
@@ -214,7 +214,7 @@ async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
     }
     clearing.abort();
     watching.abort();
-    // Those whose visitors have left: nobody else waits for them.
+    // Changes whose clients have left: no request waits for them.
     changes.close();
     if timeout(DRAIN_CHANGES, changes.wait()).await.is_err() {
         tracing::warn!("{} changes may not be visible in the cache until it expires", changes.len());
@@ -249,7 +249,7 @@ async fn stop_signal() -> bool {
     }
 }
 
-/// Waits for somebody at a terminal who does not want to wait for the end.
+/// Waits for a Ctrl-C after the server was told to stop.
 async fn interrupted_again(stopping: CancellationToken) {
     stopping.cancelled().await;
     let mut interrupt = signal(SignalKind::interrupt()).expect("the process may install signal handlers");

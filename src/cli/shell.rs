@@ -22,9 +22,9 @@ use neverstale::Cache;
 /// What can be typed:
 #[derive(Debug, Parser)]
 #[command(multicall = true, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
-enum Order {
+enum Command {
     #[command(flatten)]
-    Do(Verb),
+    Cache(Verb),
     /// Leave; so does Ctrl-D.
     #[command(visible_alias = "exit")]
     Quit,
@@ -48,21 +48,26 @@ pub(super) fn run(config: &Config, runtime: &Runtime) -> Result<()> {
     let _context = runtime.enter();
     runtime.block_on(prepare(config));
     let shell = Shell { cache: AppState::from_config(config)?.cache, place: Place::of(config), runtime };
-    if io::stdin().is_terminal() && io::stdout().is_terminal() { shell.converse() } else { shell.obey() }
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        shell.run_prompt()
+    } else {
+        shell.run_lines()
+    }
 }
 
 impl Shell<'_> {
-    fn converse(&self) -> Result<()> {
-        let mut prompt = Prompt::new(Order::command()).context("failed to open a prompt on this terminal")?;
+    fn run_prompt(&self) -> Result<()> {
+        let mut prompt =
+            Prompt::new(Command::command()).context("failed to open a prompt on this terminal")?;
         say(&format!("cache {}", self.cache))?;
         say("help lists the verbs, Tab completes them, quit or Ctrl-D leaves")?;
         while let Some(line) = prompt.read()? {
-            let order = parse(line.as_bytes());
+            let command = parse(line.as_bytes());
             // A line that is not understood may hold a value as well.
-            if matches!(&order, Ok(Some(Order::Do(verb))) if !verb.has_value()) {
+            if matches!(&command, Ok(Some(Command::Cache(verb))) if !verb.has_value()) {
                 prompt.keep(&line);
             }
-            match self.follow(order)? {
+            match self.execute(command)? {
                 Reply::Done => {}
                 Reply::Failed(why) => note(&why),
                 Reply::Quit => break,
@@ -71,15 +76,15 @@ impl Shell<'_> {
         Ok(())
     }
 
-    /// Does all lines of standard input, also after one that failed or whose result could not be written.
-    fn obey(&self) -> Result<()> {
+    /// Executes all lines of standard input, also after one that failed or whose result could not be written.
+    fn run_lines(&self) -> Result<()> {
         let (mut failed, mut written) = (0, Ok(()));
         for (number, line) in (1_u64..).zip(io::stdin().lock().split(b'\n')) {
             let line = line.context("failed to read standard input")?;
             // Some editors put a byte order mark before everything else.
             let line =
                 if number == 1 { line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&line) } else { &line };
-            match self.follow(parse(line)) {
+            match self.execute(parse(line)) {
                 Ok(Reply::Done) => {}
                 Ok(Reply::Failed(why)) => {
                     failed += 1;
@@ -97,11 +102,11 @@ impl Shell<'_> {
         }
     }
 
-    fn follow(&self, order: Result<Option<Order>, clap::Error>) -> Result<Reply, Unwritten> {
-        let verb = match order {
+    fn execute(&self, command: Result<Option<Command>, clap::Error>) -> Result<Reply, Unwritten> {
+        let verb = match command {
             Ok(None) => return Ok(Reply::Done),
-            Ok(Some(Order::Quit)) => return Ok(Reply::Quit),
-            Ok(Some(Order::Do(verb))) => verb,
+            Ok(Some(Command::Quit)) => return Ok(Reply::Quit),
+            Ok(Some(Command::Cache(verb))) => verb,
             Err(help) if help.kind() == ErrorKind::DisplayHelp => {
                 return say(help.to_string().trim_end()).map(|()| Reply::Done);
             }
@@ -118,7 +123,7 @@ impl Shell<'_> {
 }
 
 /// Reads a line; `None` if it is blank or a comment.
-fn parse(line: &[u8]) -> Result<Option<Order>, clap::Error> {
+fn parse(line: &[u8]) -> Result<Option<Command>, clap::Error> {
     // Files from elsewhere end their lines so.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let words = shlex::bytes::split(line).ok_or_else(|| {
@@ -127,7 +132,7 @@ fn parse(line: &[u8]) -> Result<Option<Order>, clap::Error> {
     if words.is_empty() {
         return Ok(None);
     }
-    Order::try_parse_from(words.into_iter().map(OsString::from_vec)).map(Some)
+    Command::try_parse_from(words.into_iter().map(OsString::from_vec)).map(Some)
 }
 
 fn explain(error: &clap::Error) -> String {
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_lines_and_comments_order_nothing() {
+    fn blank_lines_and_comments_are_no_commands() {
         for line in ["", "  ", "\t", "# get foo", "\r"] {
             assert!(matches!(parse(line.as_bytes()), Ok(None)), "{line:?}");
         }
@@ -157,7 +162,7 @@ mod tests {
             b"set foo -5",
             b"set foo ''",
         ] {
-            assert!(matches!(parse(line), Ok(Some(Order::Do(verb))) if verb.has_value()), "{line:?}");
+            assert!(matches!(parse(line), Ok(Some(Command::Cache(verb))) if verb.has_value()), "{line:?}");
         }
     }
 

@@ -98,10 +98,10 @@ fn ttl(text: &str) -> Result<Ttl, &'static str> {
 }
 
 impl Verb {
-    /// Does it, and tells what came of it and how long it took.
+    /// Runs the operation, and returns its outcome and how long it took.
     pub(in crate::cli) async fn run(&self, cache: &Cache, place: Place) -> Outcome {
         let started = Instant::now();
-        let result = self.ask(cache).await;
+        let result = self.execute(cache).await;
         let took = started.elapsed();
         let (key, event) = self.subject();
         Outcome { key: key.map(ToString::to_string), event, result, took, place }
@@ -112,7 +112,7 @@ impl Verb {
         matches!(self, Self::Set(_) | Self::Add(_) | Self::Replace(_))
     }
 
-    async fn ask(&self, cache: &Cache) -> Result<Answer, Error> {
+    async fn execute(&self, cache: &Cache) -> Result<Answer, Error> {
         let name = self.subject().0.map(|key| cache.name(key)).unwrap_or_default();
         let backend = cache.backend();
         Ok(match self {

@@ -118,13 +118,13 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::shell::Order;
+    use crate::cli::shell::Command as ShellCommand;
 
     #[test]
     fn verbs_are_completed_and_nothing_else() {
         let history = FileHistory::new();
         let complete = |line: &str| {
-            Verbs::of(Order::command()).complete(line, line.len(), &Context::new(&history)).unwrap()
+            Verbs::of(ShellCommand::command()).complete(line, line.len(), &Context::new(&history)).unwrap()
         };
         assert_eq!(complete("to"), (0, vec!["touch ".to_owned()]));
         assert_eq!(complete("help re"), (5, vec!["replace ".to_owned()]));

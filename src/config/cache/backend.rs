@@ -189,32 +189,26 @@ mod tests {
     use crate::config::Config;
 
     fn backend<const N: usize>(variables: [(&str, &str); N]) -> Result<BackendConfig, String> {
-        match Config::from_variables(variables) {
-            Ok(config) => Ok(config.cache.backend),
-            Err(error) => Err(error.to_string()),
-        }
+        let config = Config::from_variables(variables).map_err(|error| error.to_string())?;
+        Ok(config.cache.backend)
     }
 
     #[track_caller]
-    fn check<const N: usize>(pairs: [(&str, &str); N], servers: &[&str], login: Option<(&str, &str)>) {
-        let Ok(BackendConfig::Memcached(config)) = backend(pairs) else {
-            panic!("{pairs:?} names no memcached")
-        };
-        assert_eq!(config.servers().iter().map(ToString::to_string).collect::<Vec<_>>(), servers);
-        let credentials = config.get_credentials();
+    fn check<const N: usize>(variables: [(&str, &str); N], servers: &[&str], login: Option<(&str, &str)>) {
+        let Ok(BackendConfig::Memcached(options)) = backend(variables) else { panic!("{variables:?}") };
+        assert_eq!(options.servers().iter().map(ToString::to_string).collect::<Vec<_>>(), servers);
+        let credentials = options.get_credentials();
         assert_eq!(credentials.map(|c| (c.username.as_str(), c.password.expose_secret())), login);
+        assert!(!format!("{options:?}").contains("hunter2"));
     }
 
     #[test]
-    fn a_scheme_is_one_in_any_case_and_takes_no_address_but_for_servers() {
+    fn a_scheme_is_one_in_any_case() {
         assert!(matches!(backend([]), Ok(BackendConfig::Locmem)));
         assert!(matches!(backend([("CACHE_URL", "LOCMEM://")]), Ok(BackendConfig::Locmem)));
         assert!(matches!(backend([("CACHE_URL", " Db://")]), Ok(BackendConfig::Database)));
         assert!(matches!(backend([("CACHE_URL", "Dummy://")]), Ok(BackendConfig::Dummy)));
         check([("CACHE_URL", "MemCached://User:Word@h")], &["h:11211"], Some(("User", "Word")));
-        for url in ["dummy://host", "db://host/name", "locmem://x"] {
-            assert!(backend([("CACHE_URL", url)]).is_err(), "{url}");
-        }
     }
 
     #[test]
@@ -226,50 +220,26 @@ mod tests {
             let Ok(BackendConfig::File(directory)) = backend([("CACHE_URL", url)]) else { panic!("{url}") };
             assert_eq!(directory.as_os_str(), expected);
         }
-        for url in [
-            "file://",
-            "file:///",
-            "file:///%2F",
-            "file:///var/..",
-            "file:/var/cache",
-            "file://relative/dir",
-            "file://localhost/var/cache",
-            "file://%2Fvar/cache",
-            "file:///var/cache?timeout=60",
-            "file:///var/%00",
-            "file:///var/%FF",
-        ] {
-            let error = backend([("CACHE_URL", url)]).unwrap_err();
-            assert!(error.contains("file:///absolute/directory"), "{url}: {error}");
-        }
     }
 
     #[test]
-    fn servers_are_split_at_commas_semicolons_and_blanks() {
+    fn servers_come_from_a_url_or_else_from_the_first_family_that_is_set() {
         let list = "mc1.example.com:11211,mc2.example.com:;10.0.0.3:11212 [::1]:11213  ::1";
-        let expected = [
+        let servers = [
             "mc1.example.com:11211",
             "mc2.example.com:11211",
             "10.0.0.3:11212",
             "[::1]:11213",
             "[::1]:11211",
         ];
-        check([("MEMCACHIER_SERVERS", list)], &expected, None);
-    }
-
-    #[test]
-    fn the_other_families_are_fallbacks() {
+        check([("MEMCACHIER_SERVERS", list)], &servers, None);
         let cloud = [
             ("MEMCACHEDCLOUD_SERVERS", "cloud"),
             ("MEMCACHEDCLOUD_USERNAME", "u"),
-            ("MEMCACHEDCLOUD_PASSWORD", "p"),
+            ("MEMCACHEDCLOUD_PASSWORD", " hunter2 "),
         ];
-        check(cloud, &["cloud:11211"], Some(("u", "p")));
+        check(cloud, &["cloud:11211"], Some(("u", " hunter2 ")));
         check([("MEMCACHE_SERVERS", "second"), ("MEMCACHIER_SERVERS", "first")], &["first:11211"], None);
-    }
-
-    #[test]
-    fn a_url_is_percent_decoded_and_comes_first() {
         let url = ("CACHE_URL", "memcached://u%40x:p%3Aw%2F@h1:11212,h2");
         check([url, ("MEMCACHIER_SERVERS", "other")], &["h1:11212", "h2:11211"], Some(("u@x", "p:w/")));
     }
@@ -290,30 +260,25 @@ mod tests {
 
     #[test]
     fn wrong_values_are_errors_without_the_password() {
-        for url in [
-            "memcached://u:hunter2@",
-            "memcached://hunter2@h",
-            "memcached://hunter2:@h",
-            "redis://u:hunter2@h",
-            "file:///u:hunter2@h/d",
-            "hunter2",
+        const FILES: &str = "file:// file:/// file:///%2F file:///var/.. file:/var file://relative/dir \
+            file://localhost/var file://%2Fvar file:///var?timeout=60 file:///var/%00 file:///var/%FF \
+            file:///u:hunter2@h/d";
+        const OTHERS: &str = "memcached://u:hunter2@ memcached://hunter2@h memcached://hunter2:@h \
+            redis://u:hunter2@h hunter2 dummy://host db://host/name locmem://x";
+        const SERVERS: &str = "host:port host:99999 ho/st , [::1 u:hunter2@host";
+        for (variable, values, expected) in [
+            ("CACHE_URL", FILES, "expected locmem://"),
+            ("CACHE_URL", OTHERS, "expected locmem://"),
+            ("MEMCACHIER_SERVERS", SERVERS, "expected host:port"),
         ] {
-            let error = backend([("CACHE_URL", url)]).unwrap_err();
-            assert!(
-                error.contains("'--cache-url <CACHE_URL>' (not shown here): expected ")
-                    && !error.contains("hunter2"),
-                "{error}"
-            );
+            for value in values.split_whitespace() {
+                let error = backend([(variable, value)]).unwrap_err();
+                assert!(
+                    error.contains(&format!("<{variable}>' (not shown here): {expected}")),
+                    "{value}: {error}"
+                );
+                assert!(!error.contains("hunter2"), "{error}");
+            }
         }
-        for servers in ["host:port", "host:99999", "ho/st", ",", "[::1", "u:hunter2@host"] {
-            let error = backend([("MEMCACHIER_SERVERS", servers)]).unwrap_err();
-            assert!(
-                error.contains("<MEMCACHIER_SERVERS>' (not shown here): expected host:port")
-                    && !error.contains("hunter2"),
-                "{error}"
-            );
-        }
-        let config = backend([("CACHE_URL", "memcached://u:hunter2@h")]).unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
     }
 }
