@@ -10,8 +10,9 @@ use clap::builder::Resettable;
 
 use super::error::Error;
 
-/// Adds what `.env` in the current directory says to the process's environment, where it is not set there. To be called
-/// before there is a second thread.
+/// Adds the variables of `.env` in the current directory to the process's environment, unless they are set there.
+///
+/// To be called before there is a second thread.
 ///
 /// # Errors
 ///
@@ -28,8 +29,9 @@ fn load_file(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Lets each option of all variables be typed at any command, and makes those that are blank count as not set: hosting
-/// platforms cannot unset a variable.
+/// Makes the options of variables global, and takes a blank variable for one that is not set.
+///
+/// Hosting platforms cannot unset a variable. Help shows no values, since some are secrets.
 #[must_use]
 pub fn with_variables(command: Command) -> Command {
     command.mut_args(|arg| {
@@ -41,7 +43,7 @@ pub fn with_variables(command: Command) -> Command {
     })
 }
 
-/// Lets options come from the command line only.
+/// Makes options come from the command line only.
 #[must_use]
 pub fn without_variables(command: Command) -> Command {
     command.mut_args(|arg| arg.ignore_case(true).env(Resettable::Reset))

@@ -113,7 +113,8 @@ fn no_part_of_a_secret_is_shown_of_any_url_that_it_is_in() {
     for round in 0..20_000 {
         // Digits too: a port may look like half of a password, and the other way round.
         let part = |random: &mut fastrand::Rng| match random.u8(..3) {
-            0 => random.u32(7000..8000).to_string(),
+            // Of a range that no default limit, which is shown as well, has digits of.
+            0 => random.u32(7100..7700).to_string(),
             _ => std::iter::repeat_with(|| char::from(*random.choice(b"QWXYZJKV0189").unwrap()))
                 .take(6)
                 .collect(),
