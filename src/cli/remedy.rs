@@ -69,8 +69,8 @@ impl Place {
     /// Returns what to do about an error, as a question or an instruction.
     pub(super) fn remedy(self, kind: &ErrorKind) -> &'static str {
         match (self, kind) {
-            (_, ErrorKind::Down(cause) | ErrorKind::PendingDelete(cause)) => self.remedy(cause),
-            (_, ErrorKind::LeftOut | ErrorKind::Busy) | (Self::Process, ErrorKind::Timeout(_)) => {
+            (_, ErrorKind::Down(Some(cause)) | ErrorKind::PendingDelete(cause)) => self.remedy(cause),
+            (_, ErrorKind::Down(None) | ErrorKind::Busy) | (Self::Process, ErrorKind::Timeout(_)) => {
                 "wait a few seconds and try again"
             }
             (_, ErrorKind::TooLarge(_)) => "store a shorter value: one has at most 1,000,000 bytes",
@@ -161,7 +161,7 @@ mod tests {
                     ErrorKind::Unreachable(String::new()),
                     ErrorKind::Timeout(Duration::ZERO),
                     ErrorKind::Busy,
-                    ErrorKind::LeftOut,
+                    ErrorKind::Down(None),
                     ErrorKind::Unauthenticated,
                     ErrorKind::Protocol(String::new()),
                     ErrorKind::TooLarge(0),

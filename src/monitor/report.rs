@@ -137,7 +137,7 @@ impl From<ServerStats> for Server {
     fn from(server: ServerStats) -> Self {
         let link = server.link.as_ref();
         let kind = server.stats.as_ref().err().map(|error| &error.kind);
-        let is_refused = matches!(kind, Some(ErrorKind::Down(_) | ErrorKind::LeftOut));
+        let is_refused = matches!(kind, Some(ErrorKind::Down(_)));
         let failure = kind.map(ToString::to_string);
         let stats = server.stats.unwrap_or_default();
         let number = |name: &str| stats.get(name)?.parse().ok();
@@ -145,7 +145,7 @@ impl From<ServerStats> for Server {
         Self {
             server: server.server,
             failure,
-            is_left_out: link.map_or(is_refused, |link| link.is_left_out),
+            is_left_out: link.map_or(is_refused, |link| link.is_down),
             hits,
             misses,
             hit_rate: hits.zip(misses).and_then(|(hits, misses)| Point { hits, misses }.hit_rate()),

@@ -164,7 +164,7 @@ pub struct ServerStats {
 #[derive(Clone, Debug)]
 pub struct Link {
     /// Whether the server is marked down.
-    pub is_left_out: bool,
+    pub is_down: bool,
     /// Which failure that was.
     pub outage: Option<ErrorKind>,
     /// The last failure, of the server or of a single operation, and how long ago it was.
@@ -200,8 +200,6 @@ pub enum ErrorKind {
     Timeout(Duration),
     /// Too many operations under way.
     Busy,
-    /// Left out for a while, since it failed a moment ago.
-    LeftOut,
     /// The user name or the password is wrong, or missing.
     Unauthenticated,
     /// An answer that makes no sense.
@@ -216,8 +214,8 @@ pub enum ErrorKind {
     Unsupported(String),
     /// The server has too much to do, or has failed in itself.
     Overloaded(String),
-    /// The server is marked down since this happened, and is tried again.
-    Down(Box<ErrorKind>),
+    /// The server is marked down, since this happened if it is known, and is retried.
+    Down(Option<Box<ErrorKind>>),
     /// An older value has to be deleted before the key is read, and this happened to the delete.
     PendingDelete(Box<ErrorKind>),
 }
@@ -236,7 +234,6 @@ impl fmt::Display for ErrorKind {
             Self::Unreachable(cause) => write!(f, "not reachable ({cause})"),
             Self::Timeout(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
             Self::Busy => f.write_str("too many operations under way"),
-            Self::LeftOut => f.write_str("left out after a failure, and tried again by itself"),
             Self::Unauthenticated => f.write_str("authentication failed: user name or password refused"),
             Self::Protocol(cause) => write!(f, "answers as no memcached does ({cause})"),
             Self::TooLarge(bytes) => write!(f, "a value of {bytes} bytes is too large"),
@@ -244,7 +241,8 @@ impl fmt::Display for ErrorKind {
             Self::Refused(cause) => write!(f, "did not store the value ({cause})"),
             Self::Unsupported(cause) => write!(f, "does not carry out this command ({cause})"),
             Self::Overloaded(cause) => write!(f, "cannot do it now ({cause})"),
-            Self::Down(cause) => write!(f, "{cause}; {}", Self::LeftOut),
+            Self::Down(None) => f.write_str("left out after a failure, and tried again by itself"),
+            Self::Down(Some(cause)) => write!(f, "{cause}; {}", Self::Down(None)),
             Self::PendingDelete(cause) => write!(f, "an older value could not be deleted yet ({cause})"),
         }
     }

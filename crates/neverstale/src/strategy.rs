@@ -63,9 +63,6 @@ const NAMES: [(Strategy, &str); 4] = [
 ];
 
 impl Strategy {
-    /// The names, for error messages.
-    pub const ACCEPTED: &str = "expire, delete, rotate or update";
-
     /// Returns the lifetime of a value that would have the lifetime `told` if its writers told the cache of changes.
     #[must_use]
     pub fn ttl(self, told: Ttl) -> Ttl {

@@ -145,7 +145,7 @@ async fn credentials_that_may_only_read_do_not_reconnect_without_end() {
     for number in 0..100 {
         let error = backend.set(&format!("k{number}"), "v".into(), MINUTE).await.unwrap_err();
         let is_refusal = |kind: &ErrorKind| *kind == ErrorKind::Unauthenticated;
-        let is_down = matches!(&error.kind, ErrorKind::Down(cause) if is_refusal(cause));
+        let is_down = matches!(&error.kind, ErrorKind::Down(Some(cause)) if is_refusal(cause));
         assert!(is_refusal(&error.kind) || is_down, "{error}");
         eventually("it can be read", async || backend.get("there").await.is_ok()).await;
     }

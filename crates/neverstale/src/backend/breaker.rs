@@ -113,7 +113,7 @@ impl Breaker {
 
     /// Returns the error of an operation that the server does not receive since it is marked down, with its last error.
     pub fn refusal(&self) -> ErrorKind {
-        self.state().cause.clone().map_or(ErrorKind::LeftOut, |cause| ErrorKind::Down(Box::new(cause)))
+        ErrorKind::Down(self.state().cause.clone().map(Box::new))
     }
 
     /// Marks the server down. `written` are the keys of the write that failed, if it was one.
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(breaker.close(&received), None);
         assert!(breaker.refuses(&[]));
         breaker.open(&[], &ErrorKind::Busy);
-        assert_eq!(breaker.refusal(), ErrorKind::Down(Box::new(ErrorKind::Busy)), "the last one is said");
+        assert_eq!(breaker.refusal(), ErrorKind::Down(Some(ErrorKind::Busy.into())), "the last one is said");
         assert_eq!(breaker.close(&breaker.pending(9)), closed(true, 0));
         assert!(!breaker.refuses(&[]));
     }

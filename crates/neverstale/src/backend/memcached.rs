@@ -251,7 +251,7 @@ impl Backend for Memcached {
 impl From<tokio_memcached::ServerStats> for Link {
     fn from(stats: tokio_memcached::ServerStats) -> Self {
         Self {
-            is_left_out: stats.is_down,
+            is_down: stats.is_down,
             outage: stats.outage.as_ref().map(ErrorKind::from),
             last_error: stats.last_error.as_ref().map(|(error, ago)| (error.into(), *ago)),
             operations: stats.operations,
@@ -274,7 +274,7 @@ impl From<Ttl> for Expiration {
 impl From<tokio_memcached::Error> for Error {
     fn from(error: tokio_memcached::Error) -> Self {
         let kind = match error.outage() {
-            Some(outage) => ErrorKind::Down(Box::new(outage.into())),
+            Some(outage) => ErrorKind::Down(Some(Box::new(outage.into()))),
             None => (&error).into(),
         };
         Self { server: error.server().unwrap_or("memcached").into(), kind }
@@ -288,7 +288,7 @@ impl From<&tokio_memcached::Error> for ErrorKind {
         match error.kind() {
             Kind::Connect | Kind::Disconnected | Kind::Closed => Self::Unreachable(cause()),
             Kind::Timeout(limit) => Self::Timeout(limit),
-            Kind::Down => Self::LeftOut,
+            Kind::Down => Self::Down(None),
             Kind::Authentication => Self::Unauthenticated,
             Kind::Protocol => Self::Protocol(cause()),
             Kind::TooLarge(bytes) => Self::TooLarge(bytes),

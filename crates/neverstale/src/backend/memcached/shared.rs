@@ -250,6 +250,6 @@ async fn deliver(shared: Weak<Shared>, index: usize) {
 
 /// Returns whether the server has answered, or would have been asked if the value had been shorter.
 fn has_answered(kind: &ErrorKind) -> bool {
-    use ErrorKind::{Down, LeftOut, Protocol, Timeout, Unreachable};
-    !matches!(kind, Down(_) | LeftOut | Protocol(_) | Timeout(_) | Unreachable(_))
+    use ErrorKind::{Down, Protocol, Timeout, Unreachable};
+    !matches!(kind, Down(_) | Protocol(_) | Timeout(_) | Unreachable(_))
 }
