@@ -26,7 +26,6 @@ mod examples;
 mod fragments;
 mod heads;
 mod messages;
-mod model;
 mod monitor;
 mod odd_rows;
 mod outages;

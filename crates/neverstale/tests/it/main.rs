@@ -1,4 +1,4 @@
-//! Version checks and single flight, in the orders in which their callers can take turns.
+//! Version checks, single flight, files and the handle; and the model of the versioned protocol.
 
 #![expect(unreachable_pub, reason = "nothing of a test binary can be reached from outside")]
 #![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
@@ -6,5 +6,6 @@
 
 mod files;
 mod handle;
+mod model;
 mod single_flight;
 mod version;
