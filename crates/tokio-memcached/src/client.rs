@@ -29,10 +29,10 @@ const LONGEST_KEY: usize = 250;
 ///
 /// A future that is dropped leaves the client usable. Whether its command is carried out is open.
 ///
-/// # Panics
+/// # Runtime
 ///
-/// The first command for a server panics outside a tokio runtime. The connection lives in the runtime of that command:
-/// when the runtime ends, commands fail with [`ErrorKind::Closed`].
+/// Outside a tokio runtime commands fail with [`ErrorKind::NoRuntime`]. The connection to a server lives in the runtime
+/// of its first command: when that runtime ends, commands fail with [`ErrorKind::Closed`].
 #[derive(Clone)]
 pub struct Client {
     pub(super) options: Arc<Options>,

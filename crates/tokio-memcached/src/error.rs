@@ -33,6 +33,9 @@ pub enum ErrorKind {
     /// The options name no server.
     #[error("no servers")]
     NoServers,
+    /// The command was called outside a tokio runtime. Nothing was sent.
+    #[error("no tokio runtime")]
+    NoRuntime,
     /// The client was closed, or the runtime that its connections run in has ended.
     #[error("client is closed")]
     Closed,

@@ -70,11 +70,10 @@ impl Server {
 
     /// Returns the queue, and starts the task if this is the first operation.
     fn queue(&self) -> Result<mpsc::Sender<Operation>, Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::new(ErrorKind::NoRuntime))?;
         let mut state = lock(&self.state);
-        if state.task.is_some() {
-            // It is taken only once there is a runtime for sure.
-            let runtime = Handle::current();
-            state.task.take().map(|task| runtime.spawn(task.run()));
+        if let Some(task) = state.task.take() {
+            runtime.spawn(task.run());
         }
         state.queue.clone().ok_or(Error::new(ErrorKind::Closed))
     }

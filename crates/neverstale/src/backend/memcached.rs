@@ -286,7 +286,7 @@ impl From<&tokio_memcached::Error> for ErrorKind {
         use tokio_memcached::ErrorKind as Kind;
         let cause = || error.source().map_or_else(|| error.kind().to_string(), ToString::to_string);
         match error.kind() {
-            Kind::Connect | Kind::Disconnected | Kind::Closed => Self::Unreachable(cause()),
+            Kind::Connect | Kind::Disconnected | Kind::Closed | Kind::NoRuntime => Self::Unreachable(cause()),
             Kind::Timeout(limit) => Self::Timeout(limit),
             Kind::Down => Self::Down(None),
             Kind::Authentication => Self::Unauthenticated,
