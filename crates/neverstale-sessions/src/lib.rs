@@ -42,8 +42,8 @@
 //! # What the cookie holds
 //!
 //! `sessionid=ID.SEEN.SIGNATURE`: the session's id, and a digest of the latest state that this visitor has seen
-//! ([`Seen`]). Without the secret nobody can make a cookie, so no store is asked for an id that was never given out. The
-//! cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` over HTTPS.
+//! ([`Seen`]). Without the secret no client can make a cookie, so no store is asked for an id that was never given out.
+//! The cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` over HTTPS.
 //!
 //! # Why an outage of the cache loses nothing
 //!
