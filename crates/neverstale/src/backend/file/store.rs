@@ -186,10 +186,14 @@ impl Store {
     fn defer(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> ErrorKind {
         self.breaker.defer(written);
         self.recover();
+        self.warn(&cause);
+        cause
+    }
+
+    fn warn(&self, cause: &ErrorKind) {
         if cause.is_outage() && self.warned.is_due() {
             tracing::warn!(cache.directory = %self.directory, "the cache's files cannot be used: {cause}");
         }
-        cause
     }
 
     /// Changes an entry as the closure says that sees the old one. If that fails and shall leave nothing, there is none
@@ -213,7 +217,7 @@ impl Store {
             }
             Ok(outcome)
         };
-        let outcome = changed();
+        let outcome = changed().inspect_err(|cause| self.warn(cause));
         let is_old = failed == Failed::LeavesNothing && outcome.as_ref().is_err_and(ErrorKind::is_outage);
         if is_old && lock.remove(key).is_err() {
             self.breaker.defer(&[key.to_owned()]);
