@@ -122,6 +122,7 @@ mod encoding;
 mod entry;
 mod key;
 mod layer;
+#[cfg(fault_injection)]
 mod mistake;
 mod order;
 mod outcome;

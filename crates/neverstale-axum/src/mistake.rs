@@ -1,4 +1,4 @@
-//! Fault injection: mistakes that tests must notice, as in `crates/neverstale/src/mistake.rs`.
+//! Fault injection: mistakes that tests must notice, as in `crates/neverstale/src/mistake.rs`. The published package is without this file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,13 +18,6 @@ pub(super) enum Mistake {
 
 impl Mistake {
     /// Returns whether this process makes it.
-    #[cfg(not(fault_injection))]
-    pub(super) const fn is_made(self) -> bool {
-        false
-    }
-
-    /// Returns whether this process makes it.
-    #[cfg(fault_injection)]
     pub(super) fn is_made(self) -> bool {
         neverstale::makes_mistake(&self)
     }

@@ -17,6 +17,7 @@ use super::encoding::Encoding;
 use super::entry::{Entry, Page};
 use super::headers;
 use super::key::{self, PageKey, State};
+#[cfg(fault_injection)]
 use super::mistake::Mistake;
 use super::outcome::{Fwd, Outcome, Report};
 use super::policy::Policy;
@@ -267,7 +268,11 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
 
     /// Returns the key that all builds of this page share.
     fn flight(&self, slot: &Slot) -> Key {
-        if Mistake::PageFlightWithoutVersion.is_made() { self.keys.page.clone() } else { slot.build() }
+        #[cfg(fault_injection)]
+        if Mistake::PageFlightWithoutVersion.is_made() {
+            return self.keys.page.clone();
+        }
+        slot.build()
     }
 
     /// Returns whether a page was made for the same values of the headers it varies on.
@@ -281,6 +286,7 @@ fn place(policy: &Policy, page: &Key, slot: &Slot, response: &response::Parts) -
     if policy.versions.is_none() {
         return Some((page.clone(), slot.generation.clone()));
     }
+    #[cfg(fault_injection)]
     if Mistake::PageUnderAskedVersion.is_made() {
         return Some((slot.key.clone(), slot.generation.clone()));
     }

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
-use futures_util::future::FutureExt;
 
 use super::copies::PageCopy;
+#[cfg(fault_injection)]
 use super::mistake::{self, Mistake};
 use neverstale::version::Versions;
 
@@ -54,6 +54,9 @@ impl Checked {
 
 /// Returns the current version, as of some moment after this call began.
 pub(super) async fn current(versions: &Versions<Response>) -> Result<Arc<str>, Response> {
-    let version = versions.current();
-    if Mistake::JoinsSentQuery.is_made() { mistake::join(version).boxed().await } else { version.await }
+    #[cfg(fault_injection)]
+    if Mistake::JoinsSentQuery.is_made() {
+        return mistake::join(versions.current()).await;
+    }
+    versions.current().await
 }

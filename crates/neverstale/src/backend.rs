@@ -7,6 +7,8 @@ pub mod file;
 pub mod locmem;
 #[cfg(feature = "memcached")]
 pub mod memcached;
+#[cfg(any(feature = "file", feature = "memcached"))]
+mod seldom;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,10 +12,8 @@ use std::mem;
 use std::ops::Bound;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::{ErrorKind, MAX_PENDING_DELETES};
 
@@ -200,24 +198,6 @@ impl State {
                 self.forgotten += 1;
             }
         }
-    }
-}
-
-/// Lets a warning that could be repeated all the time through once a minute.
-#[cfg(any(feature = "file", feature = "memcached"))]
-#[derive(Default)]
-pub(super) struct Seldom(Mutex<Option<Instant>>);
-
-#[cfg(any(feature = "file", feature = "memcached"))]
-impl Seldom {
-    /// Returns whether the warning is due.
-    pub(super) fn is_due(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(60));
-        if is_due {
-            *last = Some(Instant::now());
-        }
-        is_due
     }
 }
 

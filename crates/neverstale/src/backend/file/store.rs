@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::directory::{Directory, Locked, Size};
 use super::entry::Entry;
 use crate::Ttl;
-use crate::backend::breaker::{Breaker, Opened, Seldom};
+use crate::backend::breaker::{Breaker, Opened};
+use crate::backend::seldom::Seldom;
 use crate::backend::{ErrorKind, OPERATION_TIMEOUT};
 
 /// Threads at work at once.

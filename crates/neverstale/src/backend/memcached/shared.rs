@@ -31,7 +31,8 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::backend::breaker::{Breaker, Closed, PendingDelete, Seldom};
+use crate::backend::breaker::{Breaker, Closed, PendingDelete};
+use crate::backend::seldom::Seldom;
 use crate::backend::{Error, ErrorKind};
 use tokio_memcached::{Client, Options, Ring, is_valid_key};
 
