@@ -4,10 +4,9 @@
 //! neither can hold control characters, so that none can look like another line.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -42,25 +41,13 @@ pub(super) struct AccessLog {
 }
 
 /// The line of one request. If this is dropped before its end, the client has left, and the line says so.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     log: &'a AccessLog,
     id: HeaderValue,
     method: Method,
     uri: Uri,
     started: Instant,
     is_over: bool,
-}
-
-/// Logs and counts each request, and gives the request and its response an id.
-pub(super) async fn write(State(log): State<Arc<AccessLog>>, mut request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    request.headers_mut().insert(REQUEST_ID, id.clone());
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut line = Line { log: &log, id, method, uri, started: Instant::now(), is_over: false };
-    let mut response = next.run(request).await;
-    line.end(&response);
-    response.headers_mut().insert(REQUEST_ID, line.id.clone());
-    response
 }
 
 /// Gives the log lines of a request its id. A layer of its own, since a span takes longer than a replay.
@@ -75,8 +62,16 @@ fn span(id: &HeaderValue) -> Span {
 }
 
 impl AccessLog {
-    pub(super) fn new(monitor: &Monitor) -> Arc<Self> {
-        Arc::new(Self { monitor: monitor.clone(), replays: LogLimit::new(REPLAYS, Duration::from_secs(1)) })
+    pub(super) fn new(monitor: &Monitor) -> Self {
+        Self { monitor: monitor.clone(), replays: LogLimit::new(REPLAYS, Duration::from_secs(1)) }
+    }
+
+    /// Begins the line of a request, and gives the request an id.
+    pub(super) fn begin(&self, request: &mut Request) -> Line<'_> {
+        let id = request_id(request.headers());
+        request.headers_mut().insert(REQUEST_ID, id.clone());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Line { log: self, id, method, uri, started: Instant::now(), is_over: false }
     }
 
     /// Counts a replayed response, and returns whether it is logged.
@@ -91,7 +86,8 @@ impl AccessLog {
 }
 
 impl Line<'_> {
-    fn end(&mut self, response: &Response) {
+    /// Writes the line, counts the response, and gives it the id of its request.
+    pub(super) fn end(mut self, response: &mut Response) {
         let (status, outcome) = (response.status(), response.extensions().get::<Outcome>());
         let took = self.started.elapsed();
         let is_detail = match outcome {
@@ -99,6 +95,7 @@ impl Line<'_> {
             _ => status.is_success() && POLLED.contains(&self.uri.path()),
         };
         self.record("answered", status.as_u16(), outcome, took, is_detail);
+        response.headers_mut().insert(REQUEST_ID, self.id.clone());
     }
 
     fn record(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use super::change_token::{Reader, Tokens};
 use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
@@ -51,12 +51,12 @@ type Answer<S, E> = Result<S, std::sync::Arc<E>>;
 
 type Query<S, E> = Pin<Box<dyn Future<Output = Result<S, E>> + Send>>;
 
-/// The callers that wait for the same query are its receivers.
-type Round<S, E> = watch::Sender<Option<Answer<S, E>>>;
+/// The callers that wait for the same query.
+type Round<S, E> = Vec<oneshot::Sender<Answer<S, E>>>;
 
 struct State<S, E> {
-    /// The round whose query has not been sent, if a caller wants it.
-    gathering: Option<Round<S, E>>,
+    /// The round whose query has not been sent. Some of its callers may have left.
+    gathering: Round<S, E>,
     has_runner: bool,
     /// The last version, for the statistics only.
     last: Option<S>,
@@ -105,7 +105,8 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state = State { gathering: None, has_runner: false, last: None, stats: VersionStats::default() };
+        let state =
+            State { gathering: vec![], has_runner: false, last: None, stats: VersionStats::default() };
         let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
         Self(Arc::new(Shared { query, tokens, calls: AtomicU64::new(0), state: Mutex::new(state) }))
     }
@@ -131,10 +132,8 @@ where
         // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
         // another query may be sent, which is later still; but not again and again.
         for _ in 0..2 {
-            if let Ok(answer) = self.join().wait_for(Option::is_some).await
-                && let Some(answer) = &*answer
-            {
-                return answer.clone();
+            if let Ok(answer) = self.join().await {
+                return answer;
             }
         }
         Err(std::sync::Arc::new(Lost.into()))
@@ -147,15 +146,20 @@ where
     }
 
     /// Joins the round that gathers, and starts a runner if there is none.
-    fn join(&self) -> watch::Receiver<Option<Answer<S, E>>> {
+    fn join(&self) -> oneshot::Receiver<Answer<S, E>> {
+        let (caller, answer) = oneshot::channel();
         let mut state = self.0.state();
-        let receiver = state.gathering.get_or_insert_with(|| watch::Sender::new(None)).subscribe();
+        if state.gathering.len() == state.gathering.capacity() {
+            // While a query hangs, callers come and leave.
+            state.gathering.retain(|caller| !caller.is_closed());
+        }
+        state.gathering.push(caller);
         let has_runner = mem::replace(&mut state.has_runner, true);
         drop(state);
         if !has_runner {
             spawn(Runner { shared: Arc::clone(&self.0), has_ended: false }.run());
         }
-        receiver
+        answer
     }
 }
 
@@ -170,7 +174,10 @@ where
             let Some(round) = self.close_round() else { return };
             // A call that begins from here on is not in this round, so now the query may be sent, and not before.
             let answer = self.shared.ask().await;
-            round.send_replace(Some(answer));
+            for caller in round {
+                // It may have left.
+                let _ = caller.send(answer.clone());
+            }
         }
     }
 
@@ -180,7 +187,7 @@ where
     async fn gather(&self) {
         let mut joined = 0;
         loop {
-            let now = self.shared.state().gathering.as_ref().map_or(0, watch::Sender::receiver_count);
+            let now = self.shared.state().gathering.len();
             if now == joined || now >= ENOUGH {
                 return;
             }
@@ -192,12 +199,14 @@ where
     /// Takes the round that has gathered, or ends if no caller waits any more.
     fn close_round(&mut self) -> Option<Round<S, E>> {
         let mut state = self.shared.state();
-        let round = state.gathering.take().filter(|round| round.receiver_count() > 0);
-        match round {
-            Some(_) => state.stats.queries += 1,
-            None => (state.has_runner, self.has_ended) = (false, true),
+        let mut round = mem::take(&mut state.gathering);
+        round.retain(|caller| !caller.is_closed());
+        if round.is_empty() {
+            (state.has_runner, self.has_ended) = (false, true);
+            return None;
         }
-        round
+        state.stats.queries += 1;
+        Some(round)
     }
 }
 
@@ -207,7 +216,7 @@ impl<S, E> Drop for Runner<S, E> {
         if !self.has_ended {
             let mut state = self.shared.state();
             state.has_runner = false;
-            state.gathering = None;
+            state.gathering.clear();
         }
     }
 }
