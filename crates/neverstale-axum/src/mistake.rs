@@ -1,4 +1,6 @@
-//! Fault injection: mistakes that tests must notice, as in `crates/neverstale/src/mistake.rs`. The published package is without this file.
+//! Fault injection: mistakes that tests must notice, as in `crates/neverstale/src/mistake.rs`.
+//!
+//! The published package is without this file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
