@@ -154,8 +154,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         .get(REQUEST_ID)
         .filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(is_plain));
     given.cloned().unwrap_or_else(|| {
-        let id = format!("{:016x}", fastrand::u64(..));
-        HeaderValue::try_from(id).expect("a header can hold digits and letters")
+        let mut digits = [0; 16];
+        let id = base16ct::lower::encode_str(&fastrand::u64(..).to_be_bytes(), &mut digits);
+        HeaderValue::from_str(id.expect("two digits for each byte"))
+            .expect("a header can hold digits and letters")
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the cache did with a request and how long it took: `Cache-Status` (RFC 9211) and `Server-Timing`.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -70,25 +70,29 @@ impl Outcome {
 
     /// Adds to a response's `Cache-Status`, behind those of caches further in, and to its `Server-Timing`.
     pub(super) fn write(self, report: Report, response: &mut Response) {
-        let (status, timing) = self.fields(report);
-        response.headers_mut().append(CACHE_STATUS, status);
-        response.headers_mut().append(SERVER_TIMING, timing);
+        response.headers_mut().append(CACHE_STATUS, self.status(report));
+        response.headers_mut().append(SERVER_TIMING, self.timing(report));
         response.extensions_mut().insert(self);
     }
 
-    /// Returns the values of `Cache-Status` and `Server-Timing`.
-    pub(super) fn fields(&self, report: Report) -> (HeaderValue, HeaderValue) {
+    /// Returns the value of `Cache-Status`.
+    pub(super) fn status(&self, report: Report) -> HeaderValue {
+        value(format!("{}; {self}", report.cache))
+    }
+
+    /// Returns the value of `Server-Timing`.
+    pub(super) fn timing(&self, report: Report) -> HeaderValue {
         let elsewhere = report.handler.unwrap_or_default() + report.check.unwrap_or_default();
         let took = report.arrival.0.elapsed().saturating_sub(elsewhere);
-        let mut timing = format!("cache;desc=\"{}\";dur={}", self.word(), Milliseconds(took));
+        // Every replay writes this, so it is written without growing.
+        let mut timing = String::with_capacity(64);
+        let _ = write!(timing, "cache;desc=\"{}\";dur={}", self.word(), Milliseconds(took));
         for (name, took) in [("gate", report.check), ("view", report.handler)] {
             if let Some(took) = took {
-                timing += &format!(", {name};dur={}", Milliseconds(took));
+                let _ = write!(timing, ", {name};dur={}", Milliseconds(took));
             }
         }
-        // A name that no header may hold leaves it empty.
-        let value = |text| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        (value(format!("{}; {self}", report.cache)), value(timing))
+        value(timing)
     }
 
     /// Returns whether the response is a stored page, in the encoding that the client prefers.
@@ -131,12 +135,17 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// Returns the value of a header. A name that no header may hold leaves it empty.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
 /// A duration as `Server-Timing` has it, to a hundredth.
 struct Milliseconds(Duration);
 
 impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hundredths = self.0.as_micros().saturating_add(5) / 10;
+        let hundredths = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX).saturating_add(5) / 10;
         write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
     }
 }

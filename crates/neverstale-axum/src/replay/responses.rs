@@ -164,9 +164,11 @@ impl Kept {
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
-        let (status, timing) = outcome.fields(report);
-        response.headers_mut().insert(CACHE_STATUS, status);
-        response.headers_mut().insert(SERVER_TIMING, timing);
+        // The kept one says the same of a page that does not expire.
+        if page.page.remaining().is_some() {
+            response.headers_mut().insert(CACHE_STATUS, outcome.status(report));
+        }
+        response.headers_mut().insert(SERVER_TIMING, outcome.timing(report));
         response.extensions_mut().insert(outcome);
         Ok(response)
     }
