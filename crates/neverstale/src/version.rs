@@ -122,7 +122,7 @@ mod change_token;
 mod source;
 
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -134,6 +134,29 @@ pub use self::source::{Lost, VersionSource, VersionStats};
 pub struct Versions<E>(Arc<Current<E>>);
 
 type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
+
+/// The name of the version that was named last, which most calls ask for again.
+struct LastName<S>(Mutex<Option<(S, Arc<str>)>>);
+
+impl<S> Default for LastName<S> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<S: Display + PartialEq> LastName<S> {
+    fn of(&self, version: S) -> Arc<str> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, name)) = &*last
+            && *known == version
+        {
+            return Arc::clone(name);
+        }
+        let name: Arc<str> = version.to_string().into();
+        *last = Some((version, Arc::clone(&name)));
+        name
+    }
+}
 
 impl<E> Versions<E> {
     /// Names the versions of a source, and puts other errors in the place of its errors. A name may be any text.
@@ -147,10 +170,10 @@ impl<E> Versions<E> {
         E: 'static,
     {
         let source = source.clone();
+        let names = Arc::new(LastName::default());
         Self(Arc::new(move || {
-            let (source, fail) = (source.clone(), fail.clone());
-            let name = |version: S| version.to_string().into();
-            async move { source.current().await.map(name).map_err(fail) }.boxed()
+            let (source, fail, names) = (source.clone(), fail.clone(), Arc::clone(&names));
+            async move { source.current().await.map(|version| names.of(version)).map_err(fail) }.boxed()
         }))
     }
 
