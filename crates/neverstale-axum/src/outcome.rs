@@ -1,7 +1,7 @@
 //! What the cache did with a request and how long it took: `Cache-Status` (RFC 9211) and `Server-Timing`.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
@@ -71,28 +71,59 @@ impl Outcome {
     /// Adds to a response's `Cache-Status`, behind those of caches further in, and to its `Server-Timing`.
     pub(super) fn write(self, report: Report, response: &mut Response) {
         response.headers_mut().append(CACHE_STATUS, self.status(report));
-        response.headers_mut().append(SERVER_TIMING, self.timing(report));
+        let took = report.arrival.0.elapsed();
+        response.headers_mut().append(SERVER_TIMING, self.timing(report, took));
         response.extensions_mut().insert(self);
     }
 
     /// Returns the value of `Cache-Status`.
     pub(super) fn status(&self, report: Report) -> HeaderValue {
-        value(format!("{}; {self}", report.cache))
+        let mut text = String::with_capacity(64);
+        text.push_str(report.cache);
+        text.push_str("; ");
+        self.push_to(&mut text);
+        value(text)
     }
 
-    /// Returns the value of `Server-Timing`.
-    pub(super) fn timing(&self, report: Report) -> HeaderValue {
+    /// Returns the value of `Server-Timing` for a request that has taken so long.
+    pub(super) fn timing(&self, report: Report, took: Duration) -> HeaderValue {
         let elsewhere = report.handler.unwrap_or_default() + report.check.unwrap_or_default();
-        let took = report.arrival.0.elapsed().saturating_sub(elsewhere);
-        // Every replay writes this, so it is written without growing.
-        let mut timing = String::with_capacity(64);
-        let _ = write!(timing, "cache;desc=\"{}\";dur={}", self.word(), Milliseconds(took));
-        for (name, took) in [("gate", report.check), ("view", report.handler)] {
+        let took = took.saturating_sub(elsewhere);
+        let mut text = String::with_capacity(64);
+        text.push_str("cache;desc=\"");
+        text.push_str(self.word());
+        text.push_str("\";dur=");
+        push_milliseconds(&mut text, took);
+        for (name, took) in [(", gate;dur=", report.check), (", view;dur=", report.handler)] {
             if let Some(took) = took {
-                let _ = write!(timing, ", {name};dur={}", Milliseconds(took));
+                text.push_str(name);
+                push_milliseconds(&mut text, took);
             }
         }
-        value(timing)
+        value(text)
+    }
+
+    /// Appends the outcome as `Cache-Status` names it. Every replay needs it, and `fmt` takes three times as long.
+    fn push_to(&self, text: &mut String) {
+        let ttl = match self {
+            Self::Hit(left) | Self::Local(left) | Self::Replayed(left) => {
+                text.push_str("hit");
+                left.as_ref()
+            }
+            Self::Collapsed => return text.push_str("fwd=uri-miss; collapsed"),
+            Self::Stored(Fwd::UriMiss) => return text.push_str("fwd=uri-miss; stored"),
+            Self::Stored(Fwd::VaryMiss) => return text.push_str("fwd=vary-miss; stored"),
+            Self::Miss(reason) => return push_detail(text, "fwd=miss", reason),
+            Self::Bypass(reason) => return push_detail(text, "fwd=bypass", reason),
+            Self::Method => return text.push_str("fwd=method"),
+        };
+        if let Some(ttl) = ttl {
+            text.push_str("; ttl=");
+            text.push_str(itoa::Buffer::new().format(ttl.as_secs()));
+        }
+        if !matches!(self, Self::Hit(_)) {
+            push_detail(text, "", "local");
+        }
     }
 
     /// Returns whether the response is a stored page, in the encoding that the client prefers.
@@ -118,36 +149,30 @@ impl Outcome {
 /// Writes the outcome as `Cache-Status` names it, without the cache's name.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hit(None) => f.write_str("hit"),
-            Self::Hit(Some(left)) => write!(f, "hit; ttl={}", left.as_secs()),
-            Self::Local(None) | Self::Replayed(None) => f.write_str("hit; detail=\"local\""),
-            Self::Local(Some(left)) | Self::Replayed(Some(left)) => {
-                write!(f, "hit; ttl={}; detail=\"local\"", left.as_secs())
-            }
-            Self::Collapsed => f.write_str("fwd=uri-miss; collapsed"),
-            Self::Stored(Fwd::UriMiss) => f.write_str("fwd=uri-miss; stored"),
-            Self::Stored(Fwd::VaryMiss) => f.write_str("fwd=vary-miss; stored"),
-            Self::Miss(reason) => write!(f, "fwd=miss; detail=\"{reason}\""),
-            Self::Bypass(reason) => write!(f, "fwd=bypass; detail=\"{reason}\""),
-            Self::Method => f.write_str("fwd=method"),
-        }
+        let mut text = String::new();
+        self.push_to(&mut text);
+        f.write_str(&text)
     }
+}
+
+fn push_detail(text: &mut String, status: &str, detail: &str) {
+    for part in [status, "; detail=\"", detail, "\""] {
+        text.push_str(part);
+    }
+}
+
+/// Appends a duration in milliseconds, as `Server-Timing` has it, to a hundredth.
+fn push_milliseconds(text: &mut String, took: Duration) {
+    let hundredths = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_add(5) / 10;
+    let mut buffer = itoa::Buffer::new();
+    text.push_str(buffer.format(hundredths / 100));
+    text.push_str(if hundredths % 100 < 10 { ".0" } else { "." });
+    text.push_str(buffer.format(hundredths % 100));
 }
 
 /// Returns the value of a header. A name that no header may hold leaves it empty.
 fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// A duration as `Server-Timing` has it, to a hundredth.
-struct Milliseconds(Duration);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hundredths = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX).saturating_add(5) / 10;
-        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
-    }
 }
 
 #[cfg(test)]
@@ -159,7 +184,9 @@ mod tests {
         for (micros, expected) in
             [(0, "0.00"), (4, "0.00"), (5, "0.01"), (994, "0.99"), (12_345, "12.35"), (1_000_000, "1000.00")]
         {
-            assert_eq!(Milliseconds(Duration::from_micros(micros)).to_string(), expected);
+            let mut text = String::new();
+            push_milliseconds(&mut text, Duration::from_micros(micros));
+            assert_eq!(text, expected);
         }
     }
 }
