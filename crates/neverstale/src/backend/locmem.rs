@@ -25,15 +25,8 @@ pub struct Locmem {
 #[derive(Clone)]
 struct Entry {
     value: Bytes,
-    lifetime: Lifetime,
-}
-
-/// What a write says of an entry's lifetime.
-#[derive(Clone, Copy)]
-enum Lifetime {
-    New(Ttl),
-    /// As it is.
-    Kept,
+    /// None if it does not expire. A counter keeps it.
+    expires_at: Option<Instant>,
 }
 
 impl Locmem {
@@ -96,7 +89,7 @@ impl Locmem {
                 return Op::Nop;
             };
             counted = Ok(Some(number));
-            Op::Put(Entry { value: number.to_string().into(), lifetime: Lifetime::Kept })
+            Op::Put(Entry { value: number.to_string().into(), ..entry })
         });
         counted
     }
@@ -109,8 +102,13 @@ impl Default for Locmem {
 }
 
 impl Entry {
+    #[expect(clippy::disallowed_methods, reason = "moka compares with this clock")]
     fn new(value: Bytes, ttl: Ttl) -> Self {
-        Self { value, lifetime: Lifetime::New(ttl) }
+        let expires_at = match ttl {
+            Ttl::Never => None,
+            Ttl::After(lifetime) => Instant::now().checked_add(lifetime),
+        };
+        Self { value, expires_at }
     }
 }
 
@@ -186,32 +184,39 @@ impl Backend for Locmem {
     }
 }
 
-/// Lets every entry live for as long as it was stored for, whether new or stored over another.
+/// Lets every entry live until its own time.
+///
+/// The time that moka says is left would not do: it is none both for an entry that does not expire and for one that has
+/// expired since the update began, which would then never do so.
 struct PerEntry;
 
 impl Expiry<String, Entry> for PerEntry {
-    fn expire_after_create(&self, _: &String, entry: &Entry, _: Instant) -> Option<Duration> {
-        entry.lifetime.after(None)
+    fn expire_after_create(&self, _: &String, entry: &Entry, now: Instant) -> Option<Duration> {
+        entry.expires_at.map(|at| at.saturating_duration_since(now))
     }
 
     fn expire_after_update(
         &self,
-        _: &String,
+        key: &String,
         entry: &Entry,
-        _: Instant,
-        left: Option<Duration>,
+        now: Instant,
+        _: Option<Duration>,
     ) -> Option<Duration> {
-        entry.lifetime.after(left)
+        self.expire_after_create(key, entry, now)
     }
 }
 
-impl Lifetime {
-    /// Returns how long an entry lives from now, of which `left` was left.
-    fn after(self, left: Option<Duration>) -> Option<Duration> {
-        match self {
-            Self::New(Ttl::Never) => None,
-            Self::New(Ttl::After(lifetime)) => Some(lifetime),
-            Self::Kept => left,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_that_expires_while_it_is_counted_is_not_kept_for_ever() {
+        let entry = Entry::new("1".into(), Ttl::After(Duration::from_secs(1)));
+        let later = entry.expires_at.unwrap() + Duration::from_secs(1);
+        let left = PerEntry.expire_after_update(&"key".into(), &entry, later, None);
+        assert_eq!(left, Some(Duration::ZERO));
+        let entry = Entry::new("1".into(), Ttl::Never);
+        assert_eq!(PerEntry.expire_after_update(&"key".into(), &entry, later, None), None);
     }
 }
