@@ -13,12 +13,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Extensions, StatusCode, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use axum::{BoxError, Router};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -57,11 +58,14 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
 const STRICT_TRANSPORT_SECURITY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Puts all layers around the pages, and the outer ones around the probes as well.
-pub(crate) fn around(
+pub(crate) fn around<B>(
     pages: Router<AppState>,
     probes: Router<AppState>,
     state: AppState,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+) -> impl Service<Request<B>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let limits = LoadShedding::new(&state);
     let sessions = state.sessions.clone();
     let replay = state
@@ -74,12 +78,10 @@ pub(crate) fn around(
     let inside = ServiceBuilder::new()
         // Outside the layers that do the same for every request: see the table in its documentation.
         .layer(replay)
-        // Inside the replay, which most requests do not pass.
-        .layer(from_fn(access_log::in_span))
         // Outside the router, which sets it to 0.
         .map_response(without_length)
         // Before the router compares paths.
-        .map_request(with_plain_path)
+        .map_request(with_plain_path::<B>)
         .service(router);
     let site = Arc::new(Site { log, stopping, inside });
     service_fn(move |request| Arc::clone(&site).respond(request))
@@ -92,8 +94,11 @@ struct Site<S> {
     inside: S,
 }
 
-impl<S: Service<Request, Response = Response, Error = Infallible> + Clone> Site<S> {
-    async fn respond(self: Arc<Self>, mut request: Request) -> Result<Response, Infallible> {
+impl<S> Site<S> {
+    async fn respond<B>(self: Arc<Self>, mut request: Request<B>) -> Result<Response, Infallible>
+    where
+        S: Service<Request<B>, Response = Response, Error = Infallible> + Clone,
+    {
         // Outside all that responds, so that each response has its line and its id.
         let line = self.log.begin(&mut request);
         let mut response = self.inside.clone().call(request).await?;
@@ -120,7 +125,7 @@ fn without_length(mut response: Response) -> Response {
     response
 }
 
-fn with_plain_path(mut request: Request) -> Request {
+fn with_plain_path<B>(mut request: Request<B>) -> Request<B> {
     if let Some(uri) = without_needless_escapes(request.uri()) {
         *request.uri_mut() = uri;
     }
@@ -171,6 +176,8 @@ fn is_not_cached(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensio
 fn outer(all: Router<AppState>) -> Router<AppState> {
     all.layer(
         ServiceBuilder::new()
+            // Outside the other layers, so that their lines have the request's id.
+            .layer(from_fn(access_log::in_span))
             // Outside the layers that look at the method or the body.
             .layer(from_fn(head::as_get))
             // Outside the layers that set a header that matters here.

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
-use axum::Router;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{BoxError, Router};
 use tower::Service;
 
 use crate::app::AppState;
@@ -14,10 +15,13 @@ use crate::middleware;
 use crate::templates::digest;
 use crate::{assets, error};
 
-/// Returns the whole site as a service.
-pub fn router(
+/// Returns the whole site as a service, for requests with any body.
+pub fn router<B>(
     state: AppState,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send {
+) -> impl Service<Request<B>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let api_calls = state.pages.cache_page(api_calls::FRESH).without_query();
     let api_calls = api_calls.digest(digest::API_CALLS_PAGE).max_wait(api_calls::MAX_WAIT);
     let site = Router::new()

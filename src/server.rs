@@ -102,7 +102,7 @@ pub async fn serve<S>(
     stop: impl Future<Output = Duration>,
 ) -> bool
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let permits = Arc::new(Semaphore::new(limits.connections));
@@ -110,8 +110,7 @@ where
     let serve = |stream, peer, permit| {
         let is_crowded = permits.available_permits() < limits.connections / 4;
         let site = site.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
             site.clone().call(request)
         });

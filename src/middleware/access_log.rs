@@ -67,7 +67,7 @@ impl AccessLog {
     }
 
     /// Begins the line of a request, and gives the request an id.
-    pub(super) fn begin(&self, request: &mut Request) -> Line<'_> {
+    pub(super) fn begin<B>(&self, request: &mut Request<B>) -> Line<'_> {
         let id = request_id(request.headers());
         request.headers_mut().insert(REQUEST_ID, id.clone());
         let (method, uri) = (request.method().clone(), request.uri().clone());
