@@ -28,7 +28,7 @@ use neverstale::{Cache, CacheOptions, Integrity};
 use neverstale_axum::PageCache;
 use neverstale_sessions::Sessions;
 
-/// The bytes of copies of current pages in this process, and as many of responses to be replayed.
+/// The bytes of current pages in this process, as responses to be replayed.
 const LOCAL_COPIES: u64 = 32 * 1024 * 1024;
 
 /// The application's parts. A handler takes those that it names in its signature.

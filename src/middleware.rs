@@ -70,13 +70,16 @@ where
     let sessions = state.sessions.clone();
     let replay = state
         .pages
-        .replay_layer()
+        // Other pages are not kept by version, and handlers need other headers.
+        .replay_layer(|uri| uri.path() == "/")
         .bypass(move |headers| is_private(headers, &sessions))
+        // For the lines that the log has of the request.
+        .pass([access_log::REQUEST_ID])
         .permits(limits.reads());
     let (log, stopping) = (AccessLog::new(&state.monitor), state.stopping.clone());
     let router = outer(inner(pages, &state, &limits).merge(probes)).with_state(state);
     let inside = ServiceBuilder::new()
-        // Outside the layers that do the same for every request: see the table in its documentation.
+        // Outside the layers that do the same for every request.
         .layer(replay)
         // Outside the router, which sets it to 0.
         .map_response(without_length)

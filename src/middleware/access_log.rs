@@ -18,7 +18,7 @@ use super::log_limit::LogLimit;
 use crate::monitor::{Decision, Monitor};
 use neverstale_axum::Outcome;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a reverse proxy.
 const LONGEST_ID: usize = 64;

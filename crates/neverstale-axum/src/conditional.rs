@@ -24,22 +24,16 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 
 use super::headers::{WEAK, etag, has_directive, name_encoding};
-use super::outcome::{CACHE_STATUS, Outcome, SERVER_TIMING};
+use super::outcome::Outcome;
 use super::storable::broken;
 
-/// The headers that a 304 keeps of the response it stands for: those that Django keeps, and those that say where the
-/// response came from.
-const KEPT: [HeaderName; 10] = [
-    CACHE_STATUS,
-    header::CACHE_CONTROL,
-    header::CONTENT_LOCATION,
-    header::DATE,
-    header::ETAG,
-    header::EXPIRES,
-    header::LAST_MODIFIED,
-    SERVER_TIMING,
-    header::SET_COOKIE,
-    header::VARY,
+/// The headers of a body, which a 304 does not have (RFC 9110, section 15.4.5).
+static OF_A_BODY: [HeaderName; 5] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
 ];
 
 /// The headers that hold a request's conditions.
@@ -86,12 +80,12 @@ pub async fn evaluate(request: Request, next: Next) -> Response {
 
 /// Returns the headers that hold a request's conditions, if it has any.
 pub(super) fn conditions(request: &HeaderMap) -> Option<HeaderMap> {
-    has_conditions(request).then(|| select(request, &CONDITIONS))
+    has_conditions(request).then(|| select(request, |name| CONDITIONS.contains(name)))
 }
 
 /// Returns whether a request has conditions.
 pub(super) fn has_conditions(request: &HeaderMap) -> bool {
-    request.keys().any(|name| CONDITIONS.contains(name))
+    CONDITIONS.iter().any(|name| request.contains_key(name))
 }
 
 /// Returns the response, or the 304 or 412 in its place, with its extensions.
@@ -101,7 +95,7 @@ pub(super) fn apply(conditions: &HeaderMap, mut response: Response) -> Response 
     }
     let Some(status) = decide(conditions, response.headers()) else { return response };
     *response.headers_mut() = match status {
-        StatusCode::NOT_MODIFIED => select(response.headers(), &KEPT),
+        StatusCode::NOT_MODIFIED => select(response.headers(), |name| !OF_A_BODY.contains(name)),
         _ => HeaderMap::new(),
     };
     *response.status_mut() = status;
@@ -109,8 +103,9 @@ pub(super) fn apply(conditions: &HeaderMap, mut response: Response) -> Response 
     response
 }
 
-fn select(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
-    let selected = headers.iter().filter(|(name, _)| names.contains(name));
+/// Returns the headers whose names are chosen.
+pub(super) fn select(headers: &HeaderMap, is_chosen: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let selected = headers.iter().filter(|(name, _)| is_chosen(name));
     selected.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

@@ -32,21 +32,7 @@ impl Encoding {
 
     /// Returns the available encoding that a client prefers; none is the plain body.
     pub(super) fn choose(request: &HeaderMap, available: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let plain = weight(request, "identity").unwrap_or_default();
-        let mut best = None;
-        for encoding in available {
-            let weight =
-                weight(request, encoding.name()).or_else(|| weight(request, "*")).unwrap_or_default();
-            if weight > 0.0 && weight >= plain && best.is_none_or(|(most, _)| weight > most) {
-                best = Some((weight, encoding));
-            }
-        }
-        best.map(|(_, encoding)| encoding)
-    }
-
-    /// Returns whether a client accepts a plain body, which it need not name.
-    pub(super) fn accepts_plain(request: &HeaderMap) -> bool {
-        weight(request, "identity").or_else(|| weight(request, "*")) != Some(0.0)
+        Weights::of(request).choose(available)
     }
 
     /// Encodes a body on a thread for blocking work; none if that makes it no shorter.
@@ -78,7 +64,7 @@ impl Encoding {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Br => "br",
             Self::Gzip => "gzip",
@@ -93,7 +79,8 @@ impl Encoding {
 /// Returns whether a client refuses every available coding of a body, the plain one among them.
 #[must_use]
 pub fn accepts_nothing(request: &HeaderMap) -> bool {
-    Encoding::choose(request, Encoding::ALL).is_none() && !Encoding::accepts_plain(request)
+    let weights = Weights::of(request);
+    weights.choose(Encoding::ALL).is_none() && !weights.accept_plain()
 }
 
 /// Returns whether a body may be sent in an encoding, and a layer further out that compresses would do so.
@@ -111,24 +98,64 @@ pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
     DefaultPredicate::new().should_compress(&response)
 }
 
-/// Returns the weight, from 0 to 1, that a client gives to a coding of this name. A weight that is none is ignored.
-fn weight(request: &HeaderMap, coding: &str) -> Option<f32> {
-    let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
-    let mut weights = lists.flat_map(|list| list.split(',')).filter_map(|member| {
-        let mut parts = member.split(';').map(str::trim);
-        let name = parts.next()?;
-        let name = name.strip_prefix("x-").unwrap_or(name);
-        name.eq_ignore_ascii_case(coding).then_some(())?;
-        match parts.next() {
-            None => Some(1.0),
-            Some(weight) => {
-                let (name, weight) = weight.split_once('=')?;
-                let weight: f32 = weight.trim().parse().ok()?;
-                (name.trim().eq_ignore_ascii_case("q") && (0.0..=1.0).contains(&weight)).then_some(weight)
+/// The weights, from 0 to 1, that a client gives to codings. Of several for one coding the first counts.
+#[derive(Default)]
+struct Weights {
+    br: Option<f32>,
+    gzip: Option<f32>,
+    identity: Option<f32>,
+    /// Of all codings that the client does not name.
+    others: Option<f32>,
+}
+
+impl Weights {
+    fn of(request: &HeaderMap) -> Self {
+        let mut weights = Self::default();
+        let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
+        for member in lists.flat_map(|list| list.split(',')) {
+            let mut parts = member.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let name = name.strip_prefix("x-").unwrap_or(name);
+            let is = |coding: &str| name.eq_ignore_ascii_case(coding);
+            let weight = match name {
+                _ if is("br") => &mut weights.br,
+                _ if is("gzip") => &mut weights.gzip,
+                _ if is("identity") => &mut weights.identity,
+                "*" => &mut weights.others,
+                _ => continue,
+            };
+            *weight = weight.or_else(|| parts.next().map_or(Some(1.0), parse_weight));
+        }
+        weights
+    }
+
+    fn choose(&self, available: impl IntoIterator<Item = Encoding>) -> Option<Encoding> {
+        let mut best = None;
+        for encoding in available {
+            let weight = match encoding {
+                Encoding::Br => self.br,
+                Encoding::Gzip => self.gzip,
+            };
+            let weight = weight.or(self.others).unwrap_or_default();
+            let is_preferred = weight > 0.0 && weight >= self.identity.unwrap_or_default();
+            if is_preferred && best.is_none_or(|(most, _)| weight > most) {
+                best = Some((weight, encoding));
             }
         }
-    });
-    weights.next()
+        best.map(|(_, encoding)| encoding)
+    }
+
+    /// Returns whether the client accepts a plain body, which it need not name.
+    fn accept_plain(&self) -> bool {
+        self.identity.or(self.others) != Some(0.0)
+    }
+}
+
+/// Parses a parameter such as `q=0.5`. A weight that is none is ignored.
+fn parse_weight(parameter: &str) -> Option<f32> {
+    let (name, weight) = parameter.split_once('=')?;
+    let weight: f32 = weight.trim().parse().ok()?;
+    (name.trim().eq_ignore_ascii_case("q") && (0.0..=1.0).contains(&weight)).then_some(weight)
 }
 
 #[cfg(test)]
@@ -190,7 +217,7 @@ mod tests {
             ("*;q=0", false),
             ("*;q=0, identity;q=0.1", true),
         ] {
-            assert_eq!(Encoding::accepts_plain(&accepting(accepted)), is_accepted, "{accepted}");
+            assert_eq!(Weights::of(&accepting(accepted)).accept_plain(), is_accepted, "{accepted}");
         }
     }
 

@@ -43,21 +43,27 @@ pub(super) enum Entry {
     Pass { generation: String },
 }
 
+/// The state of the site that a page shows, and how long it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Validity {
+    /// Read before the handler ran; or the version that the handler's response names.
+    pub(super) generation: String,
+    /// Milliseconds since 1970; none is never.
+    expires: Option<u64>,
+}
+
 /// A response, and the state of the site that it shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
-    /// Read before the handler ran; or the version that the handler's response names.
-    pub(super) generation: String,
+    pub(super) validity: Validity,
     /// Names of request headers, sorted.
     pub(super) vary_on: Vec<String>,
     /// Their values, hashed.
     pub(super) variant: String,
-    /// Milliseconds since 1970; none is never.
-    expires: Option<u64>,
     status: u16,
     #[serde(with = "pairs")]
     pub(super) headers: HeaderMap,
-    /// The lengths of the body's encodings, which follow it.
+    /// The lengths of the body's encodings, which follow it; 0 of one that is not worth it.
     encoded: Vec<(Encoding, usize)>,
     #[serde(skip)]
     bodies: Bytes,
@@ -94,25 +100,40 @@ impl Entry {
     pub(super) fn is_current(&self, at: &str) -> bool {
         match self {
             Self::Generation(_) => false,
-            Self::Page(page) => page.is_current(at),
+            Self::Page(page) => page.validity.is_current(at),
             Self::Varies { generation, .. } | Self::Pass { generation } => generation == at,
         }
     }
 }
 
-impl Page {
-    pub(super) fn new(parts: &response::Parts, body: Bytes, ttl: Ttl) -> Self {
+impl Validity {
+    pub(super) fn new(generation: String, ttl: Ttl) -> Self {
         let expires = match ttl {
             Ttl::Never => None,
             Ttl::After(lifetime) => Some(millis(since_1970().saturating_add(lifetime))),
         };
-        let (generation, variant, vary_on) = Default::default();
-        let headers = stored(&parts.headers);
-        let (status, encoded) = (parts.status.as_u16(), vec![]);
-        Self { generation, vary_on, variant, expires, status, headers, encoded, bodies: body }
+        Self { generation, expires }
     }
 
-    /// Adds the body in these encodings.
+    /// Returns whether it is of this generation and has not expired.
+    pub(super) fn is_current(&self, at: &str) -> bool {
+        self.generation == at && self.remaining() != Some(Duration::ZERO)
+    }
+
+    /// Returns how long the page still lives; none is for ever.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.expires.map(|at| Duration::from_millis(at).saturating_sub(since_1970()))
+    }
+}
+
+impl Page {
+    pub(super) fn new(parts: &response::Parts, body: Bytes, validity: Validity) -> Self {
+        let (vary_on, variant, encoded) = Default::default();
+        let (status, headers) = (parts.status.as_u16(), stored(&parts.headers));
+        Self { validity, vary_on, variant, status, headers, encoded, bodies: body }
+    }
+
+    /// Adds the body in these encodings. One that is not worth it is empty.
     pub(super) fn add_encoded(&mut self, encoded: &[(Encoding, Bytes)]) {
         let mut bodies = BytesMut::from(self.bodies.clone());
         for (encoding, body) in encoded {
@@ -122,40 +143,33 @@ impl Page {
         self.bodies = bodies.freeze();
     }
 
-    /// Returns the same page with bodies of its own: those of a page that was read are slices of a larger buffer.
-    pub(super) fn compact(&self) -> Self {
-        Self { bodies: Bytes::copy_from_slice(&self.bodies), ..self.clone() }
-    }
-
     /// Returns the body that a client prefers, and its encoding if it has one.
-    pub(super) fn body(&self, request: &HeaderMap) -> (Option<Encoding>, Bytes) {
-        let chosen = Encoding::choose(request, self.encoded.iter().map(|(encoding, _)| *encoding));
-        let encoded = chosen.and_then(|encoding| self.encoded(encoding));
-        encoded.map_or_else(|| (None, self.plain()), |body| (chosen, body))
+    ///
+    /// An encoding that the page was not stored in is made for each request: it takes about a millisecond, only few
+    /// clients prefer another encoding than the first one, and the replay keeps what is made.
+    pub(super) async fn body(&self, request: &HeaderMap) -> (Option<Encoding>, Bytes) {
+        let is_worth = |encoding: &Encoding| self.encoded(*encoding).is_none_or(|body| !body.is_empty());
+        let chosen = Encoding::choose(request, Encoding::ALL.into_iter().filter(is_worth));
+        let Some(encoding) = chosen else { return (None, self.plain()) };
+        let body = match self.encoded(encoding) {
+            Some(body) => Some(body),
+            None => encoding.encode(self.plain()).await,
+        };
+        body.map_or_else(|| (None, self.plain()), |body| (chosen, body))
     }
 
     /// Returns the body as the handler made it.
-    pub(super) fn plain(&self) -> Bytes {
+    fn plain(&self) -> Bytes {
         let encoded: usize = self.encoded.iter().map(|(_, length)| length).sum();
         self.bodies.slice(..self.bodies.len() - encoded)
     }
 
-    /// Returns the body in an encoding, if it is there.
-    pub(super) fn encoded(&self, encoding: Encoding) -> Option<Bytes> {
+    /// Returns the body in an encoding, if that is known; empty if the encoding is not worth it.
+    fn encoded(&self, encoding: Encoding) -> Option<Bytes> {
         let index = self.encoded.iter().position(|(other, _)| *other == encoding)?;
         let behind: usize = self.encoded[index + 1..].iter().map(|(_, length)| length).sum();
         let end = self.bodies.len() - behind;
         Some(self.bodies.slice(end - self.encoded[index].1..end))
-    }
-
-    /// Returns whether it was made under this generation and has not expired.
-    pub(super) fn is_current(&self, at: &str) -> bool {
-        self.generation == at && self.remaining() != Some(Duration::ZERO)
-    }
-
-    /// Returns how long the page still lives; none is for ever.
-    pub(super) fn remaining(&self) -> Option<Duration> {
-        self.expires.map(|at| Duration::from_millis(at).saturating_sub(since_1970()))
     }
 
     /// Returns its size in bytes, about.
@@ -221,7 +235,7 @@ mod tests {
             .header("x-hop", "1")
             .header("set-cookie", "a=b");
         let (parts, ()) = response.body(()).unwrap().into_parts();
-        Page::new(&parts, Bytes::from_static(b"\0\xffbody"), ttl)
+        Page::new(&parts, Bytes::from_static(b"\0\xffbody"), Validity::new("1".into(), ttl))
     }
 
     #[test]
@@ -235,16 +249,22 @@ mod tests {
         assert_eq!(headers.len(), 3, "{headers:?}");
     }
 
-    #[test]
-    fn a_body_comes_back_in_each_of_its_encodings() {
-        let mut page = page(Ttl::Never);
-        page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br")), (Encoding::Gzip, "gzipped".into())]);
-        let Some(Entry::Page(page)) = Entry::decode(Entry::Page(page).encode().into()) else {
-            unreachable!()
-        };
-        for (accepted, expected) in [("br", &b"br"[..]), ("gzip", b"gzipped"), ("zstd", b"\0\xffbody")] {
+    #[tokio::test]
+    async fn a_body_comes_back_in_each_of_its_encodings() {
+        for (gzipped, accepted, expected) in [
+            ("gzipped", "br", &b"br"[..]),
+            ("gzipped", "gzip", b"gzipped"),
+            ("gzipped", "zstd", b"\0\xffbody"),
+            ("", "gzip", b"\0\xffbody"),
+            ("", "gzip, br;q=0.1", b"br"),
+        ] {
+            let mut page = page(Ttl::Never);
+            page.add_encoded(&[(Encoding::Br, Bytes::from_static(b"br")), (Encoding::Gzip, gzipped.into())]);
+            let Some(Entry::Page(page)) = Entry::decode(Entry::Page(page).encode().into()) else {
+                unreachable!()
+            };
             let request = HeaderMap::from_iter([(header::ACCEPT_ENCODING, accepted.parse().unwrap())]);
-            assert_eq!(page.body(&request).1, expected);
+            assert_eq!(page.body(&request).await.1, expected);
         }
     }
 
@@ -263,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_page_is_current_in_its_generation_until_it_expires() {
-        let current = |ttl| Entry::Page(Page { generation: "1".into(), ..page(ttl) });
+        let current = |ttl| Entry::Page(page(ttl));
         assert!(current(Ttl::Never).is_current("1"));
         assert!(!current(Ttl::Never).is_current("2"));
         assert!(current(Ttl::After(Duration::from_secs(9))).is_current("1"));

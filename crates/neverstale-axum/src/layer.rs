@@ -5,12 +5,11 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::request;
+use axum::http::{Uri, request};
 use axum::response::IntoResponse;
 use moka::sync::Cache as Memory;
 use tower::Layer;
 
-use super::copies::Copies;
 use super::key;
 use super::personal::Personal;
 use super::policy::{Browser, Policy};
@@ -51,7 +50,7 @@ const LEARNED: u64 = 10_000;
 #[derive(Clone)]
 pub struct PageCache {
     store: Store,
-    local: Option<(Copies, Responses)>,
+    responses: Option<Responses>,
     prefix: Arc<str>,
     /// In `Cache-Status`.
     name: &'static str,
@@ -62,7 +61,7 @@ impl PageCache {
     #[must_use]
     pub fn new(cache: &Cache) -> Self {
         let store = Store { cache: cache.counted_as("views"), learned: Memory::new(LEARNED) };
-        Self { store, local: None, prefix: "".into(), name: env!("CARGO_PKG_NAME") }
+        Self { store, responses: None, prefix: "".into(), name: env!("CARGO_PKG_NAME") }
     }
 
     /// Names this cache in `Cache-Status`, among all caches on the way to a browser; `neverstale-axum` by default.
@@ -80,26 +79,23 @@ impl PageCache {
         self
     }
 
-    /// Keeps copies of current pages in the process as well, ready to be sent, where pages are kept by version: up to
-    /// `capacity` bytes of pages, and as many of responses that a [`ReplayLayer`] replays.
+    /// Keeps current pages in the process as well, ready to be sent, where pages are kept by version: up to `capacity`
+    /// bytes of responses, which a [`ReplayLayer`] keeps and replays.
     #[must_use]
     pub fn with_local_copies(mut self, capacity: u64) -> Self {
-        let copies = Copies::new(&self.store.cache, capacity);
-        let responses = Responses::new(&copies, capacity);
-        self.local = Some((copies, responses));
+        self.responses = Some(Responses::new(&self.store.cache, capacity));
         self
     }
 
     /// Returns whether pages are kept in the process as well.
     #[must_use]
     pub fn has_local_copies(&self) -> bool {
-        self.local.is_some()
+        self.responses.is_some()
     }
 
     /// Drops the copies in this process.
     pub fn drop_copies(&self) {
-        if let Some((copies, responses)) = &self.local {
-            copies.clear();
+        if let Some(responses) = &self.responses {
             responses.clear();
         }
     }
@@ -111,7 +107,6 @@ impl PageCache {
         CachePageLayer {
             policy: Policy {
                 store: self.store.clone(),
-                copies: self.local.as_ref().map(|(copies, _)| copies.clone()),
                 name: self.name,
                 prefix: Arc::clone(&self.prefix),
                 ttl,
@@ -126,11 +121,14 @@ impl PageCache {
         }
     }
 
-    /// Returns a layer for the outermost place of the site, which replays whole responses that show one of the
-    /// [copies in this process](Self::with_local_copies): see [`replay`](crate::replay).
+    /// Returns a layer for the outermost place of the site, which keeps whole responses
+    /// [in this process](Self::with_local_copies) and replays them: see [`replay`](crate::replay).
+    ///
+    /// `is_page` chooses by its target which request is for a page. The site sees little more of such a request than
+    /// its target and host, so choose no handler that needs other headers.
     #[must_use]
-    pub fn replay_layer(&self) -> ReplayLayer {
-        ReplayLayer::new(self.local.as_ref().map(|(_, responses)| responses.clone()))
+    pub fn replay_layer(&self, is_page: impl Fn(&Uri) -> bool + Send + Sync + 'static) -> ReplayLayer {
+        ReplayLayer::new(self.responses.clone(), is_page)
     }
 
     /// Purges the pages of a path: on all hosts, over http and https, with all queries, for all values of the headers

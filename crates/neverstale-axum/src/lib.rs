@@ -60,13 +60,12 @@
 //!
 //! Where the origin knows the current version of the data, [`CachePageLayer::versioned`] needs no generation and no
 //! purge. Every request first gets the current version from the [`VersionSource`](neverstale::version::VersionSource);
-//! then it looks for the page of that version, in this process's copies and in the cache, where the version is part of
-//! the key. On a miss the handler runs and names with a [`PageVersion`] the version that it has read, under which the
-//! page is stored. What is stored is never wrong, only no longer current; so the cache may lose, delay, repeat or bring
-//! back whatever it likes.
+//! then it looks for the page of that version in the cache, where the version is part of the key. On a miss the
+//! handler runs and names with a [`PageVersion`] the version that it has read, under which the page is stored. What is
+//! stored is never wrong, only no longer current; so the cache may lose, delay, repeat or bring back whatever it likes.
 //!
-//! With [local copies](PageCache::with_local_copies) a hit needs no cache, and with a [`ReplayLayer`] outside of the
-//! site it passes none of the site's layers.
+//! A [`ReplayLayer`] outside of the site keeps finished responses [in the process](PageCache::with_local_copies). Then
+//! a hit needs no cache and passes none of the site's layers: see [`replay`].
 //!
 //! # Private state
 //!
@@ -117,7 +116,6 @@ pub mod headers;
 pub mod replay;
 pub mod target;
 
-mod copies;
 mod encoding;
 mod entry;
 mod key;

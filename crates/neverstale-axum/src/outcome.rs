@@ -20,15 +20,15 @@ pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub enum Outcome {
     /// A page from the cache, and the rest of its lifetime if that has an end.
     Hit(Option<Duration>),
-    /// A hit in this process's copies.
-    Local(Option<Duration>),
-    /// A hit in this process's copies, whose whole response was replayed by a [`ReplayLayer`](crate::ReplayLayer).
+    /// A hit in this process: the whole response was replayed by a [`ReplayLayer`](crate::ReplayLayer).
     Replayed(Option<Duration>),
     /// A miss, and another request built the page.
     Collapsed,
     /// A miss: the handler ran, and its response was stored.
     Stored(Fwd),
-    /// A miss: the handler ran, and its response was not stored, for this reason.
+    /// A miss: the handler ran, and the page that it made is not in the cache, for this reason.
+    Unstored(&'static str),
+    /// A miss: the handler ran, and its response is left as it is, for this reason.
     Miss(Cow<'static, str>),
     /// The handler ran and the cache was bypassed, for this reason.
     Bypass(&'static str),
@@ -70,16 +70,16 @@ impl Outcome {
 
     /// Adds to a response's `Cache-Status`, behind those of caches further in, and to its `Server-Timing`.
     pub(super) fn write(self, report: Report, response: &mut Response) {
-        response.headers_mut().append(CACHE_STATUS, self.status(report));
+        response.headers_mut().append(CACHE_STATUS, self.status(report.cache));
         let took = report.arrival.0.elapsed();
         response.headers_mut().append(SERVER_TIMING, self.timing(report, took));
         response.extensions_mut().insert(self);
     }
 
     /// Returns the value of `Cache-Status`.
-    pub(super) fn status(&self, report: Report) -> HeaderValue {
+    pub(super) fn status(&self, cache: &str) -> HeaderValue {
         let mut text = String::with_capacity(64);
-        text.push_str(report.cache);
+        text.push_str(cache);
         text.push_str("; ");
         self.push_to(&mut text);
         value(text)
@@ -106,13 +106,14 @@ impl Outcome {
     /// Appends the outcome as `Cache-Status` names it. Every replay needs it, and `fmt` takes three times as long.
     fn push_to(&self, text: &mut String) {
         let ttl = match self {
-            Self::Hit(left) | Self::Local(left) | Self::Replayed(left) => {
+            Self::Hit(left) | Self::Replayed(left) => {
                 text.push_str("hit");
                 left.as_ref()
             }
             Self::Collapsed => return text.push_str("fwd=uri-miss; collapsed"),
             Self::Stored(Fwd::UriMiss) => return text.push_str("fwd=uri-miss; stored"),
             Self::Stored(Fwd::VaryMiss) => return text.push_str("fwd=vary-miss; stored"),
+            Self::Unstored(reason) => return push_detail(text, "fwd=miss", reason),
             Self::Miss(reason) => return push_detail(text, "fwd=miss", reason),
             Self::Bypass(reason) => return push_detail(text, "fwd=bypass", reason),
             Self::Method => return text.push_str("fwd=method"),
@@ -121,15 +122,15 @@ impl Outcome {
             text.push_str("; ttl=");
             text.push_str(itoa::Buffer::new().format(ttl.as_secs()));
         }
-        if !matches!(self, Self::Hit(_)) {
+        if matches!(self, Self::Replayed(_)) {
             push_detail(text, "", "local");
         }
     }
 
-    /// Returns whether the response is a stored page, in the encoding that the client prefers.
+    /// Returns whether the response is a page as it is stored, in the encoding that the client prefers.
     #[must_use]
     pub fn is_as_stored(&self) -> bool {
-        matches!(self, Self::Hit(_) | Self::Local(_) | Self::Replayed(_) | Self::Collapsed | Self::Stored(_))
+        !matches!(self, Self::Miss(_) | Self::Bypass(_) | Self::Method)
     }
 
     /// Returns the outcome in one word, of [`Self::WORDS`].
@@ -137,10 +138,10 @@ impl Outcome {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Hit(_) => "hit",
-            Self::Local(_) | Self::Replayed(_) => "local",
+            Self::Replayed(_) => "local",
             Self::Collapsed => "shared",
             Self::Stored(_) => "stored",
-            Self::Miss(_) => "miss",
+            Self::Unstored(_) | Self::Miss(_) => "miss",
             Self::Bypass(_) | Self::Method => "bypass",
         }
     }

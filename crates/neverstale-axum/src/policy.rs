@@ -8,7 +8,6 @@ use axum::response::Response;
 use neverstale::Ttl;
 use neverstale::version::Versions;
 
-use super::copies::Copies;
 use super::personal::Personal;
 use super::store::Store;
 
@@ -29,7 +28,6 @@ pub enum Browser {
 #[derive(Clone)]
 pub(super) struct Policy {
     pub(super) store: Store,
-    pub(super) copies: Option<Copies>,
     /// The cache's name in `Cache-Status`.
     pub(super) name: &'static str,
     /// The prefix of all keys.
@@ -46,11 +44,4 @@ pub(super) struct Policy {
     /// The version of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
     pub(super) personal: Option<Personal>,
-}
-
-impl Policy {
-    /// Returns this process's copies, if it has any of these pages.
-    pub(super) fn copies(&self) -> Option<&Copies> {
-        self.copies.as_ref().filter(|_| self.versions.is_some())
-    }
 }

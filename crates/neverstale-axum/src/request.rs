@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header, request, response};
+use axum::http::{HeaderMap, header, request, response};
 use axum::response::Response;
 use bytes::Bytes;
 use neverstale::build::{Joined, Look};
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
 use super::encoding::Encoding;
-use super::entry::{Entry, Page};
+use super::entry::{Entry, Page, Validity};
 use super::headers;
 use super::key::{self, PageKey, State};
 #[cfg(fault_injection)]
@@ -24,7 +24,7 @@ use super::policy::Policy;
 use super::privacy::Privacy;
 use super::storable::{page_of, refusal};
 use super::store::{Found, Slot};
-use super::version::{self, Checked, CurrentVersion, PageVersion, Replayable};
+use super::version::{self, CurrentVersion, Keyed, PageVersion, Shown};
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
@@ -41,6 +41,8 @@ pub(super) struct PageRequest<S> {
     pub(super) body: Body,
     pub(super) report: Report,
     pub(super) privacy: Privacy,
+    /// Where the replay layer may keep the response.
+    pub(super) keyed: Option<Keyed>,
     /// Whether the visitor may have a response of their own, so that this request is dropped before it has built.
     pub(super) may_be_own: bool,
 }
@@ -60,13 +62,10 @@ where
     Ok(response)
 }
 
-/// Looks for the page. Where it is most likely missing, since there are copies and none of this version, it is left to
-/// be looked for together with the right to build it.
-async fn look_up(policy: &Policy, keys: &PageKey, headers: &HeaderMap, may_join: bool) -> (Look, Found) {
-    let is_likely_missing =
-        may_join && policy.copies().is_some() && !policy.store.learned.contains_key(&keys.page);
+/// Looks for the page. Where it is likely missing, it is left to be looked for together with the right to build it.
+async fn look_up(policy: &Policy, keys: &PageKey, headers: &HeaderMap, is_missing: bool) -> (Look, Found) {
     match &keys.state {
-        State::Version(version) if is_likely_missing => {
+        State::Version(version) if is_missing && !policy.store.learned.contains_key(&keys.page) => {
             let (key, generation) = (keys.page.clone(), version.to_string());
             (Look::First, Found::Nothing(Slot { key, generation, fwd: Fwd::UriMiss }))
         }
@@ -88,6 +87,8 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
     /// Returns the page of the request: from a copy, from the cache, or of the handler.
     pub(super) async fn respond(mut self) -> Result<Response, S::Error> {
         let mut has_waited = false;
+        // The response that is kept in this process shows another version.
+        let is_outdated = self.keyed.as_ref().is_some_and(Keyed::is_checked);
         for look in 0..LOOKS {
             let limit = if look == 0 { Duration::MAX } else { CHECK_AGAIN };
             let version = match timeout(limit, self.check_version()).await {
@@ -95,18 +96,13 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
                 Ok(Err(response)) => return Ok(response),
                 Err(_) => return self.bypass(Outcome::Bypass("version-late")).await,
             };
-            if let Some(version) = &version
-                && let Some(response) = self.show_copy(version).await
-            {
-                return Ok(response);
-            }
             let versioned = version.map(|version| self.keys.at(version));
             let keys = versioned.as_ref().unwrap_or(&self.keys);
-            let may_join = look == 0 && !self.may_be_own;
-            let (look, found) = look_up(&self.policy, keys, &self.parts.headers, may_join).await;
+            let is_missing = look == 0 && is_outdated && !self.may_be_own;
+            let (look, found) = look_up(&self.policy, keys, &self.parts.headers, is_missing).await;
             let slot = match found {
                 Found::Page(page) => {
-                    let outcome = Outcome::Hit(page.remaining());
+                    let outcome = Outcome::Hit(page.validity.remaining());
                     return Ok(self.show(&page, outcome).await);
                 }
                 Found::Pass(slot) => return Ok(self.build(&slot).await?.0),
@@ -119,7 +115,8 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             let decode = |value| slot.decode(versioned.is_some(), value);
             match flight.wait(&slot.key, look, self.max_wait(), decode).await {
                 Joined::Value { value: Entry::Page(page), was_there } if self.is_variant_of(&page) => {
-                    let outcome = if was_there { Outcome::Hit(page.remaining()) } else { Outcome::Collapsed };
+                    let remaining = page.validity.remaining();
+                    let outcome = if was_there { Outcome::Hit(remaining) } else { Outcome::Collapsed };
                     return Ok(self.show(&page, outcome).await);
                 }
                 Joined::Value { value: Entry::Page(page), .. } => {
@@ -151,7 +148,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
     /// The response that says why there is no version.
     async fn check_version(&mut self) -> Result<Option<Arc<str>>, Response> {
         let Some(versions) = &self.policy.versions else { return Ok(None) };
-        let checked = self.parts.extensions.remove::<Checked>().and_then(|checked| checked.take(versions));
+        let checked = self.keyed.as_ref().and_then(|keyed| keyed.take(versions));
         let (version, took) = match checked {
             Some(check) => (check.version, self.report.arrival.0.elapsed()),
             None => {
@@ -174,7 +171,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
 
     /// Runs the handler, stores its response if it may be stored, and returns it with what waiting requests get.
     async fn build(self, slot: &Slot) -> Result<(Response, Envelope), S::Error> {
-        let Self { policy, keys, privacy, .. } = self;
+        let Self { policy, keys, privacy, keyed, .. } = self;
         let (store, headers) = (&policy.store, self.parts.headers.clone());
         let request = Request::from_parts(self.parts, self.body);
         let (response, report) = run(self.handler, request, self.report).await?;
@@ -182,10 +179,9 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         let (mut parts, body) = response.into_parts();
         let page = match place(&policy, &keys.page, slot, &parts) {
             Some((key, generation)) => {
-                page_of(&policy, &privacy, &headers, &mut parts, body).await.map(|mut page| {
-                    page.generation = generation;
-                    (key, page)
-                })
+                let is_keyed = keyed.is_some();
+                let page = page_of(&policy, &privacy, &headers, &mut parts, body, generation, is_keyed).await;
+                page.map(|page| (key, page))
             }
             None => {
                 let refusal = refusal(&parts, body.size_hint().exact(), &privacy, policy.max_size);
@@ -194,15 +190,13 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         };
         match page {
             Ok((key, page)) => {
-                if let Some(copies) = policy.copies() {
-                    copies.keep(&keys.page, &page);
-                }
-                let mut response = with_body(parts, page.body(&headers));
+                let mut response = with_body(parts, page.body(&headers).await);
+                note_shown(&policy, &page.validity, &mut response);
                 let (built, is_stored) = store.keep(&key, page, &headers, policy.ttl).await;
                 let outcome = match is_stored {
-                    true if store.cache.keeps_nothing() => Outcome::Miss("cache-keeps-nothing".into()),
+                    true if store.cache.keeps_nothing() => Outcome::Unstored("cache-keeps-nothing"),
                     true => Outcome::Stored(slot.fwd),
-                    false => Outcome::Miss("cache-refused".into()),
+                    false => Outcome::Unstored("cache-refused"),
                 };
                 outcome.write(report, &mut response);
                 Ok((response, built))
@@ -222,41 +216,15 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         bypass(self.handler, request, outcome, self.report).await
     }
 
-    /// Responds with this process's copy, if it has that of the version. By `&mut`, since the body is not `Sync`.
-    async fn show_copy(&mut self, version: &str) -> Option<Response> {
-        let versions = self.policy.versions.as_ref()?;
-        let page = self.policy.copies()?.get(&self.keys.page, version)?;
-        let body = page.body(&self.parts.headers).await;
-        let outcome = Outcome::Local(page.page.remaining());
-        let mut response = self.response(page.page.status(), page.page.headers.clone(), body, outcome);
-        let (versions, cache) = (versions.clone(), self.report.cache);
-        response.extensions_mut().insert(Replayable { versions, page, cache });
-        Some(response)
-    }
-
-    /// Responds with a page, and keeps a copy of it where there are copies. By `&mut` as well.
+    /// Responds with a page. By `&mut`, since the body is not `Sync`.
     async fn show(&mut self, page: &Page, outcome: Outcome) -> Response {
-        let copy = self.policy.copies().and_then(|copies| copies.copy(&self.keys.page, page));
-        let body = match copy {
-            Some(copy) => copy.body(&self.parts.headers).await,
-            None => page.body(&self.parts.headers),
-        };
-        self.response(page.status(), page.headers.clone(), body, outcome)
-    }
-
-    fn response(
-        &self,
-        status: StatusCode,
-        headers: HeaderMap,
-        body: (Option<Encoding>, Bytes),
-        outcome: Outcome,
-    ) -> Response {
         let (mut parts, ()) = Response::new(()).into_parts();
-        (parts.status, parts.headers) = (status, headers);
+        (parts.status, parts.headers) = (page.status(), page.headers.clone());
         if let Some(age) = headers::age(&parts.headers) {
             parts.headers.insert(header::AGE, age.into());
         }
-        let mut response = with_body(parts, body);
+        let mut response = with_body(parts, page.body(&self.parts.headers).await);
+        note_shown(&self.policy, &page.validity, &mut response);
         outcome.write(self.report, &mut response);
         response
     }
@@ -292,6 +260,14 @@ fn place(policy: &Policy, page: &Key, slot: &Slot, response: &response::Parts) -
     }
     let PageVersion(version) = response.extensions.get()?;
     Some((page.at(version), version.clone()))
+}
+
+/// Notes the version that a response shows, for the replay layer.
+fn note_shown(policy: &Policy, validity: &Validity, response: &mut Response) {
+    if let Some(versions) = &policy.versions {
+        let (versions, validity, cache) = (versions.clone(), validity.clone(), policy.name);
+        response.extensions_mut().insert(Shown { versions, validity, cache });
+    }
 }
 
 /// Returns the response with a page's body, which may be encoded and then has a tag of its own.

@@ -99,6 +99,7 @@ where
     if privacy.is_marked() {
         return bypass(handler, request, Outcome::Bypass(PRIVATE), report).await;
     }
+    let keyed = request.extensions_mut().remove();
     let (parts, body) = request.into_parts();
     let (prefix, parameters, digest) = (&policy.prefix, policy.parameters.as_deref(), &policy.digest);
     let Some(keys) = PageKey::of(&parts, prefix, parameters, digest) else {
@@ -108,12 +109,13 @@ where
     let is_seen = parts.extensions.get::<WasHead>().is_none();
     let personal = policy.personal.as_ref().filter(|_| is_seen).and_then(|personal| personal.look_up(&parts));
     let Some(personal) = personal else {
-        let request = PageRequest { policy, handler, keys, parts, body, report, privacy, may_be_own: false };
+        let request =
+            PageRequest { policy, handler, keys, parts, body, report, privacy, keyed, may_be_own: false };
         return request.respond().await;
     };
     let (own_handler, mut own_parts) = (handler.clone(), parts.clone());
-    let shared =
-        PageRequest { policy, handler, keys, parts, body, report, privacy, may_be_own: true }.respond();
+    let shared = PageRequest { policy, handler, keys, parts, body, report, privacy, keyed, may_be_own: true }
+        .respond();
     // The visitor's look-up begins first, so that both are under way together.
     let own = match select(personal, Box::pin(shared)).await {
         Either::Left((None, shared)) => return shared.await,

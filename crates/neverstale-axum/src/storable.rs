@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header, response};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use futures_util::stream;
 use http_body_util::BodyExt;
 
 use super::encoding::{Encoding, is_encodable};
-use super::entry::Page;
+use super::entry::{Page, Validity};
 use super::headers::{etag, get_max_age, has_directive, list, patch_cache_control, patch_vary};
 use super::key;
 use super::policy::{Browser, Policy};
@@ -61,6 +61,8 @@ pub(super) async fn page_of(
     request: &HeaderMap,
     parts: &mut response::Parts,
     body: Body,
+    generation: String,
+    is_keyed: bool,
 ) -> Result<Page, (Body, Reason)> {
     let refusal = refusal(parts, body.size_hint().exact(), privacy, policy.max_size);
     let mut vary_on = match refusal.map_or_else(|| describe(policy, request, parts), Err) {
@@ -75,28 +77,29 @@ pub(super) async fn page_of(
     if privacy.is_marked() {
         return Err((body.into(), PRIVATE.into()));
     }
-    let encoded = if is_encodable(&parts.headers, &body) {
+    let mut encoded = if is_encodable(&parts.headers, &body) {
         // From here on the encoding that is chosen makes a difference, and not how a client asks for it.
         vary_on.retain(|name| **name != header::ACCEPT_ENCODING);
         patch_vary(&mut parts.headers, &["accept-encoding"]);
-        if policy.copies().is_some() && vary_on.is_empty() {
-            // A copy gets its other encodings when a client prefers one.
+        if is_keyed && vary_on.is_empty() {
+            // The replay keeps each encoding once a client has preferred it, so the others can wait for that.
             encode(&body, Encoding::choose(request, Encoding::ALL)).await
         } else {
             encode(&body, Encoding::ALL).await
         }
     } else {
-        vec![]
+        Encoding::ALL.map(|encoding| (encoding, Bytes::new())).into()
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
         parts.headers.insert(header::ETAG, etag(&body));
     }
-    let mut page = Page::new(parts, body.clone(), policy.ttl);
+    let mut page = Page::new(parts, body.clone(), Validity::new(generation, policy.ttl));
     let encoded_size: usize = encoded.iter().map(|(_, body)| body.len()).sum();
-    if page.size() + encoded_size <= policy.max_size {
-        page.add_encoded(&encoded);
+    if page.size() + encoded_size > policy.max_size {
+        encoded = Encoding::ALL.map(|encoding| (encoding, Bytes::new())).into();
     }
+    page.add_encoded(&encoded);
     if page.size() > policy.max_size {
         return Err((body.into(), "too-large".into()));
     }
@@ -144,10 +147,12 @@ fn describe(
     Ok(names)
 }
 
-/// Returns the body in each of these encodings that makes it shorter.
+/// Returns the body in each of these encodings; empty where that is no shorter.
 async fn encode(body: &Bytes, encodings: impl IntoIterator<Item = Encoding>) -> Vec<(Encoding, Bytes)> {
-    let encode = |encoding: Encoding| async move { Some((encoding, encoding.encode(body.clone()).await?)) };
-    join_all(encodings.into_iter().map(encode)).await.into_iter().flatten().collect()
+    let encode = |encoding: Encoding| {
+        encoding.encode(body.clone()).map(move |encoded| (encoding, encoded.unwrap_or_default()))
+    };
+    join_all(encodings.into_iter().map(encode)).await
 }
 
 /// Returns a body that ends with an error, so that the client is cut off as it would be without this layer.

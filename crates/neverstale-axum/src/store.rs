@@ -130,7 +130,7 @@ impl Store {
         headers: &HeaderMap,
         ttl: Ttl,
     ) -> (Envelope, bool) {
-        let (generation, vary_on) = (content.generation.clone(), content.vary_on.clone());
+        let (generation, vary_on) = (content.validity.generation.clone(), content.vary_on.clone());
         let key = learn_cache_key(page, &vary_on, headers);
         let built = self.envelope(&key, &Entry::Page(content));
         let mut envelopes = vec![built.clone()];
@@ -191,12 +191,12 @@ mod tests {
     use axum::http::Response;
 
     use super::*;
+    use crate::entry::Validity;
 
     #[test]
     fn a_build_may_come_to_a_newer_version_but_to_no_other_generation() {
         let (parts, ()) = Response::new(()).into_parts();
-        let mut page = Page::new(&parts, Bytes::new(), Ttl::Never);
-        page.generation = "2".into();
+        let page = Page::new(&parts, Bytes::new(), Validity::new("2".into(), Ttl::Never));
         let value = Bytes::from(Entry::Page(page).encode());
         let slot = Slot { key: Key::new("page").unwrap(), generation: "1".into(), fwd: Fwd::UriMiss };
         assert!(slot.decode(true, value.clone()).is_some());

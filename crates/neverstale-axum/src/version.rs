@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
 
-use super::copies::PageCopy;
+use super::entry::Validity;
 #[cfg(fault_injection)]
 use super::mistake::{self, Mistake};
 use neverstale::version::Versions;
@@ -21,34 +21,51 @@ pub struct CurrentVersion(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageVersion(pub String);
 
-/// The result of a version check further out, among a request's extensions.
-#[derive(Clone)]
-pub(super) struct Checked(Arc<Mutex<Option<Check>>>);
+/// The mark of a request whose response the replay layer may keep, among the request's extensions.
+///
+/// It holds the result of the version check, if the layer has checked for a response of another version.
+#[derive(Clone, Default)]
+pub(super) struct Keyed(Arc<Mutex<Option<Check>>>);
 
 pub(super) struct Check {
-    versions: Versions<Response>,
+    pub(super) versions: Versions<Response>,
     pub(super) version: Result<Arc<str>, Response>,
 }
 
-/// A page of this process's copies, among the extensions of the response that shows it. The response may be replayed
-/// while the page's version is the current one.
+/// The version that a response shows, among its extensions: the response may be replayed while that is current.
 #[derive(Clone)]
-pub(super) struct Replayable {
+pub(super) struct Shown {
     pub(super) versions: Versions<Response>,
-    pub(super) page: Arc<PageCopy>,
+    pub(super) validity: Validity,
     /// The name in `Cache-Status`.
     pub(super) cache: &'static str,
 }
 
-impl Checked {
-    pub(super) fn new(versions: Versions<Response>, version: Result<Arc<str>, Response>) -> Self {
-        Self(Arc::new(Mutex::new(Some(Check { versions, version }))))
+impl Keyed {
+    pub(super) fn checked(check: Check) -> Self {
+        Self(Arc::new(Mutex::new(Some(check))))
+    }
+
+    /// Returns whether the version was checked.
+    pub(super) fn is_checked(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Takes the check out, if it was one of these versions.
     pub(super) fn take(&self, versions: &Versions<Response>) -> Option<Check> {
         let mut check = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         check.take_if(|check| check.versions.is_same(versions))
+    }
+}
+
+impl Shown {
+    /// Returns whether the response shows this version and has not expired.
+    pub(super) fn is_current(&self, version: &str) -> bool {
+        #[cfg(fault_injection)]
+        if Mistake::CopyOfAnyVersion.is_made() {
+            return true;
+        }
+        self.validity.is_current(version)
     }
 }
 

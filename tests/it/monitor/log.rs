@@ -30,7 +30,7 @@ fn answers(lines: &[Value]) -> Vec<&Value> {
 #[tokio::test]
 async fn a_request_is_one_line_that_can_be_read() {
     let app = App::start();
-    for path in ["/?utm=1", "/", "/nowhere"] {
+    for path in ["/?utm=1", "/?utm=1", "/nowhere"] {
         app.get(path).await;
     }
     let (_, output) = app.terminate();

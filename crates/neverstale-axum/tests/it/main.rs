@@ -161,7 +161,7 @@ on_both! {
     versions:
         a_page_is_shown_while_its_version_is_the_current_one
         another_process_finds_the_page_of_a_version
-        a_copy_gets_an_encoding_when_somebody_asks_for_it
+        a_page_gets_an_encoding_when_a_client_prefers_it
         a_page_that_varies_is_found_where_there_are_copies
         a_page_is_kept_under_the_version_that_its_view_has_read
         an_answer_that_does_not_say_its_version_is_not_stored
@@ -173,12 +173,16 @@ on_both! {
         a_copy_is_shown_while_its_version_is_the_current_one
         a_page_from_the_cache_is_copied
         a_late_page_does_not_displace_a_newer_copy_for_long
-        a_page_that_varies_has_no_copy_and_is_no_other_visitors
+        a_page_that_varies_on_what_the_site_did_not_see_has_no_copy
         a_purge_leaves_pages_that_are_kept_by_version
         an_answer_says_how_long_the_version_took;
     replay:
         a_response_is_replayed_while_the_site_would_give_the_same
-        a_304_is_replayed_as_the_site_gave_it
+        a_304_is_made_of_the_page_that_is_kept
+        the_site_sees_nothing_that_is_not_in_the_key
+        a_header_in_the_key_gives_each_value_its_own_response
+        a_header_that_is_passed_on_changes_no_key
+        a_request_for_no_page_reaches_the_site_untouched
         a_request_that_may_be_private_passes
         a_response_that_is_private_is_not_kept
         a_request_without_a_permit_passes

@@ -18,6 +18,7 @@ use neverstale::{Cache, CacheOptions};
 use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Privacy};
 use neverstale_sessions::{Session, Sessions};
 use tokio::sync::Semaphore;
+use tower::Layer;
 
 use super::site::MINUTE;
 use super::{Answer, ask};
@@ -165,6 +166,7 @@ pub async fn no_copy_in_the_process_is_made_of_a_session(store: &Store) {
             order,
             handler,
         );
+        let site = Router::new().fallback_service(pages.replay_layer(|_| true).layer(site));
         for name in ["ann", "bob", "ann"] {
             let cookie = cookie_of(&site, name).await;
             for _ in 0..3 {

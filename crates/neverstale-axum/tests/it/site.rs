@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request};
+use axum::http::{Method, Request, header};
 use axum::response::Response;
 use neverstale::{Cache, CacheOptions, Ttl};
 use neverstale_axum::{CachePageLayer, PageCache};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tower::Layer;
 
 use super::{Answer, around, ask};
 use testkit::eventually;
@@ -110,6 +111,12 @@ impl Site {
         let pages = PageCache::new(&cache);
         let layer = set(pages.cache_page(MINUTE));
         Self { router: around(&view, layer), view, cache, pages }
+    }
+
+    /// Puts the replay of these pages around it. A page may depend on the language.
+    pub fn replayed(self, pages: &PageCache) -> Self {
+        let replay = pages.replay_layer(|_| true).vary_on([header::ACCEPT_LANGUAGE]);
+        Self { router: Router::new().fallback_service(replay.layer(self.router)), ..self }
     }
 
     /// The same view in another process.
