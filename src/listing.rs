@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::mistake::Mistake;
 use crate::tasks::{self, Page, Stamp, Stamped, Task, TaskList};
 use crate::templates::{TaskRow, digest};
-use crate::visitor::{Change, Visitor};
+use crate::visitor::{Change, may_show_messages};
 use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
 use neverstale::version::{VersionSource, VersionStats, Versions};
@@ -84,13 +84,7 @@ impl Listing {
             CacheStrategy::ByHand(_) => layer,
         };
         let layer = layer.vary_on_query([parameter]).digest(digest::INDEX_PAGE);
-        layer.personal("Cookie", |request| {
-            // A prefetched page may never be seen, so it takes no messages.
-            let is_seen = !request.headers.contains_key("sec-purpose");
-            let visitor =
-                Visitor::of(&request.extensions).filter(|visitor| is_seen && visitor.may_have_session())?;
-            Some(visitor.waiting())
-        })
+        layer.personal("Cookie", |request| may_show_messages(&request.headers))
     }
 
     /// Returns the statistics of the version checks, if the strategy has them.

@@ -31,9 +31,9 @@ use tower_http::timeout::TimeoutLayer;
 use self::access_log::AccessLog;
 use self::load_shedding::LoadShedding;
 use crate::app::AppState;
+use crate::visitor::may_show_messages;
 use neverstale_axum::target::{is_https, without_needless_escapes};
 use neverstale_axum::{Outcome, accepts_nothing, conditional, head, watch_order};
-use neverstale_sessions::Sessions;
 
 /// The time that a whole request may take, the longest `SLOW_QUERY` included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,12 +67,11 @@ where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let limits = LoadShedding::new(&state);
-    let sessions = state.sessions.clone();
     let replay = state
         .pages
         // Other pages are not kept by version, and handlers need other headers.
         .replay_layer(|uri| uri.path() == "/")
-        .bypass(move |headers| is_private(headers, &sessions))
+        .bypass(may_show_messages)
         // For the lines that the log has of the request.
         .pass([access_log::REQUEST_ID])
         .permits(limits.reads());
@@ -112,12 +111,6 @@ impl<S> Site<S> {
         line.end(&mut response);
         Ok(response)
     }
-}
-
-/// Returns whether the visitor of a request may have something of their own to see.
-fn is_private(headers: &HeaderMap, sessions: &Sessions) -> bool {
-    headers.contains_key("sec-purpose")
-        || headers.get_all(header::COOKIE).iter().any(|list| sessions.may_be_in(list))
 }
 
 /// Removes the length of a 304, where only that of the page would be right (RFC 9110, section 8.6).

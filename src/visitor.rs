@@ -1,17 +1,22 @@
 //! The data of one visitor, in the session: messages to be shown once, and the task that was removed last.
 
+mod announcement;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{Extensions, StatusCode};
+use axum::response::AppendHeaders;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use tower_sessions::session;
+use tower_sessions::{Expiry, session};
 
+use self::announcement::Announcements;
+pub use self::announcement::{SetCookies, may_show_messages};
 use crate::error::Error;
 use crate::tasks::Task;
 use neverstale_sessions::{self as sessions, RequestSession, Session};
@@ -26,11 +31,15 @@ const MOST_MESSAGES: usize = 5;
 /// How long a change waits for its message to be stored, and a page for the messages that it shows.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Leaves the cookies of a browser as they are.
+pub const NO_COOKIES: SetCookies = AppendHeaders(vec![]);
+
 /// The visitor of a request, as far as the session tells.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     session: Session,
     request: Arc<RequestSession>,
+    announcements: Announcements,
 }
 
 /// A change that its visitor made, to be shown once.
@@ -75,7 +84,7 @@ struct RemovedTask {
     name: String,
 }
 
-/// Messages of a visitor that were found, and not yet taken out of the session.
+/// Messages that were found in a visitor's session, and not yet taken out of it.
 #[derive(Clone, Debug)]
 pub struct Waiting {
     visitor: Visitor,
@@ -83,17 +92,20 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes the messages out of the session, to be shown.
+    /// Takes the messages out of the session, to be shown, and returns them with the cookies to set.
     ///
     /// Of two requests that have found the same messages, one gets them. If others have come since, none is taken: the
     /// next page shows all, beside a list that is new enough. If the session store fails, they are shown: twice is
-    /// better than never.
+    /// better than never. The announcements stay for the next page, unless all that they announced is shown.
     ///
     /// # Cancel safety
     ///
     /// The messages may be out of the session, and were not shown.
-    pub async fn take(self) -> Vec<Message> {
-        let Visitor { session, request } = &self.visitor;
+    pub async fn take(self) -> (Vec<Message>, SetCookies) {
+        let Visitor { session, request, announcements } = &self.visitor;
+        if self.messages.is_empty() {
+            return (vec![], announcements.clear());
+        }
         let taken = request.update(session, || async {
             let are_same = self.visitor.messages().await? == self.messages;
             if are_same {
@@ -102,49 +114,36 @@ impl Waiting {
             Ok(are_same)
         });
         match in_time(taken).await {
-            Ok(true) => self.messages,
-            Ok(false) => vec![],
+            Ok(true) => (self.messages, announcements.clear()),
+            Ok(false) => (vec![], NO_COOKIES),
             Err(error @ (sessions::Error::Contended | sessions::Error::Gone)) => {
                 tracing::debug!("no messages are shown: {error}");
-                vec![]
+                (vec![], NO_COOKIES)
             }
             Err(error) => {
                 tracing::debug!("messages may be shown again: {error}");
-                self.messages
+                (self.messages, NO_COOKIES)
             }
         }
     }
 }
 
 impl Visitor {
-    /// Returns the visitor of a request that has come through the session layer.
-    #[must_use]
-    pub fn of(extensions: &Extensions) -> Option<Self> {
-        Some(Self { session: extensions.get().cloned()?, request: extensions.get().cloned()? })
-    }
-
-    /// Returns whether the visitor may have a session. If not, no store is asked.
-    #[must_use]
-    pub fn may_have_session(&self) -> bool {
-        self.request.may_exist()
-    }
-
-    /// Looks for messages, without making the response private: if there are none, the page is everybody's.
+    /// Looks for messages in the session. Returns none if the session store fails.
     ///
     /// # Cancel safety
     ///
     /// Changes nothing.
     pub async fn waiting(self) -> Option<Waiting> {
-        let request = Arc::new(self.request.ahead());
-        let session = Session::new(self.session.id(), Arc::clone(&request), self.session.expiry());
-        let visitor = Self { session, request };
-        let messages = async { visitor.messages().await.map_err(|error| visitor.request.explain(error)) };
+        let messages = async { self.messages().await.map_err(|error| self.request.explain(error)) };
         let not_shown = |error: &sessions::Error| tracing::debug!("no messages are shown: {error}");
         let messages = in_time(messages).await.inspect_err(not_shown).ok()?;
-        (!messages.is_empty()).then_some(Waiting { visitor, messages })
+        Some(Waiting { visitor: self, messages })
     }
 
     /// Stores a message for the visitor, and the task of a removal, to be put back.
+    ///
+    /// Returns the cookie that announces the message, unless it is certain that none is stored.
     ///
     /// # Errors
     ///
@@ -153,7 +152,7 @@ impl Visitor {
     /// # Cancel safety
     ///
     /// The message is stored or not.
-    pub async fn tell(&self, change: Change, task: &Task) -> Result<(), Error> {
+    pub async fn tell(&self, change: Change, task: &Task) -> Result<SetCookies, Error> {
         let told = self.request.update(&self.session, || async {
             match change {
                 Change::Added => {}
@@ -169,11 +168,21 @@ impl Visitor {
             self.session.insert(MESSAGES, &messages).await
         });
         match in_time(told).await {
-            Err(error @ sessions::Error::Gone) => return Err(error.into()),
-            Err(error) => tracing::warn!("a visitor is not told what was done: {}", Error::from(error)),
             Ok(()) => {}
+            Err(error @ sessions::Error::Gone) => return Err(error.into()),
+            Err(error) => {
+                let may_be_stored = matches!(error, sessions::Error::Store(_) | sessions::Error::Timeout);
+                tracing::warn!("a visitor may not be told what was done: {}", Error::from(error));
+                if !may_be_stored {
+                    return Ok(NO_COOKIES);
+                }
+            }
         }
-        Ok(())
+        let lifetime = match self.session.expiry() {
+            Some(Expiry::OnInactivity(lifetime)) => Some(lifetime),
+            _ => None,
+        };
+        Ok(self.announcements.announce(lifetime))
     }
 
     /// Returns the task that was removed last, unless it was put back.
@@ -224,7 +233,11 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        Self::of(&parts.extensions).ok_or(Error::new(StatusCode::INTERNAL_SERVER_ERROR, NoLayer))
+        let (session, request) = (parts.extensions.get(), parts.extensions.get());
+        let (Some(session), Some(request)) = (session.cloned(), request.cloned()) else {
+            return Err(Error::new(StatusCode::INTERNAL_SERVER_ERROR, NoLayer));
+        };
+        Ok(Self { session, request, announcements: Announcements::of(parts) })
     }
 }
 

@@ -4,12 +4,11 @@ use anyhow::Result;
 
 use super::contest::{Rounds, contest, median};
 use super::hits::fill_page;
-use super::http::Client;
 use super::load::{Load, Target};
 use super::rebuild::{Bench, Cost};
 use super::report::{head, line, thousands};
 use super::stand::{App, Example, NAME, Stand};
-use super::writes::{add, cookie_in};
+use super::writes::add;
 
 const ROUNDS: usize = 3;
 const SECONDS: usize = 1;
@@ -107,7 +106,7 @@ fn beside_limit(stand: &Stand, apps: &[&App], target: &Target, connections: usiz
 fn visitors(stand: &Stand, app: &App) -> Result<()> {
     head("By visitor", &CELLS);
     let compressed = Target::page("").with(AS_BROWSERS);
-    let guest = Target::page("").with(&format!("cookie: {}", guest(app)?));
+    let guest = Target::page("").with(&format!("cookie: {}", add(app, &[])?));
     let both = compressed.clone().with_all(&guest.headers);
     let visitors = [
         ("plain, no cookie", Target::page("")),
@@ -119,18 +118,6 @@ fn visitors(stand: &Stand, app: &App) -> Result<()> {
         table_line(what, &beside_limit(stand, &[app], &target, CONNECTIONS)?);
     }
     Ok(())
-}
-
-/// Returns the cookie of somebody who has added a task and has been shown that: seeing it changes their session.
-fn guest(app: &App) -> Result<String> {
-    let mut cookie = add(app, &[])?;
-    loop {
-        let answer = Client::connect(&app.url)?.get("/", &[format!("cookie: {cookie}")])?;
-        match cookie_in(&answer) {
-            Some(next) => cookie = next,
-            None => return Ok(cookie),
-        }
-    }
 }
 
 fn table_line(what: &str, rounds: &Rounds) {

@@ -8,7 +8,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Effort;
 use super::contest::median;
-use super::http::{Answer, Client, FORM, SAME_ORIGIN};
+use super::http::{Client, FORM, SAME_ORIGIN};
 use super::load::{Load, Target, run};
 use super::process::find;
 use super::report::{Goal, goal};
@@ -66,12 +66,10 @@ fn form(app: &App) -> Result<Target> {
 pub fn add(app: &App, headers: &[String]) -> Result<String> {
     let answer = Client::connect(&app.url)?.post("/add", headers, "name=Water+the+plants")?;
     ensure!(answer.status == 303, "{}", answer.head);
-    cookie_in(&answer).context("no session was made")
-}
-
-/// Returns the cookie that an answer gives, if it gives one.
-pub fn cookie_in(answer: &Answer) -> Option<String> {
-    Some(answer.header("set-cookie")?.split(';').next()?.to_owned())
+    let mut cookies =
+        answer.head.lines().filter_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next());
+    let session = cookies.find(|cookie| cookie.starts_with("sessionid="));
+    Ok(session.context("no session was made")?.to_owned())
 }
 
 fn count(stand: &Stand, database: &str) -> Result<f64> {

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::listing::{Listing, label};
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
-use crate::visitor::{Change, Waiting};
-use neverstale_axum::{Arrival, CurrentVersion, PageVersion};
+use crate::visitor::{Change, NO_COOKIES, SetCookies, Visitor};
+use neverstale_axum::{Arrival, CurrentVersion, PageVersion, Personal};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -53,20 +53,26 @@ pub async fn index(
     State(listing): State<Listing>,
     Extension(Arrival(arrival)): Extension<Arrival>,
     asked: Option<Extension<CurrentVersion>>,
-    waiting: Option<Extension<Waiting>>,
+    personal: Option<Extension<Personal>>,
+    visitor: Visitor,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<(Extension<PageVersion>, IndexPage), Error> {
+) -> Result<(SetCookies, Extension<PageVersion>, IndexPage), Error> {
+    // Before the list is read, which so has the changes of all messages that are found.
+    let waiting = match personal {
+        Some(_) => visitor.waiting().await,
+        None => None,
+    };
     let number = query.map_or(1, |Query(query)| query.number());
     let Stamped { stamp, value: page } =
         listing.page(arrival, asked.map(|Extension(asked)| asked), number).await?;
     let rows = listing.rows(&page).await;
     // When the page is there: one that fails must not cost the messages.
-    let messages = match waiting {
-        Some(Extension(waiting)) => waiting.take().await,
-        None => vec![],
+    let (messages, cookies) = match waiting {
+        Some(waiting) => waiting.take().await,
+        None => (vec![], NO_COOKIES),
     };
     let page = IndexPage { rows, page, name: String::new(), problem: None, messages };
-    Ok((Extension(label(stamp)), page))
+    Ok((cookies, Extension(label(stamp)), page))
 }
 
 /// Adds a task and leads to the page it is on.

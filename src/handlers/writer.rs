@@ -66,7 +66,7 @@ impl Writer {
                 tracing::info!(task.id, "task {change}");
                 listing.changed(change, &task).await;
                 let (response, told) = join(lead_to(&db, task.id), visitor.tell(change, &task)).await;
-                told.map(|()| response)
+                told.map(|cookies| (cookies, response).into_response())
             }
             .in_current_span(),
         );

@@ -141,10 +141,11 @@ async fn a_look_at_the_headers_leaves_a_message_to_be_shown() {
     for _ in 0..2 {
         visitor.send(visitor.request(&app, "HEAD", "/")).await;
     }
-    let cookie = format!("sessionid={}", visitor.cookie().unwrap());
-    // In a field of its own, and not the first: several fields are one list.
-    let request = app.request("GET", "/").header("host", "localhost");
-    let page = Page::read(request.header("cookie", "theme=dark").header("cookie", cookie)).await;
+    let session = format!("sessionid={}", visitor.cookie().unwrap());
+    let announcement = format!("{}=1", visitor.announcements()[0]);
+    // In fields of their own: several fields are one list.
+    let request = app.request("GET", "/").header("host", "localhost").header("cookie", "theme=dark");
+    let page = Page::read(request.header("cookie", announcement).header("cookie", session)).await;
     page.assert_tells(["Added “milk”."]);
 }
 

@@ -1,5 +1,6 @@
 //! What a visitor is told of their own changes, how they take one back, and the cookie by which they are known.
 
+mod announcements;
 mod cookies;
 mod identity;
 mod kept;

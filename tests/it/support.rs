@@ -8,6 +8,7 @@ pub mod clock;
 pub mod database;
 pub mod disk;
 pub mod example;
+pub mod jar;
 pub mod mistaken;
 pub mod nginx;
 pub mod session;

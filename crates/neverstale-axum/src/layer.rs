@@ -11,7 +11,7 @@ use moka::sync::Cache as Memory;
 use tower::Layer;
 
 use super::key;
-use super::personal::Personal;
+use super::personal::PersonalRule;
 use super::policy::{Browser, Policy};
 use super::replay::{ReplayLayer, Responses};
 use super::service::CachePageService;
@@ -195,24 +195,20 @@ impl CachePageLayer {
         self
     }
 
-    /// Lets visitors have responses of their own, in the place of a page that is everybody's.
+    /// Chooses which GET requests have a response of their own, in the place of the page that everybody gets.
     ///
-    /// `look_up` gets each GET. It returns none at once if the visitor can have no response of their own, such as for
-    /// want of a cookie. Else it finds out while the page is looked for. If it finds something, the handler runs with
-    /// that among the request's extensions, and its response is kept nowhere.
+    /// Such a request bypasses the cache. Its handler finds [`Personal`](super::Personal) among the request's
+    /// extensions, and its response is kept nowhere. All other requests share the page.
     ///
-    /// `header` is the request header that `look_up` goes by, which all responses name in `Vary`.
+    /// `is_personal` decides by the request alone, such as by a cookie that was set when there was something to show.
+    /// `header` is the request header that it looks at, which all responses name in `Vary`.
     #[must_use]
-    pub fn personal<T, F>(
+    pub fn personal(
         mut self,
         header: &'static str,
-        look_up: impl Fn(&request::Parts) -> Option<F> + Send + Sync + 'static,
-    ) -> Self
-    where
-        T: Clone + Send + Sync + 'static,
-        F: Future<Output = Option<T>> + Send + 'static,
-    {
-        self.policy.personal = Some(Personal::new(header, look_up));
+        is_personal: impl Fn(&request::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.policy.personal = Some(PersonalRule { header, applies: Arc::new(is_personal) });
         self
     }
 

@@ -74,7 +74,7 @@
 //! marks it when a session is loaded; an extractor of credentials should do the same. Requests that waited for such a
 //! page build their own, and a request that was marked further out bypasses the cache.
 //!
-//! A page that now and then shows something to one visitor, such as a message, stays everybody's with
+//! A page that now and then shows something to one visitor, such as a message, is shared by all other requests with
 //! [`CachePageLayer::personal`].
 //!
 //! # What people trip over
@@ -137,6 +137,7 @@ pub use self::encoding::accepts_nothing;
 pub use self::layer::{CachePageLayer, PageCache};
 pub use self::order::{make_personal, watch_order};
 pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
+pub use self::personal::Personal;
 pub use self::policy::Browser;
 pub use self::privacy::Privacy;
 pub use self::replay::{ReplayLayer, ReplayService};

@@ -1,48 +1,31 @@
-//! Responses for one visitor, in the place of a page that is everybody's.
+//! Requests whose response is one visitor's own, in the place of a page that everybody gets.
 
 use std::sync::Arc;
 
-use axum::http::{Extensions, request};
+use axum::http::request;
 use axum::response::Response;
-use futures_util::future::{BoxFuture, FutureExt};
 
+use super::head::WasHead;
 use super::headers::{has_directive, patch_cache_control};
 
-/// Finds out what a visitor alone is to see, while the page is looked for.
+/// Marks a request whose response is its visitor's own, among the request's extensions.
+///
+/// See [`CachePageLayer::personal`](crate::CachePageLayer::personal).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Personal;
+
+/// The rule that says which requests are [`Personal`].
 #[derive(Clone)]
-pub(super) struct Personal {
-    /// The request header that the look-up goes by.
+pub(super) struct PersonalRule {
+    /// The request header that the rule looks at.
     pub(super) header: &'static str,
-    look_up: Arc<LookUp>,
+    pub(super) applies: Arc<dyn Fn(&request::Parts) -> bool + Send + Sync>,
 }
 
-/// What is found goes among the request's extensions.
-type LookUp = dyn Fn(&request::Parts) -> Option<BoxFuture<'static, Option<Extensions>>> + Send + Sync;
-
-impl Personal {
-    pub(super) fn new<T, F>(
-        header: &'static str,
-        look_up: impl Fn(&request::Parts) -> Option<F> + Send + Sync + 'static,
-    ) -> Self
-    where
-        T: Clone + Send + Sync + 'static,
-        F: Future<Output = Option<T>> + Send + 'static,
-    {
-        let look_up = move |parts: &request::Parts| {
-            let found = look_up(parts)?;
-            let extensions = async {
-                let mut extensions = Extensions::new();
-                extensions.insert(found.await?);
-                Some(extensions)
-            };
-            Some(extensions.boxed())
-        };
-        Self { header, look_up: Arc::new(look_up) }
-    }
-
-    /// Begins to look up, if the request may have a response of its own.
-    pub(super) fn look_up(&self, parts: &request::Parts) -> Option<BoxFuture<'static, Option<Extensions>>> {
-        (self.look_up)(parts)
+impl PersonalRule {
+    /// Returns whether a request is personal. A HEAD never is, since it shows nothing.
+    pub(super) fn applies_to(&self, parts: &request::Parts) -> bool {
+        parts.extensions.get::<WasHead>().is_none() && (self.applies)(parts)
     }
 }
 

@@ -8,7 +8,7 @@ use axum::response::Response;
 use neverstale::Ttl;
 use neverstale::version::Versions;
 
-use super::personal::Personal;
+use super::personal::PersonalRule;
 use super::store::Store;
 
 /// What the browser is told of a page that the server stores, unless the handler has said it.
@@ -43,5 +43,5 @@ pub(super) struct Policy {
     pub(super) max_size: usize,
     /// The version of what the pages show; without it they have generations.
     pub(super) versions: Option<Versions<Response>>,
-    pub(super) personal: Option<Personal>,
+    pub(super) personal: Option<PersonalRule>,
 }

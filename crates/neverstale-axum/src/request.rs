@@ -43,8 +43,6 @@ pub(super) struct PageRequest<S> {
     pub(super) privacy: Privacy,
     /// Where the replay layer may keep the response.
     pub(super) keyed: Option<Keyed>,
-    /// Whether the visitor may have a response of their own, so that this request is dropped before it has built.
-    pub(super) may_be_own: bool,
 }
 
 /// Runs the handler, whose response the cache does not keep.
@@ -98,7 +96,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             };
             let versioned = version.map(|version| self.keys.at(version));
             let keys = versioned.as_ref().unwrap_or(&self.keys);
-            let is_missing = look == 0 && is_outdated && !self.may_be_own;
+            let is_missing = look == 0 && is_outdated;
             let (look, found) = look_up(&self.policy, keys, &self.parts.headers, is_missing).await;
             let slot = match found {
                 Found::Page(page) => {
@@ -157,10 +155,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             }
         };
         self.report.check = Some(self.report.check.unwrap_or_default() + took);
-        // A handler that checks by itself begins later, which is as well where its build may be dropped.
-        if let Ok(version) = &version
-            && !self.may_be_own
-        {
+        if let Ok(version) = &version {
             self.parts.extensions.insert(CurrentVersion(Arc::clone(version)));
         }
         version.map(Some).map_err(|mut response| {

@@ -4,21 +4,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::{fmt, mem};
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use futures_util::future::{BoxFuture, Either, FutureExt, select};
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 use tower::Service;
 
 use super::conditional::{apply, conditions};
-use super::head::{WasHead, turn_into_get, without_body};
+use super::head::{turn_into_get, without_body};
 use super::headers::patch_vary;
 use super::key::PageKey;
 use super::order::StoredVary;
 use super::outcome::{Arrival, Outcome, Report};
-use super::personal::keep_nowhere;
+use super::personal::{Personal, keep_nowhere};
 use super::policy::Policy;
 use super::privacy::Privacy;
 use super::request::{PageRequest, bypass};
@@ -65,7 +64,7 @@ where
 {
     let is_head = turn_into_get(&mut request);
     let conditions = conditions(request.headers()).filter(|_| *request.method() == Method::GET);
-    let header = policy.personal.as_ref().map(|personal| personal.header);
+    let header = policy.personal.as_ref().map(|rule| rule.header);
     let mut response = shared_or_own(policy, handler, request).await?;
     if let Some(header) = header {
         patch_vary(response.headers_mut(), &[header]);
@@ -100,37 +99,18 @@ where
         return bypass(handler, request, Outcome::Bypass(PRIVATE), report).await;
     }
     let keyed = request.extensions_mut().remove();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if policy.personal.as_ref().is_some_and(|rule| rule.applies_to(&parts)) {
+        parts.extensions.insert(Personal);
+        let request = Request::from_parts(parts, body);
+        let mut response = bypass(handler, request, Outcome::Bypass("personal"), report).await?;
+        keep_nowhere(&mut response);
+        return Ok(response);
+    }
     let (prefix, parameters, digest) = (&policy.prefix, policy.parameters.as_deref(), &policy.digest);
     let Some(keys) = PageKey::of(&parts, prefix, parameters, digest) else {
         let request = Request::from_parts(parts, body);
         return bypass(handler, request, Outcome::Bypass("host"), report).await;
     };
-    let is_seen = parts.extensions.get::<WasHead>().is_none();
-    let personal = policy.personal.as_ref().filter(|_| is_seen).and_then(|personal| personal.look_up(&parts));
-    let Some(personal) = personal else {
-        let request =
-            PageRequest { policy, handler, keys, parts, body, report, privacy, keyed, may_be_own: false };
-        return request.respond().await;
-    };
-    let (own_handler, mut own_parts) = (handler.clone(), parts.clone());
-    let shared = PageRequest { policy, handler, keys, parts, body, report, privacy, keyed, may_be_own: true }
-        .respond();
-    // The visitor's look-up begins first, so that both are under way together.
-    let own = match select(personal, Box::pin(shared)).await {
-        Either::Left((None, shared)) => return shared.await,
-        // The shared request is dropped, so that requests which wait for its build do not wait for this visitor.
-        Either::Left((Some(own), _)) => own,
-        // A page that cannot be shown has no room for more.
-        Either::Right((Ok(response), _)) if response.status().is_server_error() => return Ok(response),
-        Either::Right((response, personal)) => match personal.await {
-            None => return response,
-            Some(own) => own,
-        },
-    };
-    own_parts.extensions.extend(own);
-    let request = Request::from_parts(own_parts, Body::empty());
-    let mut response = bypass(own_handler, request, Outcome::Bypass("personal"), report).await?;
-    keep_nowhere(&mut response);
-    Ok(response)
+    PageRequest { policy, handler, keys, parts, body, report, privacy, keyed }.respond().await
 }

@@ -21,6 +21,16 @@ impl Page {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
+    /// All cookies that the answer sets, with their attributes.
+    pub fn cookies(&self) -> Vec<&str> {
+        self.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect()
+    }
+
+    /// The cookie that the answer sets for the session.
+    pub fn session_cookie(&self) -> Option<&str> {
+        self.cookies().into_iter().find(|cookie| cookie.starts_with("sessionid="))
+    }
+
     /// The texts of all elements that a selector finds.
     pub fn texts(&self, selector: &str) -> Vec<String> {
         let html = Html::parse_document(&self.body);

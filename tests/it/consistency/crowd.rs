@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use reqwest::{RequestBuilder, Response, header};
+use reqwest::header::{self, HeaderMap};
+use reqwest::{RequestBuilder, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::checker::Span;
 use super::load::{Failure, Load, PATIENCE};
+use crate::support::jar::Jar;
 use testkit::http;
 
 /// Between two requests of the same one, at most.
@@ -95,16 +97,14 @@ impl<'a> Caller<'a> {
 
 struct Answer {
     status: u16,
-    cookie: Option<String>,
-    tag: Option<String>,
+    headers: HeaderMap,
     body: String,
 }
 
 impl Answer {
     async fn read(response: Response) -> reqwest::Result<Self> {
-        let header = |name| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
-        let (cookie, tag) = (header(header::SET_COOKIE), header(header::ETAG));
-        Ok(Self { status: response.status().as_u16(), cookie, tag, body: response.text().await? })
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Self { status, headers, body: response.text().await? })
     }
 
     /// The id of the task of this name.
@@ -117,7 +117,7 @@ impl Answer {
 
 /// A guest: adds a task, removes it, puts it back and removes it for good, each at some process, and looks at another.
 pub async fn visit(load: &Load<'_>, number: u64, is_over: impl Fn() -> bool) -> Tale {
-    let mut guest = Guest { caller: Caller::new(load, number), cookie: None };
+    let mut guest = Guest { caller: Caller::new(load, number), jar: Jar::default() };
     for round in 0_u64.. {
         if is_over() {
             break;
@@ -127,7 +127,7 @@ pub async fn visit(load: &Load<'_>, number: u64, is_over: impl Fn() -> bool) -> 
             guest.tidy(&name).await;
         }
         if round % 20 == 19 {
-            guest.cookie = None;
+            guest.jar = Jar::default();
         }
     }
     guest.caller.tale
@@ -135,7 +135,7 @@ pub async fn visit(load: &Load<'_>, number: u64, is_over: impl Fn() -> bool) -> 
 
 struct Guest<'a> {
     caller: Caller<'a>,
-    cookie: Option<String>,
+    jar: Jar,
 }
 
 impl Guest<'_> {
@@ -168,9 +168,9 @@ impl Guest<'_> {
     }
 
     async fn post(&mut self, request: &'static str, form: &[(&str, &str)]) -> Option<()> {
-        let cookie = self.cookie.clone();
-        let answer = self.caller.send(request, |request| with(cookie, request).form(form), &[303]).await?;
-        self.keep(answer.cookie);
+        let jar = self.jar.clone();
+        let answer = self.caller.send(request, |request| jar.bring(request).form(form), &[303]).await?;
+        self.jar.keep(&answer.headers);
         Some(())
     }
 
@@ -181,14 +181,14 @@ impl Guest<'_> {
     async fn look(&mut self, name: &str, is_there: bool, said: &str) -> Option<Option<String>> {
         let (change, message) = (self.caller.last, format!("{said} “{name}”"));
         for _ in 0..LOOKS {
-            let cookie = self.cookie.clone();
-            let page = self.caller.send("GET /", |request| with(cookie, request), &[200]).await?;
+            let jar = self.jar.clone();
+            let page = self.caller.send("GET /", |request| jar.bring(request), &[200]).await?;
             let id = page.id_of(name);
             if id.is_some() != is_there {
                 self.caller.tale.broken.push(format!("after {message:?} the list was another"));
             }
             let is_told = page.body.contains(&message);
-            self.keep(page.cookie);
+            self.jar.keep(&page.headers);
             if is_told {
                 return Some(id);
             }
@@ -196,19 +196,6 @@ impl Guest<'_> {
         }
         self.caller.complain(change, format!("{message:?} was not told"));
         None
-    }
-
-    fn keep(&mut self, cookie: Option<String>) {
-        let Some(cookie) = cookie else { return };
-        let is_taken = cookie.contains("Max-Age=0;") || cookie.ends_with("Max-Age=0");
-        self.cookie = (!is_taken).then(|| cookie.split(';').next().unwrap().to_owned());
-    }
-}
-
-fn with(cookie: Option<String>, request: RequestBuilder) -> RequestBuilder {
-    match cookie {
-        Some(cookie) => request.header(header::COOKIE, cookie),
-        None => request,
     }
 }
 
@@ -225,7 +212,7 @@ pub async fn watch(load: &Load<'_>, number: u64, is_over: impl Fn() -> bool) -> 
             known.iter().fold(request, |request, tag| request.header(header::IF_NONE_MATCH, tag))
         };
         if let Some(answer) = caller.send("GET /", revalidate, &[200, 304]).await {
-            tag = answer.tag.or(tag);
+            tag = answer.headers.get(header::ETAG).map(|tag| tag.to_str().unwrap().to_owned()).or(tag);
         }
         let watched = WATCHED[caller.rng.usize(..WATCHED.len())];
         caller.send(watched, |request| request, &[200]).await;

@@ -47,7 +47,8 @@ async fn a_session_that_was_deleted_by_hand_is_gone() {
         let (name, ..) = database.sessions().await.remove(0);
         database.execute("delete from sessions").await;
 
-        visitor.get(&app, "/").await.assert_tells([]);
+        let window = Visitor::expecting(&cookie);
+        window.get(&app, "/").await.assert_tells([]);
         let window = Visitor::with_cookie(&cookie);
         window.undo(&app).await.assert_lists([]);
         assert_eq!(window.cookie(), None, "{engine}");
@@ -102,10 +103,11 @@ async fn a_save_that_comes_too_late_is_told_and_brings_nothing_back() {
             visitor.add(&app, "One").await;
             let page = send_late(&database, &app, &visitor, path, name).await;
             page.assert_error(400, "Your session has ended");
-            let taken = page.header("set-cookie").unwrap();
+            let [taken] = page.cookies()[..] else { panic!("{:?}", page.headers) };
             assert!(taken.starts_with("sessionid=;") && taken.ends_with("Max-Age=0"), "{taken}");
             assert_eq!(database.sessions().await, [], "{engine}");
             assert_eq!(Visitor::new().get(&app, "/").await.tasks(), tasks, "the change is done");
+            visitor.expect_message();
             visitor.get(&app, "/").await.assert_tells([]);
             assert_eq!(visitor.cookie(), None, "where that answer did not arrive");
         }
@@ -252,7 +254,7 @@ async fn an_expired_session_is_nobodys() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_only_read_is_renewed_after_a_day() {
+async fn a_session_is_renewed_after_a_day_by_a_page_that_loads_it() {
     let memcached = Memcached::start();
     for engine in TABLES {
         let database = Postgres::shared().database().await;
@@ -268,6 +270,9 @@ async fn a_session_that_is_only_read_is_renewed_after_a_day() {
             database.execute(AssertSqlSafe(sql)).await;
             memcached.evict("session.");
             let before = database.sessions().await;
+            visitor.get(&app, "/").await.assert_tells([]);
+            assert_eq!(database.sessions().await, before, "a page that everybody gets loads none");
+            visitor.expect_message();
             visitor.get(&app, "/").await.assert_tells([]);
             let after = database.sessions().await;
             assert_eq!(after[0].2 > before[0].2 + DAY / 2, is_renewed, "{engine}: {before:?} {after:?}");
@@ -286,9 +291,10 @@ async fn a_renewed_session_has_its_cookie_renewed() {
     let file = format!("sqlite://{}", settings.directory().join("db.sqlite3").display());
     let old = format!("update sessions set expires_at = expires_at - {}", 2 * DAY);
     Session::open(&file).await.execute(&old).await;
+    visitor.expect_message();
     let page = visitor.get(&app, "/").await;
     page.assert_lists(["One"]);
-    assert!(page.header("set-cookie").unwrap().ends_with("Max-Age=1209600"));
+    assert!(page.session_cookie().unwrap().ends_with("Max-Age=1209600"));
     assert!(page.header("cache-control").unwrap().contains("private"), "no proxy may keep the cookie");
     super::end_calmly(app);
 }

@@ -67,13 +67,16 @@ async fn a_message_that_may_have_been_taken_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_took_too_long_to_store_is_shown_once_it_is() {
+async fn a_message_that_took_too_long_to_store_is_shown_once_it_is_and_a_page_looks() {
     let (app, proxy, _, visitor) = over_postgres().await;
     proxy.hold("bread\"}");
     visitor.post(&app, "/add", &[("name", "bread")]).await;
     visitor.get(&app, "/").await.assert_tells([]);
     proxy.release();
-    let is_shown = async || visitor.get(&app, "/").await.messages() == ["Added “bread”."];
+    let is_shown = async || {
+        visitor.expect_message();
+        visitor.get(&app, "/").await.messages() == ["Added “bread”."]
+    };
     eventually("it is shown", is_shown).await;
 }
 
@@ -92,6 +95,7 @@ async fn what_another_release_has_stored_is_as_if_it_were_not_there() {
     let (app, mut database, visitor) = over_a_file().await;
     let stored = r#"'{"messages":[{"change":"Renamed","name":"milk"}],"removed":1}'"#;
     database.execute(&format!("update sessions set data = {stored}")).await;
+    visitor.expect_message();
     visitor.undo(&app).await.assert_tells([]);
     visitor.add(&app, "bread").await.assert_tells(["Added “bread”."]);
 }
@@ -102,5 +106,6 @@ async fn a_session_that_cannot_be_renewed_is_no_reason_to_refuse_the_list() {
     database.execute("update sessions set expires_at = expires_at - 2 * 24 * 60 * 60 * 1000").await;
     let refuse = "create trigger refuse before update on sessions begin select raise(abort, 'no'); end";
     database.execute(refuse).await;
+    visitor.expect_message();
     visitor.get(&app, "/").await.assert_lists(["milk"]);
 }

@@ -7,7 +7,6 @@ use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::postgres::Postgres;
-use testkit::proxy::Proxy;
 
 /// Each strategy, and the one with copies in the process also without.
 fn each_way(settings: &Settings) -> Vec<Settings> {
@@ -157,63 +156,4 @@ async fn nothing_but_the_list_takes_a_message() {
     assert_eq!(visitor.post(&app, "/add", &[("name", "")]).await.status, 422);
     visitor.get(&app, "/?page=7").await.assert_tells(["Added “One”."]);
     end_calmly(app);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn session_and_page_are_asked_for_in_one_round_trip() {
-    let memcached = Memcached::start();
-    for engine in ["cached_db", "cache"] {
-        let proxy = Proxy::start(memcached.address()).await;
-        let settings = settings().with("CACHE_STRATEGY", "delete").with("CACHE_LOCAL", "off");
-        let settings = settings.with("SESSION_ENGINE", engine);
-        let app = settings.with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
-        let visitor = known(&app).await;
-        Visitor::new().get(&app, "/").await;
-        assert!(is_hit(&visitor.get(&app, "/").await));
-        let asked = || ["session.", "view.page:"].map(|mark| proxy.messages_with(mark));
-        let before = asked();
-        proxy.hold_answers("");
-        let request = visitor.request(&app, "GET", "/");
-        let waiting = tokio::spawn(request.send());
-        eventually("both are on the wire", async || asked() == before.map(|count| count + 1)).await;
-        proxy.release();
-        assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
-        end_calmly(app);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_visitor_that_gets_a_page_of_their_own_builds_in_their_place() {
-    for strategy in ["versioned", "delete"] {
-        let (memcached, database) = (Memcached::start(), Postgres::shared().database().await);
-        let proxy = Proxy::start(memcached.address()).await;
-        // Long enough for others to come while the page is built.
-        let settings =
-            site(&database, &memcached).with("CACHE_STRATEGY", strategy).with("SLOW_QUERY", "1500ms");
-        let settings = settings.with("SESSION_ENGINE", "db");
-        let app = settings.clone().with("MEMCACHIER_SERVERS", &proxy.address.to_string()).serve();
-        let visitor = Visitor::new();
-        visitor.post(&app, "/add", &[("name", "One")]).await;
-        let lock = database.keep_sessions_unread().await;
-        let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
-        database.wait_for_waiting(1).await;
-        let is_lock = |key: &String| key.starts_with("~view.page") && key.ends_with("~lock");
-        eventually("the page is being built", async || memcached.keys_now().iter().any(is_lock)).await;
-        let waiting: Vec<_> =
-            (0..3).map(|_| tokio::spawn(Visitor::new().request(&app, "GET", "/").send())).collect();
-        let looks = proxy.messages_with("view.page:");
-        eventually("others wait for it", async || proxy.messages_with("view.page:") > looks).await;
-        drop(lock);
-        let personal = show.await.unwrap().unwrap();
-        assert_eq!(personal.headers()["cache-status"], "tasklist; fwd=bypass; detail=\"personal\"");
-        assert!(personal.text().await.unwrap().contains("Added “One”"));
-        for answer in waiting {
-            let answer = answer.await.unwrap().unwrap();
-            assert_eq!(answer.status(), 200);
-            let text = answer.text().await.unwrap();
-            assert!(text.contains("One") && !text.contains("Added “One”"), "{text}");
-        }
-        assert!(is_hit(&Visitor::new().get(&app, "/").await));
-        end_calmly(app);
-    }
 }

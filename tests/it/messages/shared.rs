@@ -51,25 +51,6 @@ async fn of_many_requests_at_once_one_shows_the_message() {
 }
 
 #[tokio::test]
-async fn what_is_told_while_a_message_is_taken_is_told_by_the_next_page() {
-    let database = Postgres::shared().database().await;
-    let app = settings().with("DATABASE_URL", &database.url).serve();
-    let visitor = Visitor::new();
-    visitor.post(&app, "/add", &[("name", "One")]).await;
-    let lock = database.lock_sessions().await;
-    let add = tokio::spawn(visitor.request(&app, "POST", "/add").form(&[("name", "Two")]).send());
-    database.wait_for_waiting(1).await;
-    let show = tokio::spawn(visitor.request(&app, "GET", "/").send());
-    database.wait_for_waiting(2).await;
-    drop(lock);
-    assert_eq!(add.await.unwrap().unwrap().status(), 303);
-    let page = show.await.unwrap().unwrap();
-    assert_eq!(page.status(), 200);
-    assert!(!page.text().await.unwrap().contains("Added"));
-    visitor.get(&app, "/").await.assert_tells(["Added “One”.", "Added “Two”."]);
-}
-
-#[tokio::test]
 async fn nobody_is_told_of_anothers_changes_or_undoes_them() {
     for engine in ENGINES {
         let app = settings().with("SESSION_ENGINE", engine).serve();

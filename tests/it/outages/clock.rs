@@ -137,6 +137,7 @@ async fn a_session_that_is_used_after_a_jump_backwards_lives_no_longer_than_anot
     assert!(end().await > real(now()) + 3600 * DAY);
     clock.set("+0");
     // Only read.
+    visitor.expect_message();
     let page: Page = visitor.get(&app, "/").await;
     assert_eq!(page.status, 200);
     let end = end().await;

@@ -149,7 +149,7 @@ async fn is_shown_anothers_session(engine: &str, signed: bool) -> bool {
     let is_shown = async |session: Vec<u8>| {
         put(&memcached, vec![(to.clone(), session)]);
         // Each time as before, since a visitor without a session loses the cookie.
-        let messages = Visitor::with_cookie(&cookie).get(&app, "/").await.messages();
+        let messages = Visitor::expecting(&cookie).get(&app, "/").await.messages();
         messages.iter().any(|message| message.contains("of the one"))
     };
     assert!(!is_shown(session.clone()).await, "its name is in it");

@@ -159,7 +159,7 @@ async fn no_page_or_log_of_a_server_that_fails_tells_a_secret() {
         }
         let cookie = visitor.cookie().unwrap();
         assert_tells_nothing("the cookie", cookie.as_bytes());
-        Visitor::with_cookie(&format!("{cookie}x")).get(&app, "/").await;
+        Visitor::expecting(&format!("{cookie}x")).get(&app, "/").await;
         let (_, output) = app.terminate();
         assert!(output.contains("TRACE") || output.contains("DEBUG"));
         assert_tells_nothing("the log", output.as_bytes());

@@ -124,6 +124,7 @@ async fn a_session_that_was_forged_in_an_unsigned_cache_is_none() {
         // Read once, so that there is a copy.
         visitor.get(&app, "/").await;
         forge(&memcached).await;
+        visitor.expect_message();
         let page = visitor.get(&app, "/").await;
         assert!(!page.body.contains("forged"), "{engine}");
         visitor.undo(&app).await;
@@ -133,6 +134,7 @@ async fn a_session_that_was_forged_in_an_unsigned_cache_is_none() {
         assert_eq!(page.tasks(), names, "{engine}");
         // The forged session is gone.
         let before = unreadable(&app).await;
+        visitor.expect_message();
         visitor.get(&app, "/").await;
         assert_eq!(unreadable(&app).await, before, "{engine}");
     }

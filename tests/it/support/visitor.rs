@@ -1,11 +1,12 @@
-//! A visitor with a browser of their own: it keeps the cookie that it is given, brings it along, and goes where it is
-//! led.
+//! A visitor with a browser of their own: it keeps the cookies that it is given, brings them along, and goes where it
+//! is led.
 
 use std::sync::Mutex;
 
 use reqwest::RequestBuilder;
 
 use super::app::App;
+use super::jar::Jar;
 use testkit::page::Page;
 
 /// The site has one name, whichever process answers: pages are kept by it.
@@ -13,7 +14,7 @@ const HOST: &str = "localhost";
 
 #[derive(Default)]
 pub struct Visitor {
-    cookie: Mutex<Option<String>>,
+    jar: Mutex<Jar>,
 }
 
 impl Visitor {
@@ -22,14 +23,48 @@ impl Visitor {
         Self::default()
     }
 
-    /// Somebody whose browser has this cookie, wherever it comes from.
+    /// Somebody whose browser has this cookie for a session, wherever it comes from.
     pub fn with_cookie(value: &str) -> Self {
-        Self { cookie: Mutex::new(Some(value.to_owned())) }
+        let visitor = Self::new();
+        visitor.set("sessionid", value);
+        visitor
     }
 
-    /// The cookie's value.
+    /// As [`with_cookie`](Self::with_cookie), and the browser has been told that a message waits.
+    pub fn expecting(value: &str) -> Self {
+        let visitor = Self::with_cookie(value);
+        visitor.expect_message();
+        visitor
+    }
+
+    /// From now on the browser has an announcement, whether there is a message or not.
+    pub fn expect_message(&self) {
+        self.set("message-test", "1");
+    }
+
+    fn set(&self, name: &str, value: &str) {
+        self.jar.lock().unwrap().0.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The value of the session's cookie.
     pub fn cookie(&self) -> Option<String> {
-        self.cookie.lock().unwrap().clone()
+        self.jar.lock().unwrap().0.get("sessionid").cloned()
+    }
+
+    /// The names of the cookies that announce messages.
+    pub fn announcements(&self) -> Vec<String> {
+        let jar = self.jar.lock().unwrap();
+        jar.0.keys().filter(|name| name.starts_with("message-")).cloned().collect()
+    }
+
+    /// Loses the session's cookie.
+    pub fn lose_session(&self) {
+        self.jar.lock().unwrap().0.remove("sessionid");
+    }
+
+    /// Loses the announcements.
+    pub fn lose_announcements(&self) {
+        self.jar.lock().unwrap().0.retain(|name, _| !name.starts_with("message-"));
     }
 
     /// The session's id, which the cookie begins with.
@@ -38,11 +73,7 @@ impl Visitor {
     }
 
     pub fn request(&self, app: &App, method: &str, path: &str) -> RequestBuilder {
-        let request = app.request(method, path).header("host", HOST);
-        match self.cookie() {
-            Some(value) => request.header("cookie", format!("sessionid={value}")),
-            None => request,
-        }
+        self.jar.lock().unwrap().bring(app.request(method, path).header("host", HOST))
     }
 
     /// Sends a request and does with its answer what a browser does with cookies.
@@ -52,11 +83,8 @@ impl Visitor {
         page
     }
 
-    fn keep(&self, page: &Page) {
-        let Some(cookie) = page.header("set-cookie") else { return };
-        let value = cookie.split(';').next().unwrap().strip_prefix("sessionid=").unwrap();
-        let is_taken = cookie.split("; ").any(|attribute| attribute == "Max-Age=0");
-        *self.cookie.lock().unwrap() = (!is_taken).then(|| value.to_owned());
+    pub fn keep(&self, page: &Page) {
+        self.jar.lock().unwrap().keep(&page.headers);
     }
 
     pub async fn get(&self, app: &App, path: &str) -> Page {

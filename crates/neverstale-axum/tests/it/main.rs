@@ -130,6 +130,7 @@ on_both! {
         a_page_that_looks_at_no_session_is_everybodys
         who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own
         no_copy_in_the_process_is_made_of_a_session
+        a_personal_request_has_a_response_of_its_own_and_the_others_share
         a_body_that_is_made_of_private_state_is_not_stored;
     builds:
         fifty_misses_at_once_run_the_view_once

@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 use hyper::body::{Frame, SizeHint};
 use neverstale::version::{Lost, VersionSource};
 use neverstale::{Cache, CacheOptions};
-use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Privacy};
+use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Personal, Privacy};
 use neverstale_sessions::{Session, Sessions};
 use tokio::sync::Semaphore;
 use tower::Layer;
@@ -142,6 +142,24 @@ pub async fn who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own(st
         for (name, shown) in asked {
             shown.await.unwrap().says(&format!("Hello, {name}!"));
         }
+    }
+}
+
+pub async fn a_personal_request_has_a_response_of_its_own_and_the_others_share(store: &Store) {
+    let pages = PageCache::new(&cache_over(store)).cache_page(MINUTE);
+    let pages = pages.personal("Cookie", |request| request.headers.contains_key("cookie"));
+    let handler = get(async |personal: Option<Extension<Personal>>| format!("{}", personal.is_some()));
+    let site = Router::new().route("/", handler).layer(pages);
+    shown_to(&site, "").await.is_stored().says("false");
+    for _ in 0..2 {
+        let own = shown_to(&site, "a=b").await;
+        own.is("fwd=bypass; detail=\"personal\"").says("true");
+        assert_eq!((own.header("cache-control"), own.header("vary")), ("private, no-store", "Cookie"));
+        let shared = shown_to(&site, "").await;
+        shared.is_hit().says("false");
+        assert!(shared.header("vary").contains("Cookie"));
+        // It shows nothing.
+        ask(&site, Method::HEAD, "/", &[("cookie", "a=b")]).await.is_hit();
     }
 }
 
