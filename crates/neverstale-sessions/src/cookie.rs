@@ -48,12 +48,6 @@ impl Cookies {
         if is_valid { Ok(Self { template, key: self.key.clone() }) } else { Err(InvalidCookie) }
     }
 
-    /// Returns whether a session may be in this list of cookies.
-    pub(super) fn may_be_in(&self, list: &HeaderValue) -> bool {
-        let name = self.template.name().as_bytes();
-        list.as_bytes().windows(name.len()).any(|bytes| bytes == name)
-    }
-
     /// Returns the ticket that a request brings. Other cookies of the same name may come from another path or site.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Ticket> {
         // Other sites' cookies may hold any bytes.

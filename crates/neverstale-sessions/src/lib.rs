@@ -60,8 +60,9 @@
 //!
 //! # Pitfalls
 //!
-//! - **An empty session is not stored** and has no cookie. Without a cookie, no store is asked.
-//!   [`RequestSession::may_exist`] tells the difference; [`Session::id`] is set in any case.
+//! - **An empty session is not stored** and has no cookie. Without a cookie, no store is asked. [`Session::id`] is set
+//!   in any case.
+//! - **A session is renewed by requests that load it,** and by no others.
 //! - **Save before you act** on what must not happen twice, by [`RequestSession::update`].
 //! - **Change the id with every login,** by [`Session::cycle_id`]. An id that no store knows is never taken over.
 //! - **If two requests set the same key,** the later one wins, unless both use `update`. A cache cannot compare: there

@@ -20,8 +20,7 @@ const ATTEMPTS: usize = 10;
 /// The store behind the [`Session`] of one request, which knows what the request has loaded and saved.
 ///
 /// The layer puts it among the request's extensions, in an `Arc`. It has what `Session` lacks: [errors](Self::explain)
-/// with their causes, [updates](Self::update) that lose no concurrent change, and whether there
-/// [may be](Self::may_exist) a session.
+/// with their causes, and [updates](Self::update) that lose no concurrent change.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -44,7 +43,7 @@ const ATTEMPTS: usize = 10;
 pub struct RequestSession {
     store: Arc<dyn Store>,
     privacy: Privacy,
-    progress: Arc<Mutex<Progress>>,
+    progress: Mutex<Progress>,
 }
 
 /// What a request knows of its session.
@@ -80,7 +79,7 @@ enum State {
 impl RequestSession {
     pub(super) fn new(store: Arc<dyn Store>, seen: Option<Seen>) -> Self {
         let progress = Progress { seen, ..Progress::default() };
-        Self { store, privacy: Privacy::default(), progress: Arc::new(Mutex::new(progress)) }
+        Self { store, privacy: Privacy::default(), progress: Mutex::new(progress) }
     }
 
     /// Lets a load mark the request's privacy, and find an empty session if the request has brought no cookie.
@@ -93,18 +92,8 @@ impl RequestSession {
         Self { privacy, ..self }
     }
 
-    /// Returns the same session for a look ahead, which does not make the response private.
-    ///
-    /// For a decision between the page that everybody gets and one of the visitor's own.
-    #[must_use]
-    pub fn ahead(&self) -> Self {
-        let (store, progress) = (Arc::clone(&self.store), Arc::clone(&self.progress));
-        Self { store, progress, privacy: Privacy::default() }
-    }
-
     /// Returns whether there may be a session: the request brought a cookie, or has stored one.
-    #[must_use]
-    pub fn may_exist(&self) -> bool {
+    fn may_exist(&self) -> bool {
         !matches!(self.progress().state, State::NoCookie)
     }
 

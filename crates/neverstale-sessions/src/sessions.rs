@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use tower_sessions::cookie::Cookie;
 
@@ -59,7 +58,7 @@ impl Sessions {
 
     /// Sets how long a session lives after its last change: two weeks by default, ten years at most.
     ///
-    /// A session that is only read is renewed after a fourteenth of that.
+    /// A request that only loads it renews it after a fourteenth of that. Requests that do not load it renew nothing.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime.min(LONGEST_LIFETIME);
@@ -84,12 +83,6 @@ impl Sessions {
     pub fn error_response(mut self, error_response: fn(Error) -> Response) -> Self {
         self.error_response = error_response;
         self
-    }
-
-    /// Returns whether a `Cookie` header may hold a session. Where it does not, no session is asked for.
-    #[must_use]
-    pub fn may_be_in(&self, cookies: &HeaderValue) -> bool {
-        self.cookies.may_be_in(cookies)
     }
 
     /// Begins a request's work with its session, for a layer of your own.
