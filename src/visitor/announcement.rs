@@ -35,7 +35,7 @@ pub(super) struct Announcements {
 /// page. A prefetched page may never be seen.
 #[must_use]
 pub fn may_show_messages(headers: &HeaderMap) -> bool {
-    !headers.contains_key("sec-purpose") && names(headers).next().is_some()
+    names(headers).next().is_some() && !headers.contains_key("sec-purpose")
 }
 
 fn names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
