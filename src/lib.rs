@@ -49,7 +49,8 @@
 //!     [`get_or_set`](neverstale::Cache::get_or_set), and what people trip over. Then its parts:
 //!     [`neverstale::query`], [`neverstale::fragment`], [`neverstale::Strategy`], and under all of them
 //!     [`neverstale::backend`], the contract of a store. Two stores are here: [`db::cache`], a table of the
-//!     database, and [`memcache_crate`], memcached through the `memcache` crate; both recover by `recovery`.
+//!     database, and [`memcache_crate`], memcached through the `memcache` crate; both recover by
+//!     [`neverstale::backend::recovery`].
 //! 14. ★ [`neverstale::version`]: why no page is older than a write that was acknowledged, with the argument; and the
 //!     [`VersionSource`](neverstale::version::VersionSource) that it needs.
 //! 15. ★ [`neverstale_axum`]: whole pages, Django's `cache_page`.
@@ -90,4 +91,3 @@ pub mod upstream;
 pub mod visitor;
 
 mod mistake;
-mod recovery;

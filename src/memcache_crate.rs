@@ -27,8 +27,8 @@ use tokio::time::Instant;
 
 use self::connector::Connector;
 use self::server::Server;
-use crate::recovery::Recover;
 use neverstale::Ttl;
+use neverstale::backend::recovery::Recover;
 use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, describe_server};
 use tokio_memcached::{Expiration, Options, Ring};
 

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use self::store::{NAME, Store};
 use self::table::Table;
 use crate::db::Database;
-use crate::recovery::Recover;
 use neverstale::Ttl;
+use neverstale::backend::recovery::Recover;
 use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, size_stats};
 
 /// The backend over a table.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use memcache::{Client, MemcacheError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::connector::{CONNECTIONS, Connector};
-use crate::recovery::Recover;
 use neverstale::backend::breaker::{Breaker, PendingDelete};
+use neverstale::backend::recovery::Recover;
 use neverstale::backend::{Error, ErrorKind};
 
 /// What an operation runs on.
@@ -57,7 +57,7 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(&[], Connection::Kept, move |client, _| operation(client)).await
+        self.run(&[], Connection::Kept, self.deadline(), operation).await
     }
 
     /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
@@ -66,7 +66,7 @@ impl Server {
         keys: &[String],
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(keys, Connection::Kept, move |client, _| operation(client)).await
+        self.run(keys, Connection::Kept, self.deadline(), operation).await
     }
 
     /// Runs an operation that must not happen twice: on a connection that cannot have been closed meanwhile.
@@ -74,61 +74,62 @@ impl Server {
         self: &Arc<Self>,
         operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run(&[], Connection::New, move |client, _| operation(client)).await
+        self.run(&[], Connection::New, self.deadline(), operation).await
     }
 
-    /// Runs an operation that changes items, a round trip for each since the crate has no quiet writes.
+    /// Runs an operation that changes items, one after the other since the crate has no quiet writes.
     ///
-    /// It runs for half of an operation's time. The items that are not reached are not written, which is not the
-    /// server's fault; they are deleted before they are read again.
+    /// After half of an operation's time no more items are written, which is not the server's fault; they are deleted
+    /// before they are read again.
     pub(super) async fn write_each<I, T>(
         self: &Arc<Self>,
         items: &[I],
-        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Send + 'static,
+        operation: impl Fn(&Client, &I) -> Result<T, MemcacheError> + Clone + Send + 'static,
     ) -> Vec<Result<T, Error>>
     where
         I: AsRef<str> + Clone + Send + Sync + 'static,
         T: Send + 'static,
     {
-        let keys: Vec<_> = items.iter().map(|item| item.as_ref().to_owned()).collect();
-        let items = items.to_vec();
-        let write = move |client: &Client, until| one_by_one(&items, until, |item| operation(client, item));
-        match self.run(&keys, Connection::Kept, write).await {
-            Ok(written) => {
-                let missing = &keys[written.len()..];
-                let rest: Vec<_> =
-                    missing.chunks(1).map(|key| Err(self.defer(key, ErrorKind::Busy))).collect();
-                written.into_iter().map(Ok).chain(rest).collect()
-            }
-            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        let deadline = self.deadline();
+        let until = deadline - self.connector.operation_timeout() / 2;
+        let mut results = Vec::with_capacity(items.len());
+        for item in items {
+            let (key, item, operation) = ([item.as_ref().to_owned()], item.clone(), operation.clone());
+            results.push(if results.is_empty() || Instant::now() < until {
+                self.run(&key, Connection::Kept, deadline, move |client| operation(client, &item)).await
+            } else {
+                Err(self.defer(&key, ErrorKind::Busy))
+            });
         }
+        results
     }
 
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         written: &[String],
         connection: Connection,
-        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
+        deadline: Instant,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, Error> {
         self.check_up(written)?;
-        self.attempt(connection, operation).await.map_err(|cause| self.fail(written, cause))
+        self.attempt(connection, deadline, operation).await.map_err(|cause| self.fail(written, cause))
     }
 
     async fn attempt<T: Send + 'static>(
         self: &Arc<Self>,
         connection: Connection,
-        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError> + Send + 'static,
+        deadline: Instant,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError> + Send + 'static,
     ) -> Result<T, ErrorKind> {
         let limit = self.connector.operation_timeout();
-        let deadline = Instant::now() + limit;
         // The permit goes along to the thread, so that callers who gave up still count. Half of the time is left for
         // the server.
-        let permit = timeout(limit / 2, Arc::clone(&self.permits).acquire_owned()).await;
+        let permit = timeout_at(deadline - limit / 2, Arc::clone(&self.permits).acquire_owned()).await;
         let permit = permit.map_err(|_| ErrorKind::Busy)?;
         let server = Arc::clone(self);
         let work = spawn_blocking(move || {
             let _permit = permit;
-            server.blocking(deadline, connection, operation)
+            server.blocking(connection, deadline, operation)
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(result)) => result,
@@ -140,18 +141,15 @@ impl Server {
     /// Runs an operation on a connection of its own, and keeps the connection only if all went well.
     fn blocking<T>(
         &self,
-        deadline: Instant,
         connection: Connection,
-        operation: impl Fn(&Client, Instant) -> Result<T, MemcacheError>,
+        deadline: Instant,
+        operation: impl Fn(&Client) -> Result<T, MemcacheError>,
     ) -> Result<T, ErrorKind> {
-        if Instant::now() >= deadline {
-            // The caller has left. A write now could undo one that has been done since.
-            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
-        }
+        let run = |client: &Client| operation(client).map_err(|error| self.connector.classify(&error));
+        self.check_time(deadline)?;
         let idle = if connection == Connection::Kept { self.idle().pop() } else { None };
         if let Some(client) = idle {
-            match operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))
-            {
+            match run(&client) {
                 Ok(value) => return Ok(self.keep(client, value)),
                 // Closed by the server since it was last used: not an outage yet.
                 Err(ErrorKind::Unreachable(_)) => self.idle().clear(),
@@ -159,12 +157,19 @@ impl Server {
             }
         }
         let client = self.connector.connect()?;
-        if Instant::now() >= deadline {
-            return Err(ErrorKind::Timeout(self.connector.operation_timeout()));
-        }
-        let value =
-            operation(&client, half_of_time(deadline)).map_err(|error| self.connector.classify(&error))?;
+        self.check_time(deadline)?;
+        let value = run(&client)?;
         Ok(self.keep(client, value))
+    }
+
+    /// Returns an error once the caller has left. A write could then undo one that has been done since.
+    fn check_time(&self, deadline: Instant) -> Result<(), ErrorKind> {
+        let is_over = Instant::now() >= deadline;
+        if is_over { Err(ErrorKind::Timeout(self.connector.operation_timeout())) } else { Ok(()) }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.connector.operation_timeout()
     }
 
     fn keep<T>(&self, client: Client, value: T) -> T {
@@ -188,7 +193,6 @@ impl Server {
 
 impl Recover for Server {
     const WHAT: &str = "memcached";
-    const RETRY: Duration = Duration::from_secs(1);
     const DELETES_AT_ONCE: usize = 50;
 
     fn name(&self) -> &str {
@@ -203,37 +207,21 @@ impl Recover for Server {
         &self.breaker
     }
 
+    fn retry_interval(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
-        let deletes = deletes.to_vec();
-        let sent = self.attempt(Connection::Kept, move |client, until| {
-            greet(client)?;
-            one_by_one(&deletes, until, |delete| client.delete(&delete.key).map(drop))
-        });
-        sent.await.map(|received| received.len()).map_err(|cause| self.fail(&[], cause))
-    }
-}
-
-/// Returns when half of the time that is left is over.
-fn half_of_time(deadline: Instant) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / 2
-}
-
-/// Does the first of items, and the next ones until the time has come. A round trip that is shorter than the time
-/// before it ends in time.
-fn one_by_one<I, T>(
-    items: &[I],
-    until: Instant,
-    operation: impl Fn(&I) -> Result<T, MemcacheError>,
-) -> Result<Vec<T>, MemcacheError> {
-    let mut done = vec![];
-    for item in items {
-        if !done.is_empty() && Instant::now() >= until {
-            break;
+        let fail = |cause| self.fail(&[], cause);
+        self.attempt(Connection::Kept, self.deadline(), greet).await.map_err(fail)?;
+        for delete in deletes {
+            let key = delete.key.clone();
+            let delete_it = move |client: &Client| client.delete(&key);
+            self.attempt(Connection::Kept, self.deadline(), delete_it).await.map_err(fail)?;
+            self.breaker.confirm(delete);
         }
-        done.push(operation(item)?);
+        Ok(deletes.len())
     }
-    Ok(done)
 }
 
 /// Returns the server's version, after a `get`: a server that wants authentication refuses only the latter.

@@ -7,6 +7,7 @@ pub mod file;
 pub mod locmem;
 #[cfg(feature = "memcached")]
 pub mod memcached;
+pub mod recovery;
 #[cfg(any(feature = "file", feature = "memcached"))]
 mod seldom;
 

@@ -37,18 +37,18 @@
 //! # The steps of `get_or_set`
 //!
 //! 1. *Look.* A hit ends here, after one round trip.
-//! 2. *Queue in this process.* One of all who miss the key builds; the others wait for what it makes.
-//! 3. *Ask the other processes.* The builder adds `KEY~lock` to the backend, which lives for three seconds and is
-//!    renewed while it builds. Whoever gets it looks once more: the one before may have stored the value.
-//! 4. *Wait for theirs.* Whoever does not get it looks for value and lock every 5 to 100 ms, with jitter, until either
+//! 2. *Queue in this process.* Of all callers that miss the key one builds, and the others wait for its value.
+//! 3. *Lock out the other processes.* The builder adds `KEY~lock` to the backend, which lives for three seconds and is
+//!    renewed while it builds. With the lock it looks once more: its holder before may have stored the value.
+//! 4. *Wait for the lock's holder.* Without the lock it looks for value and lock every 5 to 100 ms, with jitter, until
 //!    the value is there or the lock is gone.
-//! 5. *Build.* If the backend cannot be asked, without a lock: once per process.
-//! 6. *Store,* unless the key was written to meanwhile; hand the value to those who wait; delete the lock.
+//! 5. *Build.* If the backend cannot be used, without a lock: once per process.
+//! 6. *Store,* unless the key was written to meanwhile; hand the value to the callers that wait; delete the lock.
 //!
-//! Nobody waits longer than [`CacheOptions::max_wait`] for another process: a lock that nobody renews costs time and
-//! nothing else. For those before it in its own process, who are alive, one waits as long, and ten seconds at least. A
-//! build that fails is the error of all who waited for it in its process: an outage costs them one timeout together and
-//! not one each. A caller that leaves, or whose build panics, lets the next one build.
+//! A caller waits for another process for [`CacheOptions::max_wait`] at most: a lock that is not renewed costs time and
+//! nothing else. For callers in its own process, which are alive, it waits as long, and ten seconds at least. A build
+//! that fails is the error of all callers that waited for it in its process: an outage costs them one timeout together.
+//! A caller that leaves, or whose build panics, lets the next one build.
 //!
 //! # Freshness
 //!
@@ -57,30 +57,28 @@
 //!
 //! # What people trip over
 //!
-//! - **A miss is data.** [`Cache::get`] answers `None`; whether there was no value, one of another format, or no server
-//!   makes no difference to the caller. It does to the counters and the log.
-//! - **Nothing is an answer too.** A cached empty list and a cached null are hits.
+//! - **A miss is data.** [`Cache::get`] answers `None` if there was no value, one of another format, or no server. The
+//!   counters and the log tell which.
+//! - **Nothing is a value too.** A cached empty list and a cached null are hits.
 //! - **A write that fails leaves a pending delete.** A server that could not take a new value, or refused it, may hold
-//!   the old one. Until it has deleted it this process does not read the key, so what was overwritten during an outage
-//!   is not read after it.
+//!   the old one. Until it has deleted that, this process does not read the key.
 //! - **A value that is too large** leaves nothing behind, not the older value either, and is counted.
-//! - **Keys are checked** where they are made: what holds a blank or a control character never reaches a server. What
-//!   the cache stores beside its users' values has a `~` in its name, and no key of a user ever names it.
-//! - **Sharing a build is sharing its age.** Who misses after another process has written may be given what was read
-//!   before. What a [`Strategy`] does not guarantee is written there.
+//! - **Keys are checked** where they are made: blanks and control characters never reach a server. Names of the library
+//!   have a `~`, and no key of a user equals one.
+//! - **Sharing a build is sharing its age.** A caller that misses after another process has written may be given what
+//!   was read before. What a [`Strategy`] does not guarantee is written there.
 //! - **A fragment's key has all that it shows,** and a digest of its template, so a fragment is never old. What is left
 //!   out of the key must never change.
 //! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Cache::backend`]
 //!   stores, nor the reverse.
-//! - **A checksum finds damage and no malice.** Whoever can write to the servers can make a value, unless it is
+//! - **A checksum finds damage and no malice.** Anybody who can write to the servers can make a value, unless values are
 //!   [signed](Integrity::signed); and even then bring an old one back.
-//! - **[`Cache::clear`] empties the servers,** whoever else is on them; a prefix keeps names apart and nothing more.
+//! - **[`Cache::clear`] empties the servers,** for all their users; a prefix keeps names apart and nothing more.
 //!
 //! # How to add a backend
 //!
-//! Implement [`Backend`](backend::Backend), whose documentation is the contract. What other backends needed as well is
-//! in [`backend`]: limits, numbers as memcached reads them, and a [`Breaker`](backend::breaker::Breaker) for a store
-//! that can fail. [`Cache::new`] takes it.
+//! Implement [`Backend`](backend::Backend), whose documentation is the contract, and give it to [`Cache::new`]. For a
+//! store that can fail, [`Recover`](backend::recovery::Recover) marks it down, retries it, and sends it pending deletes.
 //!
 //! # Limits
 //!

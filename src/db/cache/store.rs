@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::table::{Size, Table};
 use crate::db;
-use crate::recovery::Recover;
 use neverstale::backend::breaker::{Breaker, PendingDelete};
+use neverstale::backend::recovery::Recover;
 use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
 
 pub(super) const NAME: &str = "the database";
@@ -149,7 +149,6 @@ impl Store {
 
 impl Recover for Store {
     const WHAT: &str = "the cache in the database";
-    const RETRY: Duration = Duration::from_secs(2);
     const DELETES_AT_ONCE: usize = 1_000;
 
     fn name(&self) -> &str {
@@ -160,11 +159,16 @@ impl Recover for Store {
         &self.breaker
     }
 
+    fn retry_interval(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
     async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
         let _turn = self.writing.lock().await;
         let keys: Vec<_> = deletes.iter().map(|delete| delete.key.clone()).collect();
         let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
         deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
+        deletes.iter().for_each(|delete| self.breaker.confirm(delete));
         Ok(deletes.len())
     }
 }

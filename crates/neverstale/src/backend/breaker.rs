@@ -20,13 +20,13 @@ use super::{ErrorKind, MAX_PENDING_DELETES};
 /// Closed: requests are sent to the server. Open: the server is marked down.
 pub struct Breaker {
     state: Mutex<State>,
-    max_pending: usize,
     /// Told when a recovery has ended.
     ended: Notify,
 }
 
 #[derive(Default)]
 struct State {
+    max_pending: usize,
     open: bool,
     /// The failure because of which the server is marked down, the latest one.
     cause: Option<ErrorKind>,
@@ -68,24 +68,24 @@ pub enum Opened {
 }
 
 impl Default for Breaker {
+    /// Creates a closed breaker that remembers [`MAX_PENDING_DELETES`].
     fn default() -> Self {
-        Self::new(MAX_PENDING_DELETES)
+        let state = State { max_pending: MAX_PENDING_DELETES, ..State::default() };
+        Self { state: Mutex::new(state), ended: Notify::new() }
     }
 }
 
 impl Breaker {
-    /// Creates a closed breaker that remembers so many pending deletes. Beyond them an old value may live until it
-    /// expires.
-    #[must_use]
-    pub fn new(max_pending: usize) -> Self {
-        Self { state: Mutex::default(), max_pending, ended: Notify::new() }
+    /// Limits the pending deletes. Beyond the limit an old value may live until it expires.
+    pub fn limit_pending(&self, most: usize) {
+        self.state().max_pending = most;
     }
 
     /// Returns whether the server is marked down. `written` are the keys of the write that does not happen then.
     pub fn refuses(&self, written: &[String]) -> bool {
         let mut state = self.state();
         if state.open {
-            state.add_pending(written, self.max_pending);
+            state.add_pending(written);
         }
         state.open
     }
@@ -99,7 +99,7 @@ impl Breaker {
 
     /// Notes that a write was not done, through no fault of the server's: the server stays as it is.
     pub fn defer(&self, written: &[String]) {
-        self.state().add_pending(written, self.max_pending);
+        self.state().add_pending(written);
     }
 
     /// Returns whether the caller is to start the task that recovers: it ends when [`close`](Self::close) succeeds.
@@ -117,19 +117,14 @@ impl Breaker {
     /// Marks the server down. `written` are the keys of the write that failed, if it was one.
     pub fn open(&self, written: &[String], cause: &ErrorKind) -> Opened {
         let mut state = self.state();
-        state.add_pending(written, self.max_pending);
+        state.add_pending(written);
         state.cause = Some(cause.clone());
         if mem::replace(&mut state.open, true) { Opened::Before } else { Opened::Now }
     }
 
-    /// Returns at most so many of the deletes that the server must receive before it is up again.
-    pub fn pending(&self, most: usize) -> Vec<PendingDelete> {
-        self.pending_after(None, most)
-    }
-
-    /// As [`pending`](Self::pending), of the keys behind another one, in their order.
-    pub fn pending_after(&self, key: Option<&str>, most: usize) -> Vec<PendingDelete> {
-        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+    /// Returns at most so many pending deletes, in the order of their keys, of those behind `after`.
+    pub fn pending(&self, after: Option<&str>, most: usize) -> Vec<PendingDelete> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.state();
         let pending = state.pending.range::<str, _>((start, Bound::Unbounded)).take(most);
         pending
@@ -153,10 +148,8 @@ impl Breaker {
         }
     }
 
-    /// Notes the deletes that the server has received, and marks it up and ends the recovery if none is pending any
-    /// more. Returns `None` if some are.
-    pub fn close(&self, received: &[PendingDelete]) -> Option<Closed> {
-        received.iter().for_each(|received| self.confirm(received));
+    /// Marks the server up and ends the recovery. Returns `None` if deletes are still pending.
+    pub fn close(&self) -> Option<Closed> {
         let mut state = self.state();
         if !state.pending.is_empty() {
             return None;
@@ -189,10 +182,10 @@ impl Breaker {
 }
 
 impl State {
-    fn add_pending(&mut self, keys: &[String], most: usize) {
+    fn add_pending(&mut self, keys: &[String]) {
         for key in keys {
             self.failed_writes += 1;
-            if self.pending.len() < most || self.pending.contains_key(key) {
+            if self.pending.len() < self.max_pending || self.pending.contains_key(key) {
                 self.pending.insert(key.clone(), self.failed_writes);
             } else {
                 self.forgotten += 1;
@@ -211,17 +204,23 @@ mod tests {
         Some(Closed { was_open, forgotten })
     }
 
+    /// Confirms deletes, and then closes the breaker.
+    fn close(breaker: &Breaker, received: &[PendingDelete]) -> Option<Closed> {
+        received.iter().for_each(|received| breaker.confirm(received));
+        breaker.close()
+    }
+
     #[test]
     fn it_stays_open_until_all_pending_deletes_are_received() {
         let breaker = Breaker::default();
         assert_eq!(breaker.open(&["a".into()], &CAUSE), Opened::Now);
-        let received = breaker.pending(9);
+        let received = breaker.pending(None, 9);
         assert_eq!(breaker.open(&["b".into()], &CAUSE), Opened::Before);
-        assert_eq!(breaker.close(&received), None);
+        assert_eq!(close(&breaker, &received), None);
         assert!(breaker.refuses(&[]));
         breaker.open(&[], &ErrorKind::Busy);
         assert_eq!(breaker.refusal(), ErrorKind::Down(Some(ErrorKind::Busy.into())), "the last one is said");
-        assert_eq!(breaker.close(&breaker.pending(9)), closed(true, 0));
+        assert_eq!(close(&breaker, &breaker.pending(None, 9)), closed(true, 0));
         assert!(!breaker.refuses(&[]));
     }
 
@@ -229,12 +228,12 @@ mod tests {
     fn a_write_that_fails_while_its_key_is_deleted_is_deleted_once_more() {
         let breaker = Breaker::default();
         breaker.open(&["a".into(), "b".into()], &CAUSE);
-        let under_way = breaker.pending(9);
+        let under_way = breaker.pending(None, 9);
         assert!(breaker.refuses(&["a".into()]));
-        assert_eq!(breaker.close(&under_way), None, "another write of `a` has failed since");
-        let again = breaker.pending(9);
+        assert_eq!(close(&breaker, &under_way), None, "another write of `a` has failed since");
+        let again = breaker.pending(None, 9);
         assert_eq!(again.iter().map(|delete| delete.key.as_str()).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(breaker.close(&again), closed(true, 0));
+        assert_eq!(close(&breaker, &again), closed(true, 0));
     }
 
     #[test]
@@ -244,39 +243,27 @@ mod tests {
         breaker.defer(&["a".into()]);
         assert!(!breaker.refuses(&[]) && breaker.is_pending("a") && !breaker.is_pending("b"));
         assert!(breaker.begin_recovery() && !breaker.begin_recovery(), "one task recovers");
-        assert_eq!(breaker.close(&breaker.pending(9)), closed(false, 0));
+        assert_eq!(close(&breaker, &breaker.pending(None, 9)), closed(false, 0));
         assert!(!breaker.is_pending("a"));
         breaker.defer(&["a".into()]);
         assert!(breaker.begin_recovery(), "the task before has ended");
     }
 
     #[test]
-    fn a_confirmation_of_an_earlier_write_confirms_nothing() {
-        let breaker = Breaker::default();
-        assert_eq!(breaker.pending_delete("a"), None);
-        breaker.defer(&["a".into()]);
-        let earlier = breaker.pending_delete("a").unwrap();
-        breaker.defer(&["a".into()]);
-        breaker.confirm(&earlier);
-        assert!(breaker.is_pending("a"));
-        breaker.confirm(&breaker.pending_delete("a").unwrap());
-        assert!(!breaker.is_pending("a"));
-    }
-
-    #[test]
     fn what_it_remembers_is_bounded_and_the_rest_is_counted() {
-        let breaker = Breaker::new(100);
+        let breaker = Breaker::default();
+        breaker.limit_pending(100);
         for number in 0..107 {
             breaker.open(&[number.to_string()], &CAUSE);
         }
         breaker.open(&["0".into()], &CAUSE);
         let (mut last, mut pending) = (None, vec![]);
-        while let next @ [.., end] = &breaker.pending_after(last.as_deref(), 30)[..] {
+        while let next @ [.., end] = &breaker.pending(last.as_deref(), 30)[..] {
             last = Some(end.key.clone());
             pending.extend(next.to_vec());
         }
         assert_eq!(pending.len(), 100);
-        assert_eq!(breaker.close(&pending), closed(true, 7));
+        assert_eq!(close(&breaker, &pending), closed(true, 7));
     }
 
     #[tokio::test]
@@ -287,7 +274,7 @@ mod tests {
         assert!(breaker.begin_recovery());
         let mut recovered = pin!(breaker.recovered());
         assert!(futures_util::poll!(&mut recovered).is_pending());
-        breaker.close(&breaker.pending(1));
+        close(&breaker, &breaker.pending(None, 1));
         recovered.await;
     }
 }

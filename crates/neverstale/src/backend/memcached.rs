@@ -56,12 +56,10 @@ impl Memcached {
     }
 
     /// Limits the pending deletes of each server, 10,000 by default. Beyond them an old value may live until it
-    /// expires. To be called before the first use; later it has no effect.
+    /// expires.
     #[must_use]
-    pub fn max_pending_deletes(mut self, deletes: usize) -> Self {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.limit_pending(deletes);
-        }
+    pub fn max_pending_deletes(self, deletes: usize) -> Self {
+        self.shared.servers.iter().for_each(|server| server.breaker.limit_pending(deletes));
         self
     }
 
@@ -197,12 +195,8 @@ impl Backend for Memcached {
         Ok(self.client().decr(key, delta).await?)
     }
 
-    /// What is flushed needs no delete any more.
     async fn clear(&self) -> Result<(), Error> {
-        let pending = self.shared.all_pending();
-        self.client().flush().await?;
-        pending.iter().for_each(|pending| self.shared.confirm(pending));
-        Ok(())
+        Ok(self.client().flush().await?)
     }
 
     async fn stats(&self) -> Vec<ServerStats> {
@@ -240,11 +234,12 @@ impl Backend for Memcached {
     }
 
     fn server_of(&self, key: &str) -> String {
-        self.shared.server_of(key).into()
+        self.shared.server_of(key).name.clone()
     }
 
     fn describe(&self) -> String {
-        format!("memcached at {}", self.shared.names().join(", "))
+        let names: Vec<_> = self.shared.servers.iter().map(|server| server.name.as_str()).collect();
+        format!("memcached at {}", names.join(", "))
     }
 }
 

@@ -1,15 +1,17 @@
 //! The directory: one file per key, replaced in one step, and the lock that processes share. All of it blocks.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Weak;
+use std::thread;
+use std::time::Duration;
 
 use base16ct::lower::encode_string;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::entry::{Entry, HEADER, live_expiry};
 
@@ -29,6 +31,9 @@ const LOCK: &str = "changes.lock";
 /// The lock of the process that culls: two would remove twice as much.
 const CULL_LOCK: &str = "cull.lock";
 
+/// How often a lock that another process holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(1);
+
 /// The next value of the key that is changed at present. It is no entry before it is renamed.
 const TEMPORARY: &str = "next.tmp";
 
@@ -39,32 +44,44 @@ pub(super) struct Size {
     pub(super) bytes: u64,
 }
 
+impl Size {
+    fn fits(self, limit: Self) -> bool {
+        self.entries <= limit.entries && self.bytes <= limit.bytes
+    }
+}
+
 pub(super) struct Directory {
     path: PathBuf,
-    is_prepared: AtomicBool,
 }
 
 /// The lock for changes. It is released when it is dropped, also by the end of the process.
 pub(super) struct Locked<'a> {
-    directory: &'a Directory,
+    pub(super) directory: &'a Directory,
+    turn: Turn,
     _lock: File,
+}
+
+/// How long a change may go on: for a time, and while its caller waits.
+pub(super) struct Turn {
+    pub(super) until: Instant,
+    pub(super) caller: Weak<()>,
+}
+
+impl Turn {
+    /// Returns an error once it is over: what has been given up must not undo a later change.
+    fn check(&self) -> io::Result<()> {
+        let goes_on = Instant::now() < self.until && self.caller.strong_count() > 0;
+        if goes_on { Ok(()) } else { Err(ErrorKind::TimedOut.into()) }
+    }
 }
 
 impl Directory {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, is_prepared: AtomicBool::new(false) }
+        Self { path }
     }
 
-    /// Makes the directory if it is missing, and takes it from other users; once.
-    pub(super) fn prepare(&self) -> io::Result<()> {
-        if !self.is_prepared.load(Ordering::Relaxed) {
-            self.make()?;
-            self.is_prepared.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn make(&self) -> io::Result<()> {
+    /// Makes the directory if it is missing, and takes it from other users.
+    pub(super) fn make(&self) -> io::Result<()> {
         let refused = |cause| Err(io::Error::new(ErrorKind::PermissionDenied, cause));
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.path)?;
         let found = fs::symlink_metadata(&self.path)?;
@@ -110,25 +127,23 @@ impl Directory {
         }
     }
 
-    /// Takes the lock for changes, if no process holds it.
-    pub(super) fn try_lock(&self) -> io::Result<Option<Locked<'_>>> {
-        Ok(self.try_lock_file(LOCK)?.map(|lock| Locked { directory: self, _lock: lock }))
+    /// Waits for the lock for changes, which another process may hold.
+    pub(super) fn lock(&self, turn: Turn) -> io::Result<Locked<'_>> {
+        loop {
+            turn.check()?;
+            if let Some(lock) = self.try_lock(LOCK)? {
+                return Ok(Locked { directory: self, turn, _lock: lock });
+            }
+            thread::park_timeout(LOCK_RETRY);
+        }
     }
 
-    fn try_lock_file(&self, name: &str) -> io::Result<Option<File>> {
-        let path = self.path.join(name);
+    fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
         let mut options = OpenOptions::new();
         options.create(true).append(true).mode(FILE_MODE).custom_flags(NO_LINK);
-        let lock = match options.open(&path) {
-            // The directory was removed under us.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make().and_then(|()| options.open(&path))?
-            }
-            opened => opened?,
-        };
+        let lock = options.open(self.path.join(name))?;
         match lock.try_lock() {
-            // A file that was removed meanwhile keeps no process out.
-            Ok(()) => Ok(fs::metadata(&path).is_ok_and(|at| is_same(&at, &lock)).then_some(lock)),
+            Ok(()) => Ok(Some(lock)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -144,32 +159,17 @@ impl Directory {
     ///
     /// Needs no lock: an entry that a writer replaces meanwhile may go as well, as any entry may at any time.
     pub(super) fn cull(&self, most: Size) -> io::Result<()> {
-        let Some(_lock) = self.try_lock_file(CULL_LOCK)? else { return Ok(()) };
+        let Some(_lock) = self.try_lock(CULL_LOCK)? else { return Ok(()) };
         let mut entries = self.entries()?;
-        let is_over = |size: Size| size.entries > most.entries || size.bytes > most.bytes;
-        if !is_over(total(&entries)) {
+        let mut left = total(&entries);
+        if left.fits(most) {
             return Ok(());
         }
+        let kept = Size { entries: most.entries / 3 * 2, bytes: most.bytes / 3 * 2 };
         fastrand::shuffle(&mut entries);
-        let mut live = vec![];
-        for entry in entries {
-            match live_until(&entry.0) {
-                Some(expires) => live.push((expires, entry)),
-                None => remove(&entry.0)?,
-            }
-        }
-        live.sort_by_key(|(expires, _)| *expires);
-        let live: Vec<_> = live.into_iter().map(|(_, entry)| entry).collect();
-        let mut left = total(&live);
-        if !is_over(left) {
-            return Ok(());
-        }
-        let kept = Size {
-            entries: if left.entries > most.entries { most.entries / 3 * 2 } else { left.entries },
-            bytes: if left.bytes > most.bytes { most.bytes / 3 * 2 } else { left.bytes },
-        };
-        for (path, bytes) in live {
-            if left.entries <= kept.entries && left.bytes <= kept.bytes {
+        entries.sort_by_cached_key(|(path, _)| live_until(path));
+        for (path, bytes) in entries {
+            if left.fits(kept) {
                 break;
             }
             remove(&path)?;
@@ -199,26 +199,21 @@ impl Directory {
     }
 }
 
-impl fmt::Display for Directory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.display().fmt(f)
-    }
-}
-
 impl Locked<'_> {
-    /// Replaces the file of a key in one step, unless the write `is_given_up` by then.
+    /// Replaces the file of a key in one step; an entry that has expired leaves none.
     ///
     /// Nothing is synced to the disk: after a crash of the machine the file may be empty or torn, and so a miss.
-    pub(super) fn write(&self, key: &str, entry: &Entry, is_given_up: impl Fn() -> bool) -> io::Result<()> {
+    pub(super) fn write(&self, key: &str, entry: &Entry) -> io::Result<()> {
+        if !entry.is_live() {
+            return self.remove(key);
+        }
         let temporary = self.directory.path.join(TEMPORARY);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(FILE_MODE).custom_flags(NO_LINK);
         let written = options.open(&temporary).and_then(|mut file| {
-            file.write_all(&entry.head(key))?;
+            file.write_all(&entry.header(key))?;
             file.write_all(&entry.value)?;
-            if is_given_up() {
-                return Err(ErrorKind::TimedOut.into());
-            }
+            self.turn.check()?;
             fs::rename(&temporary, self.directory.path_of(key))
         });
         if written.is_err() {
@@ -229,15 +224,14 @@ impl Locked<'_> {
 
     /// Removes the file of a key, if there is one.
     pub(super) fn remove(&self, key: &str) -> io::Result<()> {
+        self.turn.check()?;
         remove(&self.directory.path_of(key))
     }
 
-    /// Removes all entries, until that `is_given_up`.
-    pub(super) fn clear(&self, is_given_up: impl Fn() -> bool) -> io::Result<()> {
+    /// Removes all entries.
+    pub(super) fn clear(&self) -> io::Result<()> {
         for (path, _) in self.directory.entries()? {
-            if is_given_up() {
-                return Err(ErrorKind::TimedOut.into());
-            }
+            self.turn.check()?;
             remove(&path)?;
         }
         Ok(())
@@ -266,15 +260,11 @@ fn is_no_file(error: &io::Error) -> bool {
     is_link || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory)
 }
 
-fn is_same(found: &fs::Metadata, open: &File) -> bool {
-    open.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (found.dev(), found.ino()))
-}
-
 fn total(entries: &[(PathBuf, u64)]) -> Size {
     Size { entries: entries.len(), bytes: entries.iter().map(|(_, bytes)| bytes).sum() }
 }
 
-/// Returns when an entry expires, 0 if never; none if it has expired.
+/// Returns when an entry expires, 0 if never; none, which is less, if it has expired.
 fn live_until(path: &Path) -> Option<u64> {
     let mut header = [0; HEADER];
     let read = open_to_read(path).and_then(|mut file| file.read_exact(&mut header));
@@ -283,8 +273,6 @@ fn live_until(path: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::Ttl;
 
@@ -305,7 +293,7 @@ mod tests {
         let store = |(number, ttl): (usize, Ttl)| {
             let key = number.to_string();
             let path = directory.path_of(&key);
-            fs::write(&path, Entry::new(Bytes::new(), ttl).head(&key)).unwrap();
+            fs::write(&path, Entry::new(Bytes::new(), ttl).header(&key)).unwrap();
             path
         };
         let paths = lifetimes.into_iter().enumerate().map(store).collect();

@@ -24,113 +24,96 @@
 //! or a proxy that keeps what it has received, can bring the old write behind its delete. What it stores then stays
 //! until the next write or its end of life, as with any delayed write of any client.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::backend::breaker::{Breaker, Closed, PendingDelete};
+use crate::backend::breaker::{Breaker, PendingDelete};
+use crate::backend::recovery::Recover;
 use crate::backend::seldom::Seldom;
 use crate::backend::{Error, ErrorKind};
-use tokio_memcached::{Client, Options, Ring, is_valid_key};
-
-/// Deletes sent at once.
-const DELETED_AT_ONCE: usize = 500;
+use tokio_memcached::{Client, Options, Ring, ServerAddress, is_valid_key};
 
 /// Writes that may go on in the background at once, since their callers have gone.
 const BACKGROUND_WRITES: u32 = 1000;
 
-/// How long a delivery waits for a server that is down before it looks whether the backend is still there.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long pending deletes wait for a server that is down before they see whether the backend is still there.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// What the backend and its background tasks share.
 pub(super) struct Shared {
     pub(super) client: Client,
-    names: Vec<String>,
     ring: Ring,
-    /// Of each server.
-    pending: Vec<Breaker>,
+    pub(super) servers: Vec<Arc<Server>>,
     warned: Seldom,
-    retry_interval: Duration,
     background_writes: Arc<Semaphore>,
+}
+
+/// One server, and its pending deletes.
+pub(super) struct Server {
+    client: Client,
+    pub(super) name: String,
+    pub(super) breaker: Breaker,
+    retry_interval: Duration,
 }
 
 impl Shared {
     pub(super) fn new(options: Options) -> Self {
+        // An interval of zero must not keep the processor busy.
+        let retry_interval = options.get_retry_interval().max(Duration::from_millis(10));
+        let (ring, addresses) = (Ring::new(options.servers()), options.servers().to_vec());
+        let client = Client::new(options);
+        let server = |address: &ServerAddress| Server {
+            client: client.clone(),
+            name: address.to_string(),
+            breaker: Breaker::default(),
+            retry_interval,
+        };
         Self {
-            names: options.servers().iter().map(ToString::to_string).collect(),
-            ring: Ring::new(options.servers()),
-            pending: options.servers().iter().map(|_| Breaker::default()).collect(),
+            ring,
+            servers: addresses.iter().map(server).map(Arc::new).collect(),
             warned: Seldom::default(),
-            // An interval of zero must not keep the processor busy.
-            retry_interval: options.get_retry_interval().max(Duration::from_millis(10)),
             background_writes: Arc::new(Semaphore::new(BACKGROUND_WRITES as usize)),
-            client: Client::new(options),
+            client,
         }
     }
 
-    /// Begins anew with this limit on the pending deletes of each server.
-    pub(super) fn limit_pending(&mut self, most: usize) {
-        self.pending.fill_with(|| Breaker::new(most));
-    }
-
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Returns the name of the server that has a key.
-    pub(super) fn server_of(&self, key: &str) -> &str {
-        self.names.get(self.ring.server_of(key.as_bytes())).map_or("memcached", String::as_str)
+    /// Returns the server that has a key.
+    pub(super) fn server_of(&self, key: &str) -> &Arc<Server> {
+        &self.servers[self.ring.server_of(key.as_bytes())]
     }
 
     pub(super) fn background_writes(&self) -> &Arc<Semaphore> {
         &self.background_writes
     }
 
-    /// Returns the pending deletes of the server that has a key; none for what is no key.
-    fn pending(&self, key: &str) -> Option<&Breaker> {
-        if !is_valid_key(key.as_bytes()) {
-            return None;
-        }
-        self.pending.get(self.ring.server_of(key.as_bytes()))
-    }
-
     /// Returns the pending delete of a key, if it has one.
     pub(super) fn pending_delete(&self, key: &str) -> Option<PendingDelete> {
-        self.pending(key)?.pending_delete(key)
+        self.server_of(key).breaker.pending_delete(key)
     }
 
     pub(super) fn pending_deletes(&self, keys: &[String]) -> Vec<Option<PendingDelete>> {
         keys.iter().map(|key| self.pending_delete(key)).collect()
     }
 
-    /// Returns every pending delete there is.
-    pub(super) fn all_pending(&self) -> Vec<PendingDelete> {
-        self.pending.iter().flat_map(|pending| pending.pending(usize::MAX)).collect()
-    }
-
-    pub(super) fn confirm(&self, received: &PendingDelete) {
-        if let Some(pending) = self.pending(&received.key) {
-            pending.confirm(received);
-        }
+    fn confirm(&self, received: &PendingDelete) {
+        self.server_of(&received.key).breaker.confirm(received);
     }
 
     /// Has keys deleted in the background, before which they are not read.
-    pub(super) fn add_pending(self: &Arc<Self>, keys: &[String]) {
+    pub(super) fn add_pending(&self, keys: &[String]) {
         for key in keys {
-            if let Some(pending) = self.pending(key) {
-                pending.defer(std::slice::from_ref(key));
-            }
+            self.server_of(key).defer(std::slice::from_ref(key), ErrorKind::Busy);
         }
-        self.deliver_in_background();
     }
 
     /// Waits for writes in the background and for pending deletes.
     pub(super) async fn finish(&self) {
         let _writes = self.background_writes.acquire_many(BACKGROUND_WRITES).await;
-        join_all(self.pending.iter().map(Breaker::recovered)).await;
+        join_all(self.servers.iter().map(|server| server.breaker.recovered())).await;
     }
 
     /// Draws the consequences from the outcomes of a write. `before` are the pending deletes of the keys when it
@@ -139,25 +122,29 @@ impl Shared {
     /// A server that has answered is asked at once to delete what it did not overwrite, so that the key can be read
     /// again. One that has not is asked in the background.
     pub(super) async fn settle<T>(
-        self: &Arc<Self>,
+        &self,
         keys: &[String],
         before: &[Option<PendingDelete>],
         outcomes: &[Result<T, Error>],
     ) {
         let mut refused = vec![];
         for ((key, before), outcome) in keys.iter().zip(before).zip(outcomes) {
-            let (Some(pending), Err(error)) = (self.pending(key), outcome) else {
+            let Err(error) = outcome else {
                 before.iter().for_each(|before| self.confirm(before));
                 continue;
             };
-            pending.defer(std::slice::from_ref(key));
-            if has_answered(&error.kind) {
-                refused.extend(pending.pending_delete(key));
-                self.warn(error);
+            // What is no key is on no server.
+            if is_valid_key(key.as_bytes()) {
+                let breaker = &self.server_of(key).breaker;
+                breaker.defer(std::slice::from_ref(key));
+                if has_answered(&error.kind) {
+                    refused.extend(breaker.pending_delete(key));
+                    self.warn(error);
+                }
             }
         }
-        self.delete(&refused).await;
-        self.deliver_in_background();
+        delete(&self.client, &refused, |deleted| self.confirm(deleted)).await;
+        self.servers.iter().for_each(|server| server.recover(Duration::ZERO));
     }
 
     fn warn(&self, error: &Error) {
@@ -175,7 +162,8 @@ impl Shared {
     /// it had one.
     pub(super) async fn clean(&self, keys: &[PendingDelete]) -> Vec<Result<(), Error>> {
         let pending = |error: Error| Error { kind: ErrorKind::PendingDelete(Box::new(error.kind)), ..error };
-        self.delete(keys).await.into_iter().map(|deleted| deleted.map_err(pending)).collect()
+        let deleted = delete(&self.client, keys, |deleted| self.confirm(deleted)).await;
+        deleted.into_iter().map(|deleted| deleted.map_err(pending)).collect()
     }
 
     /// As [`clean`](Self::clean), for one key. Returns whether it had a pending delete.
@@ -185,68 +173,52 @@ impl Shared {
             Some(pending) => self.clean(&[pending]).await.remove(0).map(|()| true),
         }
     }
+}
 
-    async fn delete(&self, pending: &[PendingDelete]) -> Vec<Result<(), Error>> {
-        let keys: Vec<_> = pending.iter().map(|pending| &pending.key).collect();
-        let deleted = self.client.delete_many(&keys).await.into_iter().zip(pending);
-        let confirm = |(deleted, pending): (Result<bool, _>, &PendingDelete)| {
-            deleted?;
-            self.confirm(pending);
-            Ok(())
-        };
-        deleted.map(confirm).collect()
+impl Recover for Server {
+    const WHAT: &str = "memcached";
+    const DELETES_AT_ONCE: usize = 500;
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Starts a task for each server that has pending deletes and has no such task.
-    fn deliver_in_background(self: &Arc<Self>) {
-        for (index, pending) in self.pending.iter().enumerate() {
-            if pending.begin_recovery() {
-                tokio::spawn(deliver(Arc::downgrade(self), index));
-            }
+    fn server(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    fn retry_interval(&self) -> Duration {
+        self.retry_interval
+    }
+
+    async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
+        let Some(PendingDelete { key, .. }) = deletes.first() else { return Ok(0) };
+        if timeout(LOOK, self.client.until_up(key)).await.is_err() {
+            return Err(self.error(ErrorKind::Down(None)));
         }
-    }
-
-    /// Deletes all keys that are pending on a server. Returns whether all of them were.
-    async fn deliver_round(&self, pending: &Breaker) -> bool {
-        let (mut last, mut are_all_deleted) = (None::<String>, true);
-        loop {
-            let deletes = pending.pending_after(last.as_deref(), DELETED_AT_ONCE);
-            let Some(end) = deletes.last() else { return are_all_deleted };
-            last = Some(end.key.clone());
-            let failures = self.delete(&deletes).await.into_iter().filter_map(Result::err);
-            let failures: Vec<_> = failures.map(|error| error.kind).collect();
-            are_all_deleted &= failures.is_empty();
-            if failures.iter().any(|kind| !has_answered(kind)) {
-                return false;
-            }
+        let deleted = delete(&self.client, deletes, |deleted| self.breaker.confirm(deleted)).await;
+        let (deleted, failed): (Vec<_>, Vec<_>) = deleted.into_iter().partition(Result::is_ok);
+        // One that is refused does not keep the others waiting.
+        match failed.into_iter().filter_map(Result::err).find(|error| !has_answered(&error.kind)) {
+            Some(outage) => Err(outage),
+            None => Ok(deleted.len()),
         }
     }
 }
 
-/// Has a server delete its pending keys until none is left. Ends with the backend.
-async fn deliver(shared: Weak<Shared>, index: usize) {
-    let mut pause = Duration::ZERO;
-    loop {
-        sleep(pause).await;
-        let Some(shared) = shared.upgrade() else { return };
-        let pending = &shared.pending[index];
-        if let Some(Closed { forgotten, .. }) = pending.close(&[]) {
-            if forgotten > 0 {
-                tracing::warn!(
-                    memcached.server = shared.names[index],
-                    forgotten,
-                    "too many keys to delete: older values of some may be read until they expire"
-                );
-            }
-            return;
-        }
-        pause = Duration::ZERO;
-        let first = pending.pending(1);
-        let is_up = join_all(first.iter().map(|pending| shared.client.until_up(&pending.key)));
-        if timeout(LOOK, is_up).await.is_ok() && !shared.deliver_round(pending).await {
-            pause = shared.retry_interval;
-        }
-    }
+/// Deletes keys, and confirms those that were.
+async fn delete(
+    client: &Client,
+    pending: &[PendingDelete],
+    confirm: impl Fn(&PendingDelete),
+) -> Vec<Result<(), Error>> {
+    let keys: Vec<_> = pending.iter().map(|pending| &pending.key).collect();
+    let deleted = client.delete_many(&keys).await.into_iter().zip(pending);
+    deleted.map(|(deleted, pending)| Ok(deleted.map(|_| confirm(pending))?)).collect()
 }
 
 /// Returns whether the server has answered, or would have been asked if the value had been shorter.
