@@ -218,13 +218,6 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_stays_as_it_is() {
-        let key = Key::new("tasks.all").unwrap();
-        assert_eq!(KeyPrefix::default().apply(&key), "tasks.all");
-        assert_eq!("shop".parse::<KeyPrefix>().unwrap().apply(&key), "shop:tasks.all");
-    }
-
-    #[test]
     fn a_long_key_is_hashed_and_keeps_its_head() {
         let names = ["a", "b"].map(|end| {
             let key = Key::new(format!("tasks.{}{end}", "é".repeat(200))).unwrap();

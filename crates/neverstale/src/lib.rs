@@ -71,14 +71,14 @@
 //!   out of the key must never change.
 //! - **Counters, locks and raw values are bare.** [`Cache::get`] does not read what [`Cache::backend`]
 //!   stores, nor the reverse.
-//! - **A checksum finds damage and no malice.** Anybody who can write to the servers can make a value, unless values are
+//! - **A checksum finds damage and no malice.** Anybody with access to the servers can make a value, unless values are
 //!   [signed](Integrity::signed); and even then bring an old one back.
 //! - **[`Cache::clear`] empties the servers,** for all their users; a prefix keeps names apart and nothing more.
 //!
 //! # How to add a backend
 //!
 //! Implement [`Backend`](backend::Backend), whose documentation is the contract, and give it to [`Cache::new`]. For a
-//! store that can fail, [`Recover`](backend::recovery::Recover) marks it down, retries it, and sends it pending deletes.
+//! store that can fail, [`Recover`](backend::recovery::Recover) marks it down, retries it, and sends pending deletes.
 //!
 //! # Limits
 //!

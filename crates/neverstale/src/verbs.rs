@@ -1,5 +1,4 @@
-//! The verbs of [`Cache`], for typed values. None of them fails: an error is a miss, is counted, and is logged where
-//! the outage is noticed, once and not per operation.
+//! The verbs of [`Cache`], for typed values. None of them fails: an error is a miss, and is counted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -69,18 +68,15 @@ impl Cache {
         }
     }
 
-    /// Stores values in one round trip. Where that fails, no older value is left behind.
+    /// Stores values in one round trip. Where that fails, no older value is left behind. Of a key that is there twice,
+    /// the last value counts.
     pub async fn set_many<T: Serialize>(&self, values: &[(Key, T)], ttl: Ttl) {
-        // Of a key that is there twice, the last value counts.
-        let latest: HashMap<&Key, &T> = values.iter().map(|(key, value)| (key, value)).collect();
-        let mut envelopes = vec![];
-        for (key, value) in latest {
-            match self.encode(key, value) {
-                Some(envelope) => envelopes.push(envelope),
-                None => self.delete(key).await,
-            }
+        let encode = |(key, value): &(Key, T)| self.encode(key, value).ok_or_else(|| key.clone());
+        let (encoded, failed): (Vec<_>, Vec<_>) = values.iter().map(encode).partition(Result::is_ok);
+        self.set_envelopes(&encoded.into_iter().flatten().collect::<Vec<_>>(), ttl).await;
+        if !failed.is_empty() {
+            self.delete_many(&failed.into_iter().filter_map(Result::err).collect::<Vec<_>>()).await;
         }
-        self.store_many(envelopes.iter().collect(), ttl).await;
     }
 
     /// Stores a value where there is none, and returns whether it did.
@@ -110,7 +106,20 @@ impl Cache {
     /// value is left behind. Of a key that is there twice, the last value counts.
     pub async fn set_envelopes(&self, envelopes: &[Envelope], ttl: Ttl) -> bool {
         let latest: HashMap<_, _> = envelopes.iter().map(|envelope| (&envelope.name, envelope)).collect();
-        self.store_many(latest.into_values().collect(), ttl).await
+        let (fitting, too_long): (Vec<_>, Vec<_>) =
+            latest.into_values().partition(|envelope| self.fitting(envelope).is_some());
+        let mut are_all_stored = too_long.is_empty();
+        if !are_all_stored {
+            self.delete_many(&too_long.iter().map(|envelope| envelope.key.clone()).collect::<Vec<_>>()).await;
+        }
+        let named: Vec<_> =
+            fitting.iter().map(|envelope| (envelope.name.clone(), envelope.bytes.clone())).collect();
+        named.iter().for_each(|(name, _)| self.flights().outdate(name));
+        let stored = self.timed(self.backend().set_many(&named, ttl)).await;
+        for (Envelope { key, bytes, .. }, stored) in fitting.into_iter().zip(stored) {
+            are_all_stored &= self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
+        }
+        are_all_stored
     }
 
     async fn try_add_envelope(&self, envelope: &Envelope, ttl: Ttl) -> Option<bool> {
@@ -160,11 +169,10 @@ impl Cache {
         }
     }
 
-    /// Removes a key whose value has become old, and lets nobody wait any more for a build that may have read what it
-    /// was made of before: whoever asks from now on builds anew. What such a build makes this process does not store.
+    /// Removes a key whose value has become old. Later callers build anew: they do not wait for a build under way,
+    /// which may have read old data, and this process does not store what that makes.
     ///
-    /// Another process that is at such a build goes on with it: those who ask there get what it makes, and it is
-    /// stored.
+    /// A build in another process goes on: callers there get what it makes, and it is stored.
     pub async fn invalidate(&self, key: &Key) {
         // The lock first: between the two, others would wait for it.
         self.delete_many(&[key.lock(), key.clone()]).await;
@@ -226,24 +234,6 @@ impl Cache {
         };
         let stored = self.timed(self.backend().set(name, bytes.clone(), ttl)).await;
         self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
-    }
-
-    /// Stores envelopes of distinct keys in one round trip, and returns whether all of them were.
-    async fn store_many(&self, envelopes: Vec<&Envelope>, ttl: Ttl) -> bool {
-        let (fitting, too_long): (Vec<_>, Vec<_>) =
-            envelopes.into_iter().partition(|envelope| self.fitting(envelope).is_some());
-        let mut are_all_stored = too_long.is_empty();
-        if !are_all_stored {
-            self.delete_many(&too_long.iter().map(|envelope| envelope.key.clone()).collect::<Vec<_>>()).await;
-        }
-        let named: Vec<_> =
-            fitting.iter().map(|envelope| (envelope.name.clone(), envelope.bytes.clone())).collect();
-        named.iter().for_each(|(name, _)| self.flights().outdate(name));
-        let stored = self.timed(self.backend().set_many(&named, ttl)).await;
-        for (Envelope { key, bytes, .. }, stored) in fitting.into_iter().zip(stored) {
-            are_all_stored &= self.count_fill(bytes.len(), self.forgive(key, stored).is_some());
-        }
-        are_all_stored
     }
 
     fn count_fill(&self, length: usize, is_stored: bool) -> bool {

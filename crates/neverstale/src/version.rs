@@ -2,15 +2,13 @@
 //!
 //! A version names one state of the origin's data: a counter with a random token, a revision, a digest. Where
 //! everything that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for. What
-//! is left to know is the current version, and only the origin can tell it. A [`VersionSource`] asks the origin.
+//! is left to learn is the current version, and only the origin knows it. A [`VersionSource`] asks the origin.
 //!
 //! # What a version source promises
 //!
 //! *The result of a call comes from a query that was sent after the call began.* So it is no older than any change that
-//! was acknowledged before the call, in any process. Queries are sent one after the other, so it is no older than any
-//! earlier result either. There is no last known version to fall back to: if the query fails, so do its callers.
-//!
-//! Why that holds, and is cheap:
+//! was acknowledged before the call, in any process, and no older than any earlier result. If the query fails, so do
+//! its callers: there is no last known version to fall back to.
 //!
 //! ```text
 //!   calls        a b          c d e                f
@@ -20,13 +18,9 @@
 //! ```
 //!
 //! A call joins the round that gathers. The task that runs the queries first closes that round, under the same lock,
-//! and then sends the query for it; so no call joins a round whose query may have been sent. While it is under way the
-//! next round gathers, however many calls that are. The origin sees one query a round trip, not one a request.
-//!
-//! Some origins show without a query whether anything has changed since the last one. With such a
-//! [change token](VersionSource::with_change_tokens) a call needs no query while nothing changes: *its result was the
-//! current version when the token was read, after the call began*, which is the same promise. `change_token.rs` says
-//! what that takes.
+//! and then sends its query; so no call joins a round whose query may have been sent. Meanwhile the next round gathers:
+//! the origin sees one query a round trip, not one a request. With a
+//! [change token](VersionSource::with_change_tokens) a call needs no query while nothing changes.
 //!
 //! # The protocol
 //!
@@ -57,19 +51,15 @@
 //! No clock, no lifetime, no compare-and-swap and no delete is in the argument. A lifetime only frees memory, and the
 //! lock that lets one process build for all may be lost: then two build the same.
 //!
-//! # What it costs
+//! It assumes that the origin sees its own commits: the primary, not a replica that lags. That every change draws a
+//! version: no trigger is switched off. That the version's random part does not come again. And that no process goes on
+//! through a restored backup: a build that was begun before it may be shared after it.
 //!
-//! | | origin | cache |
-//! |---|---|---|
-//! | read, copy in the process | a share of one point read; with change tokens, none | nothing |
-//! | read, page in the cache | a share of one point read | one `get` |
-//! | read, nothing there | that, and for one reader the query | look, lock, look again, store, unlock; for each layer |
-//! | write | one more row in its transaction | nothing |
+//! # What it costs, and what failures do
 //!
-//! Each version leaves what was kept under the one before it to expire, or to be evicted before what is still asked
-//! for. Frequent writes to much data need a cache with room for that.
-//!
-//! # What failures do
+//! A read takes a share of one point read at the origin, and one `get` if the process has no copy; if the cache has
+//! nothing either, one reader runs the query. A write takes one more row in its transaction. What was kept under the
+//! version before expires, or is evicted: frequent writes to much data need a cache with room for that.
 //!
 //! | what fails | what comes of it |
 //! |---|---|
@@ -77,12 +67,6 @@
 //! | a builder's process | its lock expires, after three seconds by default, and the next one builds |
 //! | the process after the commit, before it could answer | a write of unknown outcome, which readers see |
 //! | the origin | no page; there is no last known version |
-//!
-//! # What it assumes
-//!
-//! That the origin is one that sees its own commits: the primary, not a replica that lags. That every change draws a
-//! version: no trigger is switched off. That the version's random part does not come again. And that no process goes on
-//! through a restored backup: a build that was begun before it may be shared after it.
 //!
 //! # How to use it
 //!
@@ -130,7 +114,7 @@ use super::sync;
 
 pub use self::source::{Lost, VersionSource, VersionStats};
 
-/// A [`VersionSource`] of version names, such as for keys, with an error `E` of its user. Cheap to clone.
+/// A [`VersionSource`] of version names, for keys, with an error `E` of its user. Cheap to clone.
 pub struct Versions<E>(Arc<Current<E>>);
 
 type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + Sync;
