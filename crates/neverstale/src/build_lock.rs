@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::key::random_token;
 use super::{Cache, Ttl};
 
-/// How often in a row the lock may be neither ours nor there before the store is taken to refuse it. Once or twice that
-/// happens where other processes take it and release it in between.
+/// How often in a row the lock may be neither ours nor there. Once or twice other processes take and release it in
+/// between; more often, the store refuses it.
 const MOST_REFUSALS: u32 = 3;
 
 /// The lock of one key. Dropped, it is released in the background.

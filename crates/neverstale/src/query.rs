@@ -63,15 +63,6 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
     /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
     /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Strategy::Versioned);
     /// ```
-    ///
-    /// Nor is there a strategy by default:
-    ///
-    /// ```compile_fail
-    /// # use std::convert::Infallible;
-    /// # use neverstale::{Cache, CacheOptions, Key, Strategy, backend::dummy::Dummy, query::CachedQuery};
-    /// # let (cache, key) = (Cache::new(Dummy, CacheOptions::default()), Key::new("tasks.all").unwrap());
-    /// let query = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Default::default());
-    /// ```
     #[must_use]
     pub fn new(cache: &Cache, key: Key, strategy: Strategy) -> Self {
         Self::with(cache, key, Freshness::ByHand(strategy))

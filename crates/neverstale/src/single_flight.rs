@@ -25,6 +25,7 @@ use super::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 #[derive(Default)]
 pub(super) struct Flights(Mutex<HashMap<String, Joinable>>);
 
+#[derive(Default)]
 struct Joinable {
     flight: Arc<Flight>,
     members: usize,
@@ -78,7 +79,7 @@ impl Flights {
     /// Joins the flight of a key, or opens one.
     pub(super) fn join(&self, name: String) -> Member<'_> {
         let mut flights = self.lock();
-        let joinable = flights.entry(name.clone()).or_insert_with(Joinable::new);
+        let joinable = flights.entry(name.clone()).or_default();
         joinable.members += 1;
         let flight = Arc::clone(&joinable.flight);
         drop(flights);
@@ -106,12 +107,6 @@ impl Flights {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Joinable>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Joinable {
-    fn new() -> Self {
-        Self { flight: Arc::default(), members: 0 }
     }
 }
 

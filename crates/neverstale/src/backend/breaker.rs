@@ -2,10 +2,10 @@
 //!
 //! A server that failed is marked down, so that an outage costs one timeout and not one per request. A key whose write
 //! failed may still hold its old value on the server. Its delete is pending, and the server stays down until it has
-//! received all pending deletes. So an old list cannot come back with the server.
+//! received all pending deletes.
 //!
-//! A write may also fail because this process is busy: it never got a permit. The server is well and stays up. The
-//! delete of that one key is pending all the same, and until the server has received it the key is not read.
+//! A write may also fail because this process is busy. The server then stays up, and only that key is not read before
+//! its delete.
 
 use std::collections::BTreeMap;
 use std::mem;

@@ -144,58 +144,48 @@ impl Request {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(request: &Request, parts: [&[u8]; 4]) {
-        let mut bytes = BytesMut::new();
-        request.put(0x0102_0304, &mut bytes);
-        assert_eq!(bytes, parts.concat());
-    }
-
     fn key(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
     }
 
     const OPAQUE: [u8; 4] = [1, 2, 3, 4];
-    const NO_CAS: [u8; 8] = [0; 8];
 
-    // The byte vectors are those of the protocol text where it has one, with an opaque.
-
+    /// Header until the opaque, version, and body are those of the protocol text where it has them.
     #[test]
-    fn a_get_is_a_header_and_a_key() {
-        let header = [0x80, 0x00, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5];
-        check(&Request::of(Opcode::Get, key("Hello")), [&header, &OPAQUE, &NO_CAS, b"Hello"]);
-    }
-
-    #[test]
-    fn a_store_bears_flags_expiration_and_version() {
+    fn requests_are_as_the_protocol_text_has_them() {
+        let get = Request::of(Opcode::Get, key("Hello"));
         let add = Request::store(Opcode::Add, key("Hello"), key("World"), 0xdead_beef, 3600, 0);
-        let header = [0x80, 0x02, 0, 5, 8, 0, 0, 0, 0, 0, 0, 18];
-        check(&add, [&header, &OPAQUE, &NO_CAS, b"\xde\xad\xbe\xef\0\0\x0e\x10HelloWorld"]);
         let cas = Request::store(Opcode::Set, key("k"), Bytes::new(), 0, 0, 0x0807_0605_0403_0201);
-        let header = [0x80, 0x01, 0, 1, 8, 0, 0, 0, 0, 0, 0, 9];
-        check(&cas, [&header, &OPAQUE, &[8, 7, 6, 5, 4, 3, 2, 1], b"\0\0\0\0\0\0\0\0k"]);
-    }
-
-    #[test]
-    fn a_count_bears_delta_initial_value_and_the_wish_not_to_create() {
-        let header = [0x80, 0x05, 0, 7, 20, 0, 0, 0, 0, 0, 0, 27];
-        let body = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\xff\xff\xff\xffcounter";
-        check(&Request::count(Opcode::Increment, key("counter"), 1), [&header, &OPAQUE, &NO_CAS, body]);
-    }
-
-    #[test]
-    fn the_others_are_as_the_protocol_text_has_them() {
-        let header = [0x80, 0x0e, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6];
-        check(
-            &Request::extend(Opcode::Append, key("Hello"), key("!")),
-            [&header, &OPAQUE, &NO_CAS, b"Hello!"],
-        );
-        let header = [0x80, 0x1c, 0, 1, 4, 0, 0, 0, 0, 0, 0, 5];
-        check(&Request::touch(key("k"), 0x0a0b_0c0d), [&header, &OPAQUE, &NO_CAS, b"\x0a\x0b\x0c\x0dk"]);
-        let header = [0x80, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        check(&Request::of(Opcode::Noop, Bytes::new()), [&header, &OPAQUE, &NO_CAS, b""]);
-        let header = [0x80, 0x21, 0, 5, 0, 0, 0, 0, 0, 0, 0, 16];
-        check(&Request::plain_login("user", "hello"), [&header, &OPAQUE, &NO_CAS, b"PLAIN\0user\0hello"]);
+        let count = Request::count(Opcode::Increment, key("counter"), 1);
+        let append = Request::extend(Opcode::Append, key("Hello"), key("!"));
+        let touch = Request::touch(key("k"), 0x0a0b_0c0d);
+        let noop = Request::of(Opcode::Noop, Bytes::new());
+        let login = Request::plain_login("user", "hello");
+        let cases: [(_, [u8; 12], [u8; 8], &[u8]); 8] = [
+            (get, [0x80, 0x00, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5], [0; 8], b"Hello"),
+            (
+                add,
+                [0x80, 0x02, 0, 5, 8, 0, 0, 0, 0, 0, 0, 18],
+                [0; 8],
+                b"\xde\xad\xbe\xef\0\0\x0e\x10HelloWorld",
+            ),
+            (cas, [0x80, 0x01, 0, 1, 8, 0, 0, 0, 0, 0, 0, 9], [8, 7, 6, 5, 4, 3, 2, 1], b"\0\0\0\0\0\0\0\0k"),
+            (
+                count,
+                [0x80, 0x05, 0, 7, 20, 0, 0, 0, 0, 0, 0, 27],
+                [0; 8],
+                b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\xff\xff\xff\xffcounter",
+            ),
+            (append, [0x80, 0x0e, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6], [0; 8], b"Hello!"),
+            (touch, [0x80, 0x1c, 0, 1, 4, 0, 0, 0, 0, 0, 0, 5], [0; 8], b"\x0a\x0b\x0c\x0dk"),
+            (noop, [0x80, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0; 8], b""),
+            (login, [0x80, 0x21, 0, 5, 0, 0, 0, 0, 0, 0, 0, 16], [0; 8], b"PLAIN\0user\0hello"),
+        ];
+        for (request, header, version, body) in cases {
+            let mut bytes = BytesMut::new();
+            request.put(u32::from_be_bytes(OPAQUE), &mut bytes);
+            assert_eq!(bytes, [&header[..], &OPAQUE, &version, body].concat(), "{request:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The client, what each server still has to delete, and what is done about a write whose outcome is uncertain.
+//! The client, the pending deletes of each server, and what is done about a write whose outcome is uncertain.
 //!
 //! The outcome of a write is uncertain if it was not answered, was refused, or was not sent at all: in each case the
 //! server may hold an older value. Its key then has a *pending delete*. It is not read in this process until the
@@ -11,18 +11,12 @@
 //!   delete that the key had when the delete was called.
 //! - A read may begin before the write has failed, and end after it. The two then ran at the same time, and either
 //!   order is right.
-//! - The server may execute the uncertain write late, on the old connection.
-//!
-//! For the last of these, this is what bounds it.
-//!
-//! The client executes commands for a server in the order of their calls, on one connection at a time. A delete that is
-//! called after the write has failed is therefore either behind it on the same connection, or on a later connection.
-//! The old one has then been closed such that the client's system sends nothing more of it. What the server's system
-//! had received by then memcached still executes, as soon as the worker thread of that connection runs. A delete
-//! on a new connection comes after a handshake and a round trip there, and after an unanswered write also
-//! after the client's retry interval; so only a worker that stands still for longer than that, while another one works,
-//! or a proxy that keeps what it has received, can bring the old write behind its delete. What it stores then stays
-//! until the next write or its end of life, as with any delayed write of any client.
+//! - The server may execute the uncertain write late, after its delete. The client sends commands in the order of their
+//!   calls, on one connection at a time. A delete is therefore behind the write on the same connection, or on a later
+//!   one, after a handshake there; the old one has then been closed such that nothing more of it is sent. Only a worker
+//!   of memcached that stands still for that long, while another one works, or a proxy that keeps what it has received,
+//!   can bring the write behind its delete. What it stores then stays until the next write or its end of life, as with
+//!   any delayed write of any client.
 
 use std::sync::Arc;
 use std::time::Duration;
