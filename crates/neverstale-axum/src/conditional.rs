@@ -94,10 +94,11 @@ pub(super) fn apply(conditions: &HeaderMap, mut response: Response) -> Response 
         return response;
     }
     let Some(status) = decide(conditions, response.headers()) else { return response };
-    *response.headers_mut() = match status {
-        StatusCode::NOT_MODIFIED => select(response.headers(), |name| !OF_A_BODY.contains(name)),
-        _ => HeaderMap::new(),
-    };
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::NOT_MODIFIED => OF_A_BODY.iter().for_each(|name| drop(headers.remove(name))),
+        _ => headers.clear(),
+    }
     *response.status_mut() = status;
     *response.body_mut() = Body::empty();
     response
