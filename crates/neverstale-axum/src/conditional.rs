@@ -66,26 +66,18 @@ pub async fn tag(request: Request, next: Next) -> Response {
 /// Responds to GET and HEAD with 304 or 412 where the request's conditions demand it.
 pub async fn evaluate(request: Request, next: Next) -> Response {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    let conditions = conditions(request.headers()).filter(|_| is_read);
+    let conditions = if is_read { conditions(request.headers()) } else { HeaderMap::new() };
     let mut response = next.run(request).await;
     let is_named = response.extensions().get().is_some_and(Outcome::is_as_stored);
     if !is_named {
         name_encoding(response.headers_mut());
     }
-    match conditions {
-        Some(conditions) => apply(&conditions, response),
-        None => response,
-    }
+    apply(&conditions, response)
 }
 
-/// Returns the headers that hold a request's conditions, if it has any.
-pub(super) fn conditions(request: &HeaderMap) -> Option<HeaderMap> {
-    has_conditions(request).then(|| select(request, |name| CONDITIONS.contains(name)))
-}
-
-/// Returns whether a request has conditions.
-pub(super) fn has_conditions(request: &HeaderMap) -> bool {
-    CONDITIONS.iter().any(|name| request.contains_key(name))
+/// Returns the headers that hold a request's conditions.
+pub(super) fn conditions(request: &HeaderMap) -> HeaderMap {
+    select(request, |name| CONDITIONS.contains(name))
 }
 
 /// Returns the response, or the 304 or 412 in its place, with its extensions.
@@ -112,7 +104,7 @@ pub(super) fn select(headers: &HeaderMap, is_chosen: impl Fn(&HeaderName) -> boo
 
 /// Returns the status that conditions put in the place of a response, by the order of precedence of RFC 9110, section
 /// 13.2.2.
-pub(super) fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
+fn decide(conditions: &HeaderMap, validators: &HeaderMap) -> Option<StatusCode> {
     let tag = validators.get(header::ETAG).map(HeaderValue::as_bytes);
     let modified = date(validators, header::LAST_MODIFIED);
     if tag.is_none() && modified.is_none() {

@@ -59,7 +59,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
 pub(super) use self::responses::Responses;
-use super::conditional::{apply, conditions, has_conditions, select};
+use super::conditional::{apply, conditions, select};
 use super::encoding::Encoding;
 use super::outcome::Arrival;
 use super::privacy::Privacy;
@@ -189,8 +189,7 @@ where
         match kept.replay(arrival).await {
             Ok(response) => {
                 responses.count_hit();
-                let is_conditional = has_conditions(request.headers());
-                return Ok(if is_conditional { apply(request.headers(), response) } else { response });
+                return Ok(apply(request.headers(), response));
             }
             // So that the page layer does not check the version once more.
             Err(check) => keyed = Keyed::checked(check),
@@ -206,10 +205,7 @@ where
     if !privacy.is_marked() {
         response = responses.keep(key, &layer.in_key, response).await;
     }
-    Ok(match conditions {
-        Some(conditions) => apply(&conditions, response),
-        None => response,
-    })
+    Ok(apply(&conditions, response))
 }
 
 impl ReplayLayer {

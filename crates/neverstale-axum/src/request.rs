@@ -82,7 +82,7 @@ where
 }
 
 impl<S: Service<Request, Response = Response>> PageRequest<S> {
-    /// Returns the page of the request: from a copy, from the cache, or of the handler.
+    /// Returns the page of the request: from the cache, or of the handler.
     pub(super) async fn respond(mut self) -> Result<Response, S::Error> {
         let mut has_waited = false;
         // The response that is kept in this process shows another version.

@@ -1,11 +1,11 @@
 //! The service around a handler: responds with everybody's page, or with the visitor's own.
 
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::{fmt, mem};
 
 use axum::extract::Request;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
@@ -46,33 +46,30 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Response, S::Error>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// Is always ready: a request waits for the handler once that is to run.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // The one that is ready is called, its clone stays.
-        let clone = self.inner.clone();
-        let handler = mem::replace(&mut self.inner, clone);
-        respond(Arc::clone(&self.policy), handler, request).boxed()
+        respond(Arc::clone(&self.policy), self.inner.clone(), request).boxed()
     }
 }
 
 async fn respond<S>(policy: Arc<Policy>, handler: S, mut request: Request) -> Result<Response, S::Error>
 where
-    S: Service<Request, Response = Response> + Clone,
+    S: Service<Request, Response = Response>,
 {
     let is_head = turn_into_get(&mut request);
-    let conditions = conditions(request.headers()).filter(|_| *request.method() == Method::GET);
+    let is_read = *request.method() == Method::GET;
+    let conditions = if is_read { conditions(request.headers()) } else { HeaderMap::new() };
     let header = policy.personal.as_ref().map(|rule| rule.header);
     let mut response = shared_or_own(policy, handler, request).await?;
     if let Some(header) = header {
         patch_vary(response.headers_mut(), &[header]);
     }
     if response.extensions().get().is_some_and(Outcome::is_as_stored) {
-        if let Some(conditions) = conditions {
-            response = apply(&conditions, response);
-        }
+        response = apply(&conditions, response);
         // A 412 is not the page any more: a layer further out may make it private, as any other error.
         if response.status() != StatusCode::PRECONDITION_FAILED {
             let vary = StoredVary::of(response.headers());
@@ -85,7 +82,7 @@ where
 /// Responds with the page that is everybody's, or with the visitor's own.
 async fn shared_or_own<S>(policy: Arc<Policy>, handler: S, mut request: Request) -> Result<Response, S::Error>
 where
-    S: Service<Request, Response = Response> + Clone,
+    S: Service<Request, Response = Response>,
 {
     // A layer further out that has checked the version has noted when the request arrived there.
     let arrival = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
