@@ -32,7 +32,20 @@ impl Encoding {
 
     /// Returns the available encoding that a client prefers; none is the plain body.
     pub(super) fn choose(request: &HeaderMap, available: impl IntoIterator<Item = Self>) -> Option<Self> {
-        Weights::of(request).choose(available)
+        let [br, gzip, identity, others] = weights(request);
+        let mut best = None;
+        for encoding in available {
+            let weight = match encoding {
+                Self::Br => br,
+                Self::Gzip => gzip,
+            };
+            let weight = weight.or(others).unwrap_or_default();
+            let is_preferred = weight > 0.0 && weight >= identity.unwrap_or_default();
+            if is_preferred && best.is_none_or(|(most, _)| weight > most) {
+                best = Some((weight, encoding));
+            }
+        }
+        best.map(|(_, encoding)| encoding)
     }
 
     /// Encodes a body on a thread for blocking work; none if that makes it no shorter.
@@ -79,8 +92,7 @@ impl Encoding {
 /// Returns whether a client refuses every available coding of a body, the plain one among them.
 #[must_use]
 pub fn accepts_nothing(request: &HeaderMap) -> bool {
-    let weights = Weights::of(request);
-    weights.choose(Encoding::ALL).is_none() && !weights.accept_plain()
+    Encoding::choose(request, Encoding::ALL).is_none() && !accepts_plain(request)
 }
 
 /// Returns whether a body may be sent in an encoding, and a layer further out that compresses would do so.
@@ -98,57 +110,28 @@ pub(super) fn is_encodable(headers: &HeaderMap, body: &Bytes) -> bool {
     DefaultPredicate::new().should_compress(&response)
 }
 
-/// The weights, from 0 to 1, that a client gives to codings. Of several for one coding the first counts.
-#[derive(Default)]
-struct Weights {
-    br: Option<f32>,
-    gzip: Option<f32>,
-    identity: Option<f32>,
-    /// Of all codings that the client does not name.
-    others: Option<f32>,
+/// Returns whether a client accepts a plain body, which it need not name.
+fn accepts_plain(request: &HeaderMap) -> bool {
+    let [_, _, identity, others] = weights(request);
+    identity.or(others) != Some(0.0)
 }
 
-impl Weights {
-    fn of(request: &HeaderMap) -> Self {
-        let mut weights = Self::default();
-        let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
-        for member in lists.flat_map(|list| list.split(',')) {
-            let mut parts = member.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let name = name.strip_prefix("x-").unwrap_or(name);
-            let is = |coding: &str| name.eq_ignore_ascii_case(coding);
-            let weight = match name {
-                _ if is("br") => &mut weights.br,
-                _ if is("gzip") => &mut weights.gzip,
-                _ if is("identity") => &mut weights.identity,
-                "*" => &mut weights.others,
-                _ => continue,
-            };
-            *weight = weight.or_else(|| parts.next().map_or(Some(1.0), parse_weight));
+/// Returns the weights, from 0 to 1, that a client gives to these codings; `*` stands for all that it does not name.
+fn weights(request: &HeaderMap) -> [Option<f32>; 4] {
+    let mut weights = [None; 4];
+    let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
+    for member in lists.flat_map(|list| list.split(',')) {
+        let mut parts = member.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let name = name.strip_prefix("x-").unwrap_or(name);
+        let index =
+            ["br", "gzip", "identity", "*"].iter().position(|coding| name.eq_ignore_ascii_case(coding));
+        if let Some(index) = index {
+            // Of several weights the first counts.
+            weights[index] = weights[index].or_else(|| parts.next().map_or(Some(1.0), parse_weight));
         }
-        weights
     }
-
-    fn choose(&self, available: impl IntoIterator<Item = Encoding>) -> Option<Encoding> {
-        let mut best = None;
-        for encoding in available {
-            let weight = match encoding {
-                Encoding::Br => self.br,
-                Encoding::Gzip => self.gzip,
-            };
-            let weight = weight.or(self.others).unwrap_or_default();
-            let is_preferred = weight > 0.0 && weight >= self.identity.unwrap_or_default();
-            if is_preferred && best.is_none_or(|(most, _)| weight > most) {
-                best = Some((weight, encoding));
-            }
-        }
-        best.map(|(_, encoding)| encoding)
-    }
-
-    /// Returns whether the client accepts a plain body, which it need not name.
-    fn accept_plain(&self) -> bool {
-        self.identity.or(self.others) != Some(0.0)
-    }
+    weights
 }
 
 /// Parses a parameter such as `q=0.5`. A weight that is none is ignored.
@@ -217,7 +200,7 @@ mod tests {
             ("*;q=0", false),
             ("*;q=0, identity;q=0.1", true),
         ] {
-            assert_eq!(Weights::of(&accepting(accepted)).accept_plain(), is_accepted, "{accepted}");
+            assert_eq!(accepts_plain(&accepting(accepted)), is_accepted, "{accepted}");
         }
     }
 

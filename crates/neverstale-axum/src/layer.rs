@@ -23,30 +23,6 @@ use neverstale::{Cache, Ttl};
 const LEARNED: u64 = 10_000;
 
 /// The cached pages of a site: makes layers for handlers, and purges pages. Cheap to clone.
-///
-/// ```
-/// use axum::{Router, body::Body, http::Request, routing::get};
-/// use neverstale_axum::{CACHE_STATUS, PageCache};
-/// use neverstale::{Cache, CacheOptions, Ttl, backend::locmem::Locmem};
-/// use tower::ServiceExt;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let pages = PageCache::new(&Cache::new(Locmem::new(), CacheOptions::default()));
-/// let news = get(|| async { "news" }).layer(pages.cache_page(Ttl::Never));
-/// let site: Router = Router::new().route("/news", news);
-/// let cache_status = async || {
-///     let request = Request::get("/news").header("host", "example.com").body(Body::empty())?;
-///     let response = site.clone().oneshot(request).await?;
-///     Ok::<_, Box<dyn std::error::Error>>(response.headers()[CACHE_STATUS].to_str()?.to_owned())
-/// };
-/// assert_eq!(cache_status().await?, "neverstale-axum; fwd=uri-miss; stored");
-/// assert_eq!(cache_status().await?, "neverstale-axum; hit");
-/// pages.purge("/news").await;
-/// assert_eq!(cache_status().await?, "neverstale-axum; fwd=uri-miss; stored");
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone)]
 pub struct PageCache {
     store: Store,
