@@ -172,16 +172,17 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         let (response, report) = run(self.handler, request, self.report).await?;
         store.cache.record(Event::Build);
         let (mut parts, body) = response.into_parts();
-        let page = match place(&policy, &keys.page, slot, &parts) {
-            Some((key, generation)) => {
+        let place = match refusal(&parts, body.size_hint().exact(), &privacy, policy.max_size) {
+            Some(reason) => Err(reason),
+            None => place(&policy, &keys.page, slot, &parts).ok_or("no-label".into()),
+        };
+        let page = match place {
+            Ok((key, generation)) => {
                 let is_keyed = keyed.is_some();
                 let page = page_of(&policy, &privacy, &headers, &mut parts, body, generation, is_keyed).await;
                 page.map(|page| (key, page))
             }
-            None => {
-                let refusal = refusal(&parts, body.size_hint().exact(), &privacy, policy.max_size);
-                Err((body, refusal.unwrap_or("no-label".into())))
-            }
+            Err(reason) => Err((body, reason)),
         };
         match page {
             Ok((key, page)) => {

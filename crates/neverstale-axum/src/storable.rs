@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header, response};
 use bytes::Bytes;
 use futures_util::future::{FutureExt, join_all};
@@ -21,6 +21,10 @@ pub(super) type Reason = Cow<'static, str>;
 
 /// The handler looked at the request's private state.
 pub(super) const PRIVATE: &str = "private";
+
+/// The encodings of a page that is stored plain alone.
+const NOT_WORTH_IT: [(Encoding, Bytes); Encoding::ALL.len()] =
+    [(Encoding::Br, Bytes::new()), (Encoding::Gzip, Bytes::new())];
 
 /// Returns why a response must be left as the handler made it, if so. `length` is that of its body, if it is known.
 pub(super) fn refusal(
@@ -50,7 +54,7 @@ pub(super) fn refusal(
     Some(reason.into())
 }
 
-/// Makes a page of a response that may be stored, and gives the response the headers of such a page.
+/// Makes a page of a response for which there is no [`refusal`], and gives the response the headers of such a page.
 ///
 /// # Errors
 ///
@@ -64,8 +68,7 @@ pub(super) async fn page_of(
     generation: String,
     is_keyed: bool,
 ) -> Result<Page, (Body, Reason)> {
-    let refusal = refusal(parts, body.size_hint().exact(), privacy, policy.max_size);
-    let mut vary_on = match refusal.map_or_else(|| describe(policy, request, parts), Err) {
+    let mut vary_on = match describe(policy, request, parts) {
         Ok(vary_on) => vary_on,
         Err(reason) => return Err((body, reason)),
     };
@@ -88,7 +91,7 @@ pub(super) async fn page_of(
             encode(&body, Encoding::ALL).await
         }
     } else {
-        Encoding::ALL.map(|encoding| (encoding, Bytes::new())).into()
+        NOT_WORTH_IT.to_vec()
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     if !body.is_empty() && !parts.headers.contains_key(header::ETAG) {
@@ -97,7 +100,7 @@ pub(super) async fn page_of(
     let mut page = Page::new(parts, body.clone(), Validity::new(generation, policy.ttl));
     let encoded_size: usize = encoded.iter().map(|(_, body)| body.len()).sum();
     if page.size() + encoded_size > policy.max_size {
-        encoded = Encoding::ALL.map(|encoding| (encoding, Bytes::new())).into();
+        encoded = NOT_WORTH_IT.to_vec();
     }
     page.add_encoded(&encoded);
     if page.size() > policy.max_size {
