@@ -1,4 +1,4 @@
-//! What a store of bytes must do to serve as a cache.
+//! The contract of a store of bytes that serves as a cache, and its parts.
 
 pub mod breaker;
 pub mod dummy;
@@ -32,7 +32,7 @@ use super::Latency;
 ///   may refuse it all the same.
 /// - A lifetime is exact to a second. One that is over ends a value at once.
 /// - [`add`](Self::add), [`replace`](Self::replace), [`incr`](Self::incr) and [`decr`](Self::decr) are atomic among all
-///   who share the store.
+///   users of the store.
 /// - The results of a multi-key operation stand where their keys stood, and it costs the same few round trips however
 ///   many keys there are. No keys are no round trip. Its keys are distinct.
 /// - A write that fails, or that the store refuses, leaves no older value behind for good: the backend deletes the key
@@ -102,7 +102,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Subtracts from a number, down to 0, and returns the rest; otherwise as [`incr`](Self::incr).
     async fn decr(&self, key: &str, delta: u64) -> Result<Option<u64>, Error>;
 
-    /// Removes everything, whoever stored it.
+    /// Removes everything, of all users of the store.
     async fn clear(&self) -> Result<(), Error>;
 
     /// Returns what each server, or the store itself, says of itself.
@@ -269,8 +269,7 @@ pub fn parse_number(value: &[u8]) -> Option<u64> {
     if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// Returns what a memcached server that answers is described by. What it says of itself is shown on a terminal, which
-/// must not take it for instructions.
+/// Describes a memcached server that answers. Its version is shown on a terminal, and must not control it.
 pub fn describe_server(version: &str, user: Option<&str>) -> String {
     let login = user.map_or_else(|| "no login".into(), |user| format!("logged in as {user}"));
     format!("memcached {}, binary protocol, {login}", version.replace(char::is_control, "?"))

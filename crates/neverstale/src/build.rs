@@ -129,7 +129,7 @@ pub enum Look {
     Again,
 }
 
-/// What a caller of [`Flight::wait`] does next.
+/// The next step of a caller of [`Flight::wait`].
 pub enum Joined<'a, T> {
     /// It has the value.
     Value {

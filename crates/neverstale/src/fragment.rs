@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Cache, Key, Ttl};
 
-/// What is kept for each copy beside its bytes, about.
+/// The size of a copy beside its bytes, about.
 const BESIDE_COPY: usize = 200;
 
 /// Copies that live longer than a hundred years live as long as the process. moka panics at a thousand.
@@ -72,15 +72,14 @@ impl Fragments {
         self
     }
 
-    /// Lets go of the copies in this process.
+    /// Drops the copies in this process.
     pub fn drop_copies(&self) {
         if let Some(copies) = &self.copies {
             copies.invalidate_all();
         }
     }
 
-    /// Returns the key of a fragment. `vary_on` is all that it depends on; what it depends on and is not named there
-    /// must never change.
+    /// Returns the key of a fragment. `vary_on` is all that it depends on and that may change.
     #[must_use]
     pub fn key<S: AsRef<str>>(&self, vary_on: &[S]) -> Key {
         self.key_of(&id(vary_on))
@@ -90,8 +89,10 @@ impl Fragments {
         self.base.derive(":", &encode_string(id))
     }
 
-    /// Returns the fragments of items in their order: those of which there is no copy here from the cache in one round
-    /// trip, and those that are missing there rendered and stored in one.
+    /// Returns the fragments of items in their order.
+    ///
+    /// Those without a copy here are fetched from the cache in one round trip. Those that are missing there are
+    /// rendered, and stored in one.
     ///
     /// # Cancel safety
     ///
@@ -138,7 +139,7 @@ impl Fragments {
         fragment
     }
 
-    /// Removes a fragment, where what it shows is gone and its like may come again.
+    /// Removes a fragment, where its data is gone and the same may come again.
     pub async fn delete<S: AsRef<str>>(&self, vary_on: &[S]) {
         let id = id(vary_on);
         if let Some(copies) = &self.copies {

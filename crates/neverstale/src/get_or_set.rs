@@ -1,4 +1,4 @@
-//! A value, or else the building of it: once, however many ask for it meanwhile, in however many processes.
+//! A value, or else its build: one for all callers that miss it at once, in all processes.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,20 +8,18 @@ use super::codec::{Envelope, from_json};
 use super::{Cache, Key, Ttl};
 
 impl Cache {
-    /// Returns the value of a key, or else what `build` makes, which is stored.
+    /// Returns the value of a key, or else builds and stores it.
     ///
-    /// Of all who miss the key at once, in all processes, one builds; [the steps](crate#the-steps-of-get_or_set)
-    /// say who waits how long. Those in its own process get what it made also if it could not be stored.
-    ///
-    /// A key that is written to while it is built is not overwritten with what may be older: see
-    /// [`invalidate`](Self::invalidate).
+    /// Of all callers that miss the key at once, in all processes, one builds; [the
+    /// steps](crate#the-steps-of-get_or_set) say how long the others wait. Those in the same process get the value also
+    /// if it could not be stored. If the key is written to meanwhile, the value is not stored, since it may be older:
+    /// see [`invalidate`](Self::invalidate).
     ///
     /// # Errors
     ///
     /// The error of `build`, and nothing is stored. All callers that waited for that build in this process return the
-    /// same error, so that an outage costs one timeout however many callers there are. An error that is not `Clone`,
-    /// such as that of a database driver, is put into an `Arc`: `query().await.map_err(Arc::new)`. The cache itself
-    /// causes no error.
+    /// same error, so that an outage costs one timeout. Put an error that is not `Clone` into an `Arc`:
+    /// `query().await.map_err(Arc::new)`. The cache itself causes no error.
     ///
     /// # Cancel safety
     ///
@@ -86,8 +84,7 @@ impl Cache {
         }
     }
 
-    /// Stores what was built, unless the key has been written to meanwhile or is while it is stored, and returns it in
-    /// its envelope.
+    /// Stores a value, unless its key is written to meanwhile, and returns it in its envelope.
     async fn keep<T: Serialize>(
         &self,
         key: &Key,
@@ -99,7 +96,7 @@ impl Cache {
         if !flight.is_closed() {
             self.store(&built, ttl).await;
             if flight.is_closed() {
-                // The delete may have overtaken the value. Those who build by now have nothing to do with it.
+                // The delete may have overtaken the value. Later builds go on.
                 self.remove(key).await;
             }
         }

@@ -47,7 +47,7 @@ const MARK: char = '~';
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 
-/// A key that no backend is ever asked for.
+/// The error of a text that is no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("key {0:?} is empty or holds a blank or a control character")]
 pub struct InvalidKey(String);
@@ -65,7 +65,7 @@ impl Key {
     }
 
     /// Checks a key as it is stored behind the prefix, for tools: it may be a name of the library, such as that of a
-    /// lock. Keys that are made of somebody's input are made by [`new`](Self::new).
+    /// lock. Make keys of anybody's input by [`new`](Self::new).
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Key {
         Self(format!("{}{MARK}{kind}{}", self.0, escape(text)))
     }
 
-    /// Returns a key that no backend shortens, for those who keep many: one that is too long is hashed.
+    /// Returns a key that no backend shortens, to be kept in large numbers: one that is too long is hashed.
     #[must_use]
     pub fn shortened(&self) -> Self {
         Self(KeyPrefix::default().apply(self))
@@ -151,7 +151,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What comes before every key on servers that are shared with others; empty by default.
+/// The text before every key on servers that several applications share; empty by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPrefix {
     /// As it is stored.
@@ -161,7 +161,7 @@ pub struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    /// What a prefix may look like, for error messages.
+    /// The accepted prefixes, for error messages.
     pub const ACCEPTED: &str = "up to 64 characters without blanks and control characters";
 
     /// Returns the prefix of a namespace's keys. The first has none of its own.

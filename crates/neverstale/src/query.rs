@@ -1,4 +1,4 @@
-//! Layer 1: a query's rows, kept under a key of their own until a write changes what the query would answer.
+//! Layer 1: a query's rows, kept until a write changes them.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -92,8 +92,8 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
         Self { known: version, ..self.clone() }
     }
 
-    /// Returns the cached answer, or else runs `query` and keeps what it answers: once, however many ask meanwhile (see
-    /// [`Cache::get_or_set`]).
+    /// Returns the cached answer, or else runs `query` and keeps its answer: once for all callers that miss it at once
+    /// (see [`Cache::get_or_set`]).
     ///
     /// # Errors
     ///
@@ -235,12 +235,12 @@ impl<T: Serialize + DeserializeOwned, E: Clone + Send + Sync + 'static> CachedQu
                 Some(new)
             } else {
                 match self.cache.try_get(&name).await {
-                    // What is there was left by a build with another format, and would be unreadable for ever.
+                    // A program with another format has left one, which would be unreadable for ever.
                     Some(None) => {
                         self.cache.set(&name, &new, Ttl::Never).await;
                         self.cache.get(&name).await
                     }
-                    // Whoever was first has it right.
+                    // Another process was first.
                     found => found.flatten(),
                 }
             };

@@ -21,7 +21,7 @@ pub struct LayerStats {
     pub unreadable: u64,
     /// Values built on a miss.
     pub builds: u64,
-    /// Values that were had by waiting for whoever was building them.
+    /// Values that another caller was building, and that were waited for.
     pub shared: u64,
     /// Values stored.
     pub fills: u64,
@@ -48,7 +48,7 @@ pub struct Latency {
     pub micros: u64,
 }
 
-/// What a layer over the cache does by itself, such as with its own copies.
+/// An event that a layer over the cache counts, such as a hit in copies of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

@@ -9,27 +9,25 @@ use super::Ttl;
 /// The lifetime of answers and pages that are left to expire.
 const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
-/// The lifetime of what is kept under a version: no reader asks for it once there is another version.
+/// The lifetime of values under a version, which are not read any more once there is another version.
 pub const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 
-/// What a writer does with a cached query, and with the pages that show it, when its data changes: one of the
-/// tutorial's four ways, done for several processes that share a cache. Fragments need none: what they show is in their
-/// key.
+/// How a writer makes a change visible in a cached query, and in the pages that show it: one of the tutorial's four
+/// ways, for several processes that share a cache.
 ///
-/// Data that is kept under its [`version`](super::version) needs no strategy, and its types take none: the database
-/// tells readers, and writers tell the cache nothing.
+/// Fragments need none, since their key has all that they show. Nor does data that is kept under its
+/// [`version`](super::version): the database tells readers, and writers tell the cache nothing.
 ///
 /// # What all four have in common
 ///
 /// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
-/// the page cache of `neverstale-axum`): a page that was begun before is not shown after. But a page shows what its
-/// query answers, and so has the weaknesses of that.
+/// the page cache of `neverstale-axum`): a page that was begun before is not shown after. But a page has the weaknesses
+/// of the answer that it shows.
 ///
-/// Each of the four has weaknesses that no care on our side removes. What a writer could not tell a server during an
-/// outage it tells it before it reads from there again; but other processes may read the old answer in between, and a
-/// writer that ends first never tells. And all who miss at once wait for one build (see
-/// [`Cache::get_or_set`](super::Cache::get_or_set)), which may be another process's that read before the write. Old
-/// answers expire after five minutes.
+/// Each of the four has weaknesses that cannot be removed. A writer deletes after an outage what it could not delete
+/// during it, before it reads from that server again; but other processes may read the old answer in between, and a
+/// writer that ends first never deletes it. And a caller may be given the build of another process, which has read
+/// before the write (see [`Cache::get_or_set`](super::Cache::get_or_set)). Old answers expire after five minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     /// The writer does nothing; answers live for five seconds.

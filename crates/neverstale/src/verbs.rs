@@ -148,7 +148,7 @@ impl Cache {
         self.remove(key).await;
     }
 
-    /// As [`delete`](Self::delete), and lets those build who do.
+    /// As [`delete`](Self::delete), but builds under way are stored.
     pub(super) async fn remove(&self, key: &Key) {
         let deleted = self.timed(self.backend().delete(&self.name(key))).await;
         if self.forgive(key, deleted).is_some() {
@@ -199,7 +199,7 @@ impl Cache {
         self.forgive(key, rest).flatten()
     }
 
-    /// Removes everything from all servers, whoever stored it, under any prefix. Returns whether all of them did so.
+    /// Removes everything from all servers, under any prefix. Returns whether all of them did so.
     pub async fn clear(&self) -> bool {
         self.flights().outdate_all();
         let cleared = self.timed(self.backend().clear()).await;

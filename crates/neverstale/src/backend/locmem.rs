@@ -1,4 +1,4 @@
-//! A cache in this process, for development and tests: as fast as it gets, and seen by nobody else.
+//! A cache in this process alone, for development and tests.
 
 use std::time::{Duration, Instant};
 

@@ -160,7 +160,14 @@ async fn clearing_leaves_the_directory_and_what_is_not_ours() {
     let (directory, files) = start();
     set(&files, "k", "v").await.unwrap();
     let ours = entry(&directory);
-    let foreign = ["README", "a.cache", "b.tmp"].map(|name| path(&directory).join(name));
+    let like_ours = ours.display();
+    let mut foreign =
+        ["README", "a.cache", ".cache", "b.tmp"].map(|name| path(&directory).join(name)).to_vec();
+    foreign.extend([
+        format!("{like_ours}.bak").into(),
+        ours.with_extension("x.cache"),
+        ours.with_extension(""),
+    ]);
     for path in &foreign {
         fs::write(path, "foreign").unwrap();
     }

@@ -276,16 +276,6 @@ mod tests {
     use super::*;
     use crate::Ttl;
 
-    #[test]
-    fn entries_are_told_by_their_names() {
-        let hash = encode_string(&Sha256::digest("key"));
-        assert!(is_entry(&format!("{hash}.cache")));
-        let foreign = ["", "x", "README", LOCK, TEMPORARY, "a.cache", ".cache"].map(str::to_owned);
-        for name in foreign.into_iter().chain([format!("{hash}.cache.bak"), format!("{hash}x.cache"), hash]) {
-            assert!(!is_entry(&name), "{name}");
-        }
-    }
-
     /// A directory, and the files of entries in it that live for so long.
     fn filled(lifetimes: impl IntoIterator<Item = Ttl>) -> (tempfile::TempDir, Directory, Vec<PathBuf>) {
         let temporary = tempfile::tempdir().unwrap();
