@@ -91,8 +91,9 @@
 //! - **The whole query counts**, its order included, until the route names the parameters that matter. Then the handler
 //!   must look at no others.
 //! - **Encodings** belong to the cache: a page that becomes shorter is stored plain, in gzip and in brotli, and
-//!   `Accept-Encoding` chooses. A layer further out that compresses must leave such responses alone, see
-//!   [`Outcome::is_as_stored`]. A body that the handler encoded, or forbids to transform, stays as it is.
+//!   `Accept-Encoding` chooses. Behind a [`ReplayLayer`] an encoding is made once a client prefers it. A layer further
+//!   out that compresses must leave such responses alone, see [`Outcome::is_as_stored`]. A body that the handler
+//!   encoded, or forbids to transform, stays as it is.
 //! - **A handler with a time limit** counts from the [`Arrival`], since it may run after others were waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePageLayer::digest`].
 //! - **HEAD** is GET without the body: the handler sees a GET. Conditions (RFC 9110, section 13) are answered with 304
