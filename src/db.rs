@@ -72,10 +72,6 @@ struct Connections<C: Connection> {
 
 impl Database {
     /// Prepares a pool; connects when it is first used.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(url: &DatabaseUrl) -> Self {
         let engine = match url {

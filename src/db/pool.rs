@@ -3,6 +3,7 @@
 //! A role, a server or a pooler may allow fewer connections than a process wants. Then statements wait for the
 //! connections that there are, instead of failing. sqlx's pool would keep them waiting for a new connection in vain.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct Pool<C: Connection> {
 struct State<C> {
     /// The one used last is at the end.
     idle: Vec<(C, Instant)>,
+    /// Whether a task closes what is unused. It runs while more than one connection is idle.
+    has_closer: bool,
     in_use: usize,
     /// Permits that are kept for a while, since the server refused a connection.
     withheld: usize,
@@ -55,16 +58,10 @@ pub(super) struct Lease<C: Connection> {
 
 impl<C: Connection> Pool<C> {
     /// Makes a pool of at most `size` connections, which connects when it is first used.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
     pub(super) fn new(options: C::Options, size: usize) -> Arc<Self> {
-        let state = State { idle: vec![], in_use: 0, withheld: 0 };
+        let state = State { idle: vec![], has_closer: false, in_use: 0, withheld: 0 };
         let permits = Arc::new(Semaphore::new(size));
-        let pool = Arc::new(Self { options, size, permits, state: Mutex::new(state) });
-        tokio::spawn(close_unused(Arc::downgrade(&pool)));
-        pool
+        Arc::new(Self { options, size, permits, state: Mutex::new(state) })
     }
 
     pub(super) fn options(&self) -> &C::Options {
@@ -184,7 +181,11 @@ impl<C: Connection> Lease<C> {
 
     pub(super) fn give_back(mut self) {
         let connection = self.connection.take();
-        self.pool.state().idle.extend(connection.map(|connection| (connection, Instant::now())));
+        let mut state = self.pool.state();
+        state.idle.extend(connection.map(|connection| (connection, Instant::now())));
+        if state.idle.len() > 1 && !mem::replace(&mut state.has_closer, true) {
+            tokio::spawn(close_unused(Arc::downgrade(&self.pool)));
+        }
     }
 }
 
@@ -194,7 +195,7 @@ impl<C: Connection> Drop for Lease<C> {
     }
 }
 
-/// Closes connections beyond one that have not been used for long. Ends with the pool.
+/// Closes connections beyond one that have not been used for long, until one is left.
 async fn close_unused<C: Connection>(pool: Weak<Pool<C>>) {
     loop {
         sleep(IDLE / 2).await;
@@ -203,5 +204,46 @@ async fn close_unused<C: Connection>(pool: Weak<Pool<C>>) {
         let unused = state.idle.iter().take_while(|(_, since)| since.elapsed() >= IDLE).count();
         let unused = unused.min(state.idle.len().saturating_sub(1));
         state.idle.drain(..unused);
+        if state.idle.len() <= 1 {
+            state.has_closer = false;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Unreal;
+
+    impl Connection for Unreal {
+        type Options = ();
+
+        async fn open((): &()) -> sqlx::Result<Self> {
+            Ok(Self)
+        }
+
+        async fn is_usable(&mut self) -> bool {
+            true
+        }
+
+        async fn fetch<T: Row>(&mut self, _: &'static str, _: &[Arg<'_>]) -> Result<Vec<T>, Failure> {
+            Ok(vec![])
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_beyond_one_are_closed_when_unused_for_long() {
+        let pool = Pool::<Unreal>::new((), 3);
+        for _ in 0..2 {
+            let leases = [pool.lease().await, pool.lease().await, pool.lease().await];
+            leases.into_iter().for_each(|lease| lease.unwrap().give_back());
+            sleep(IDLE - Duration::from_millis(1)).await;
+            assert_eq!(pool.state().idle.len(), 3);
+            sleep(IDLE).await;
+            let state = pool.state();
+            assert_eq!((state.idle.len(), state.has_closer), (1, false), "and no timer is left");
+        }
     }
 }
