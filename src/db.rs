@@ -30,6 +30,7 @@ use self::file_identity::FileIdentity;
 use self::pool::Pool;
 use self::postgres::{Connector, PostgresConnection};
 use self::reserved::Reserved;
+use self::statement::only_reads;
 pub use self::statement::{Arg, Row};
 pub use self::url::{DatabaseUrl, InvalidUrl, PostgresServer};
 
@@ -66,7 +67,9 @@ enum Engine {
 }
 
 struct Connections<C: Connection> {
-    pool: Arc<Pool<C>>,
+    reads: Arc<Pool<C>>,
+    /// In Postgres the same as for reads. SQLite has one writer at a time and lets others poll, so they queue here.
+    writes: Arc<Pool<C>>,
     reserved: Box<Reserved<C>>,
 }
 
@@ -75,18 +78,25 @@ impl Database {
     #[must_use]
     pub fn new(url: &DatabaseUrl) -> Self {
         let engine = match url {
-            DatabaseUrl::Sqlite(options) => Engine::Sqlite {
-                connections: Connections::new(
-                    sqlite::options(options, BUSY_TIMEOUT),
-                    sqlite::options(options, reserved::STATEMENT_TIMEOUT),
-                ),
-                file: FileIdentity::of(options.get_filename()),
-                change_tokens: OnceCell::new(),
-            },
+            DatabaseUrl::Sqlite(file) => {
+                let options = || sqlite::options(file, BUSY_TIMEOUT);
+                let reserved = Reserved::new(sqlite::options(file, reserved::STATEMENT_TIMEOUT));
+                let (reads, writes) = (Pool::new(options(), CONNECTIONS), Pool::new(options(), 1));
+                Engine::Sqlite {
+                    connections: Connections { reads, writes, reserved: Box::new(reserved) },
+                    file: FileIdentity::of(file.get_filename()),
+                    change_tokens: OnceCell::new(),
+                }
+            }
             DatabaseUrl::Postgres(server) => {
                 let connector = Connector::new(server, STATEMENT_TIMEOUT);
-                let reserved = connector.with_statement_timeout(reserved::STATEMENT_TIMEOUT);
-                Engine::Postgres(Connections::new(connector, reserved))
+                let reserved = Reserved::new(connector.with_statement_timeout(reserved::STATEMENT_TIMEOUT));
+                let reads = Pool::new(connector, CONNECTIONS);
+                Engine::Postgres(Connections {
+                    writes: Arc::clone(&reads),
+                    reads,
+                    reserved: Box::new(reserved),
+                })
             }
         };
         Self { engine: Arc::new(engine), slow_query: Duration::ZERO }
@@ -118,12 +128,21 @@ impl Database {
         self.slow_query + Duration::from_millis(2500)
     }
 
-    /// Returns whether statements of this process run on all connections of the pool, so that another one waits.
+    /// Returns whether statements of this process run on all connections for reads, so that another one waits.
     #[must_use]
     pub fn is_congested(&self) -> bool {
         match &*self.engine {
-            Engine::Sqlite { connections, .. } => connections.pool.is_congested(),
-            Engine::Postgres(connections) => connections.pool.is_congested(),
+            Engine::Sqlite { connections, .. } => connections.reads.is_congested(),
+            Engine::Postgres(connections) => connections.reads.is_congested(),
+        }
+    }
+
+    /// Returns whether statements of this process run on all connections for writes, so that another one waits.
+    #[must_use]
+    pub fn is_congested_for_writes(&self) -> bool {
+        match &*self.engine {
+            Engine::Sqlite { connections, .. } => connections.writes.is_congested(),
+            Engine::Postgres(connections) => connections.writes.is_congested(),
         }
     }
 
@@ -156,7 +175,7 @@ impl Database {
         );
         let (version,): (String,) = self.fetch_reserved(sql).await?;
         match &*self.engine {
-            Engine::Postgres(connections) if connections.pool.options().is_pooled() => {
+            Engine::Postgres(connections) if connections.reads.options().is_pooled() => {
                 Ok(format!("{version} behind a pooler"))
             }
             _ => Ok(version),
@@ -175,7 +194,7 @@ impl Database {
     /// Runs a statement and returns its rows. Arguments are `$1`, `$2`, … in both databases.
     ///
     /// A statement that was certainly not executed, since the connection or a prepared statement was gone, is tried
-    /// once more.
+    /// once more. In SQLite, statements of this process that write run one after the other.
     ///
     /// # Errors
     ///
@@ -187,8 +206,8 @@ impl Database {
     pub async fn fetch_all<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> Result<Vec<T>, Error> {
         let rows = async {
             match &*self.engine {
-                Engine::Sqlite { connections, .. } => connections.pool.fetch(sql, args).await,
-                Engine::Postgres(connections) => connections.pool.fetch(sql, args).await,
+                Engine::Sqlite { connections, .. } => connections.fetch(sql, args).await,
+                Engine::Postgres(connections) => connections.fetch(sql, args).await,
             }
         };
         self.on_the_same_file(TIMEOUT, rows).await
@@ -263,9 +282,10 @@ impl Database {
     ///
     /// Dropped, it leaves the next call to do it.
     pub async fn open_change_tokens(&self) {
-        let Engine::Sqlite { connections, file, change_tokens } = &*self.engine else { return };
+        let Engine::Sqlite { connections, file, change_tokens, .. } = &*self.engine else { return };
         let open = async {
-            let opened = timeout(CHANGE_TOKENS_TIMEOUT, ChangeTokens::open(connections.pool.options())).await;
+            let opened =
+                timeout(CHANGE_TOKENS_TIMEOUT, ChangeTokens::open(connections.reads.options())).await;
             let tokens = opened.ok().flatten().filter(|_| file.check().is_ok());
             if tokens.is_none() {
                 tracing::debug!("the database's files have no change tokens: each version check is a query");
@@ -293,11 +313,40 @@ impl fmt::Debug for Database {
 }
 
 impl<C: Connection> Connections<C> {
-    fn new(options: C::Options, reserved: C::Options) -> Self {
-        Self { pool: Pool::new(options, CONNECTIONS), reserved: Box::new(Reserved::new(reserved)) }
+    async fn fetch<T: Row>(&self, sql: &'static str, args: &[Arg<'_>]) -> sqlx::Result<Vec<T>> {
+        let pool = if only_reads(sql) { &self.reads } else { &self.writes };
+        pool.fetch(sql, args).await
     }
 
     async fn connect(&self) -> sqlx::Result<()> {
-        C::open(self.pool.options()).await.map(drop)
+        C::open(self.reads.options()).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_to_sqlite_waits_for_the_one_before_and_reads_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/db.sqlite3", directory.path().display());
+        let db = Database::new(&url.parse().unwrap());
+        db.migrate().await.unwrap();
+        let Engine::Sqlite { connections, .. } = &*db.engine else { panic!("{db:?}") };
+        let tasks = async || db.fetch_one::<(i64,)>("select count(*) from tasks", &[]).await.unwrap().0;
+        let first = connections.writes.lease().await.unwrap();
+        let mut second = pin!(db.fetch_all::<()>("insert into tasks (name) values ('second')", &[]));
+        for _ in 0..20 {
+            assert!(second.as_mut().now_or_never().is_none());
+            assert_eq!(tasks().await, 0);
+        }
+        first.give_back();
+        second.await.unwrap();
+        assert_eq!(tasks().await, 1);
     }
 }

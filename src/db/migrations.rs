@@ -20,8 +20,8 @@ impl Database {
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
         let migrator = self.migrator();
         let migrated = match &*self.engine {
-            Engine::Sqlite { connections, .. } => migrate_sqlite(&migrator, &connections.pool).await,
-            Engine::Postgres(connections) => migrate_postgres(&migrator, &connections.pool).await,
+            Engine::Sqlite { connections, .. } => migrate_sqlite(&migrator, &connections.writes).await,
+            Engine::Postgres(connections) => migrate_postgres(&migrator, &connections.writes).await,
         };
         migrated.map_err(|error| match error {
             MigrateError::Execute(error) => Error::from(error),

@@ -115,7 +115,8 @@ impl<C: Connection> Pool<C> {
             if let Some(connection) = self.take_idle().await {
                 return Ok(self.lend(connection, permit));
             }
-            let opened = timeout_at(deadline, C::open(&self.options)).await;
+            // Boxed, since its future is large, and would be part of that of each statement.
+            let opened = timeout_at(deadline, Box::pin(C::open(&self.options))).await;
             match opened.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(connection) => return Ok(self.lend(connection, permit)),
                 Err(error) if is_full(&error) && self.has_connections() => {

@@ -33,7 +33,7 @@ pub(super) struct Store {
     table: Table,
     breaker: Breaker,
     /// Held by the write under way. One at a time, so that an earlier write never comes after a later one, though its
-    /// caller may have left; and in SQLite, which has one writer, the other writes queue instead of polling.
+    /// caller may have left.
     writing: Arc<Mutex<()>>,
     stored: AtomicUsize,
     stored_bytes: AtomicUsize,
@@ -59,7 +59,8 @@ impl Store {
     ) -> Result<T, Error> {
         self.check_up(&[])?;
         let found = timeout(OPERATION_TIMEOUT, operation).await;
-        found.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))
+        let found = found.unwrap_or(Err(db::Error::Timeout));
+        found.map_err(|cause| self.fail(&[], to_kind(cause), self.table.db().is_congested()))
     }
 
     /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
@@ -81,12 +82,12 @@ impl Store {
         let (store, written) = (Arc::clone(self), keys.to_vec());
         let work = tokio::spawn(async move {
             let _turn = turn;
-            operation.await.map_err(|cause| store.fail(&written, to_kind(cause)))
+            operation.await.map_err(|cause| store.fail_write(&written, to_kind(cause)))
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(end)) => Err(self.fail(keys, ErrorKind::Unreachable(end.to_string()))),
-            Err(_) => Err(self.fail(keys, ErrorKind::Timeout(OPERATION_TIMEOUT))),
+            Ok(Err(end)) => Err(self.fail_write(keys, ErrorKind::Unreachable(end.to_string()))),
+            Err(_) => Err(self.fail_write(keys, ErrorKind::Timeout(OPERATION_TIMEOUT))),
         }
     }
 
@@ -94,9 +95,13 @@ impl Store {
         self.table.clone()
     }
 
+    fn fail_write(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
+        self.fail(written, cause, self.table.db().is_congested_for_writes())
+    }
+
     /// Marks the database down, unless the other work of this process has all connections: then nothing was sent.
-    fn fail(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
-        if matches!(cause, ErrorKind::Timeout(_)) && self.table.db().is_congested() {
+    fn fail(self: &Arc<Self>, written: &[String], cause: ErrorKind, is_congested: bool) -> Error {
+        if matches!(cause, ErrorKind::Timeout(_)) && is_congested {
             return self.defer(written, ErrorKind::Busy);
         }
         self.mark_down(written, cause)
@@ -167,7 +172,7 @@ impl Recover for Store {
         let _turn = self.writing.lock().await;
         let keys: Vec<_> = deletes.iter().map(|delete| delete.key.clone()).collect();
         let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
-        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail(&[], to_kind(cause)))?;
+        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail_write(&[], to_kind(cause)))?;
         deletes.iter().for_each(|delete| self.breaker.confirm(delete));
         Ok(deletes.len())
     }
@@ -189,11 +194,13 @@ fn to_kind(cause: db::Error) -> ErrorKind {
 
 #[cfg(test)]
 mod tests {
+    use std::any::Any;
+
     use bytes::Bytes;
 
     use super::*;
-    use crate::db::Database;
     use crate::db::cache::DatabaseCache;
+    use crate::db::{Database, Engine};
     use neverstale::Ttl;
     use neverstale::backend::Backend;
 
@@ -210,12 +217,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_waits_in_vain_for_the_one_before_costs_its_own_key_only() {
+    async fn a_write_that_waits_in_vain_for_another_costs_its_own_key_only() {
         let directory = tempfile::tempdir().unwrap();
         let cache = cache(&directory).await;
-        for operation in ["set", "delete", "replace", "ended", "many"] {
+        let Engine::Sqlite { connections, .. } = &*cache.store.table.db().engine else { panic!("no SQLite") };
+        let operations = ["set", "delete", "replace", "ended", "many"];
+        for (operation, is_of_cache) in operations.map(|name| [(name, true), (name, false)]).concat() {
             cache.set("k", Bytes::from_static(b"old"), Ttl::Never).await.unwrap();
-            let other_write = Arc::clone(&cache.store.writing).lock_owned().await;
+            let other_write: Box<dyn Any> = match is_of_cache {
+                true => Box::new(Arc::clone(&cache.store.writing).lock_owned().await),
+                false => Box::new(connections.writes.lease().await.unwrap()),
+            };
             let (keys, new) = (["k".to_owned()], Bytes::from_static(b"new"));
             // The waiting write meets nothing but its deadline.
             tokio::time::pause();
