@@ -11,10 +11,12 @@ use super::process::find;
 
 /// Has wrk say what it did in numbers, once, at the end: it asks as fast as without a script.
 const SUMMARY: &str = r#"
-done = function(summary)
+done = function(summary, latency)
     local errors = summary.errors
     local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-    io.write(string.format("\nsummary %d %d %d %d\n", summary.requests, summary.duration, summary.bytes, failed))
+    local median, tail = latency:percentile(50), latency:percentile(99)
+    io.write(string.format("\nsummary %d %d %d %d %d %d\n",
+        summary.requests, summary.duration, summary.bytes, failed, median, tail))
 end
 "#;
 
@@ -47,6 +49,8 @@ pub struct Target {
 pub struct Done {
     pub requests: f64,
     pub per_second: f64,
+    /// The 99th percentile of the times that requests took, over their median.
+    pub tail: f64,
 }
 
 impl Target {
@@ -122,6 +126,7 @@ pub fn run(targets: &[Target], load: Load) -> Result<Done> {
         );
         all.requests += done.requests;
         all.per_second += done.per_second;
+        all.tail = all.tail.max(done.tail);
     }
     targets.iter().filter(is_page).try_for_each(|target| target.look().map(drop))?;
     Ok(all)
@@ -139,10 +144,10 @@ impl Wrk {
         let summary = output.lines().find_map(|line| line.strip_prefix("summary "));
         let numbers = summary.with_context(|| format!("wrk: {output}"))?.split(' ').map(str::parse);
         let numbers: Vec<f64> = numbers.collect::<Result<_, _>>()?;
-        let [requests, microseconds, bytes, failed] = numbers[..] else {
+        let [requests, microseconds, bytes, failed, median, tail] = numbers[..] else {
             unreachable!("as the script has it")
         };
         ensure!(requests > 0.0 && failed == 0.0, "{failed} of {requests} requests failed: {output}");
-        Ok((Done { requests, per_second: requests / microseconds * 1e6 }, bytes))
+        Ok((Done { requests, per_second: requests / microseconds * 1e6, tail: tail / median }, bytes))
     }
 }

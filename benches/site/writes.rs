@@ -37,7 +37,7 @@ end
 pub fn measure(stand: &Stand, effort: Effort) -> Result<()> {
     let (ours, theirs) = (stand.database("adding", 0)?, stand.database("pgbench", 0)?);
     let app = App::start(&stand.variables(&ours))?;
-    let form = form(&app)?;
+    let form = form_of(&app)?;
     let load = Load { connections: CLIENTS, seconds: effort.seconds };
     let mut ratios = vec![];
     for _ in 0..effort.rounds {
@@ -51,11 +51,22 @@ pub fn measure(stand: &Stand, effort: Effort) -> Result<()> {
     }
     let aims = Goal::AtLeast { must: 0.8, aim: 1.5 };
     goal("POST /add, 16 clients, Postgres, of pgbench's inserts", median(ratios), "", aims);
+
+    let file = stand.file("adding.sqlite3", 0)?;
+    let app = App::start(&[("DATABASE_URL", file.clone())])?;
+    let form = form_of(&app)?;
+    let mut tails = vec![];
+    for _ in 0..effort.rounds {
+        stand.execute(&file, "delete from tasks")?;
+        tails.push(run(std::slice::from_ref(&form), load)?.tail);
+    }
+    let aims = Goal::AtMost { must: 10.0, aim: 5.0 };
+    goal("POST /add, 16 clients, SQLite, 99th percentile over the median", median(tails), "", aims);
     Ok(())
 }
 
 /// What clients send who all have a session, each its own.
-fn form(app: &App) -> Result<Target> {
+fn form_of(app: &App) -> Result<Target> {
     let cookies = (0..CLIENTS).map(|_| add(app, &[]).map(|cookie| format!("\"{cookie}\"")));
     let cookies = cookies.collect::<Result<Vec<_>>>()?.join(", ");
     let script = format!("local cookies = {{ {cookies} }}\n{SCRIPT}");
