@@ -78,7 +78,11 @@ async fn serve(State(sessions): State<Sessions>, mut request: Request, next: Nex
         patch_vary(response.headers_mut(), &["Cookie"]);
     }
     if let Some(cookie) = cookie {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
+        // The first of all: curl 7 keeps a cookie that a response clears before it sets another.
+        let headers = response.headers_mut();
+        let others: Vec<_> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+        headers.insert(header::SET_COOKIE, cookie);
+        headers.extend(others.into_iter().map(|other| (header::SET_COOKIE, other)));
         make_personal(&mut response);
     }
     response

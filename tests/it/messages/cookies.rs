@@ -111,7 +111,7 @@ async fn a_cookie_is_for_this_site_and_no_script_and_stays_with_https() {
         let answer = visitor.send(request("/add").form(&[("name", "One")])).await;
         let cookies = answer.cookies();
         let names = cookies.iter().map(|cookie| cookie.split(['-', '=']).next().unwrap());
-        assert_eq!(names.collect::<Vec<_>>(), ["message", "sessionid"]);
+        assert_eq!(names.collect::<Vec<_>>(), ["sessionid", "message"]);
         for cookie in cookies {
             let (_, attributes) = cookie.split_once("; ").unwrap();
             assert_eq!(attributes, format!("HttpOnly; SameSite=Lax{secure}; Path=/; Max-Age=1209600"));
