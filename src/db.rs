@@ -50,7 +50,7 @@ const CHANGE_TOKENS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Connections of one process, beside the reserved one. The smallest hosted Postgres has 20 for all.
 const CONNECTIONS: usize = 8;
 
-/// A pool of connections, and one that is reserved for what must not wait for them. Cheap to clone.
+/// Pooled connections, and a reserved one for statements that must not wait for them. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
     engine: Arc<Engine>,
@@ -146,7 +146,7 @@ impl Database {
         }
     }
 
-    /// Opens a connection outside the pool and closes it: the pool, which goes on trying, hides why there is none.
+    /// Opens a connection outside the pool and closes it. Its error is the cause that the pool hides by trying again.
     ///
     /// # Errors
     ///

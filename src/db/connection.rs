@@ -1,4 +1,4 @@
-//! What the pool needs of a connection, and what an error says about one.
+//! A connection as the pool sees it, and the errors that concern one.
 
 use super::error::{code_of, is_transport};
 use super::statement::{Arg, Row};

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_passes_with_time_is_told_from_what_somebody_must_mend() {
+    fn transient_errors_are_told_from_lasting_ones() {
         let kind = |code: &str| {
             let error = kind_of(code)(Arc::new(sqlx::Error::RowNotFound));
             format!("{error:?}").split('(').next().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! Whether the file of a SQLite database is still the one that was opened.
+//! The identity of a SQLite file, which shows that the file was removed or replaced.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

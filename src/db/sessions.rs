@@ -20,7 +20,7 @@ impl DatabaseStore {
         Self { db: db.clone() }
     }
 
-    /// Stores a session of a hundred kilobytes that expired long ago, and removes it: whether anything can be written.
+    /// Checks that sessions can be written: stores one of a hundred kilobytes that expired long ago, and removes it.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ pub enum Arg<'a> {
     Bytes(&'a [u8]),
 }
 
-/// What both databases can read a row into.
+/// A type that a row of either database can be read into.
 pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
 

@@ -178,7 +178,7 @@ impl Recover for Store {
     }
 }
 
-/// Says what an error means for the cache: whatever it is, the next operation can be expected to meet it as well.
+/// Returns the kind of a failure, which the next operation can be expected to meet as well.
 fn to_kind(cause: db::Error) -> ErrorKind {
     match cause {
         db::Error::Timeout => ErrorKind::Timeout(OPERATION_TIMEOUT),
