@@ -12,10 +12,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::change_token::{Reader, Tokens};
-use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
-
-/// The query is sent as soon as this many callers have joined.
-const ENOUGH: usize = 16;
+use super::sync::{Arc, Mutex, MutexGuard, spawn};
 
 /// A source of the current version `S` of an origin's data: one query for all callers that ask at the same time. Cheap
 /// to clone. [Its module](super) says what it promises, and why.
@@ -169,30 +166,13 @@ where
     E: From<Lost> + Send + Sync,
 {
     async fn run(mut self) {
-        loop {
-            self.gather().await;
-            let Some(round) = self.close_round() else { return };
+        while let Some(round) = self.close_round() {
             // A call that begins from here on is not in this round, so now the query may be sent, and not before.
             let answer = self.shared.ask().await;
             for caller in round {
                 // It may have left.
                 let _ = caller.send(answer.clone());
             }
-        }
-    }
-
-    /// Lets callers join that are ready to, as long as each turn of theirs brings more: the busier the process is, the
-    /// more of them share a query. But not very many, whose responses would all be written at once, which no cache of a
-    /// processor has room for.
-    async fn gather(&self) {
-        let mut joined = 0;
-        loop {
-            let now = self.shared.state().gathering.len();
-            if now == joined || now >= ENOUGH {
-                return;
-            }
-            joined = now;
-            yield_now().await;
         }
     }
 
