@@ -57,11 +57,12 @@ impl<C: Connection> Reserved<C> {
 
     async fn open(&self) -> sqlx::Result<C> {
         for pause in PAUSES {
-            match C::open(&self.options).await {
+            // Boxed, or the future of every statement would be as large as that of connecting.
+            match Box::pin(C::open(&self.options)).await {
                 Err(error) if is_full(&error) => sleep(pause).await,
                 opened => return opened,
             }
         }
-        C::open(&self.options).await
+        Box::pin(C::open(&self.options)).await
     }
 }
