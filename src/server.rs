@@ -111,7 +111,10 @@ where
         let is_crowded = permits.available_permits() < limits.connections / 4;
         let site = site.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+            // Only changes are counted by address, and a request's first extension costs a hash map.
+            if !request.method().is_safe() {
+                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+            }
             site.clone().call(request)
         });
         let served = serve_connection(stream, service, limits.clone(), is_crowded, stopping.clone());
