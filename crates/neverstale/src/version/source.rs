@@ -4,12 +4,12 @@ use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, PoisonError};
 use std::task::Poll;
 
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
 use super::change_token::{Reader, Tokens};
 use super::sync::{Arc, Mutex, MutexGuard, spawn};
@@ -48,12 +48,19 @@ type Answer<S, E> = Result<S, std::sync::Arc<E>>;
 
 type Query<S, E> = Pin<Box<dyn Future<Output = Result<S, E>> + Send>>;
 
-/// The callers that wait for the same query.
-type Round<S, E> = Vec<oneshot::Sender<Answer<S, E>>>;
+/// What the callers share that wait for the same query. Each of them has a reference to it until it leaves.
+struct Round<S, E> {
+    /// None within if the runner was dropped before there was an answer.
+    answer: OnceLock<Option<Answer<S, E>>>,
+    is_over: Notify,
+}
+
+/// A round whose callers are woken when this is dropped.
+struct Closed<S, E>(Arc<Round<S, E>>);
 
 struct State<S, E> {
-    /// The round whose query has not been sent. Some of its callers may have left.
-    gathering: Round<S, E>,
+    /// The round whose query has not been sent. Its callers may have left.
+    gathering: Option<Arc<Round<S, E>>>,
     has_runner: bool,
     /// The last version, for the statistics only.
     last: Option<S>,
@@ -102,8 +109,7 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state =
-            State { gathering: vec![], has_runner: false, last: None, stats: VersionStats::default() };
+        let state = State { gathering: None, has_runner: false, last: None, stats: VersionStats::default() };
         let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
         Self(Arc::new(Shared { query, tokens, calls: AtomicU64::new(0), state: Mutex::new(state) }))
     }
@@ -129,8 +135,14 @@ where
         // A runner ends half-way if the runtime does that it was spawned on, which need not be the caller's. Then
         // another query may be sent, which is later still; but not again and again.
         for _ in 0..2 {
-            if let Ok(answer) = self.join().await {
-                return answer;
+            let round = self.join();
+            // Made before the look, so that it misses no end of the round.
+            let is_over = round.is_over.notified();
+            if round.answer.get().is_none() {
+                is_over.await;
+            }
+            if let Some(Some(answer)) = round.answer.get() {
+                return answer.clone();
             }
         }
         Err(std::sync::Arc::new(Lost.into()))
@@ -143,20 +155,16 @@ where
     }
 
     /// Joins the round that gathers, and starts a runner if there is none.
-    fn join(&self) -> oneshot::Receiver<Answer<S, E>> {
-        let (caller, answer) = oneshot::channel();
-        let mut state = self.0.state();
-        if state.gathering.len() == state.gathering.capacity() {
-            // While a query hangs, callers come and leave.
-            state.gathering.retain(|caller| !caller.is_closed());
-        }
-        state.gathering.push(caller);
-        let has_runner = mem::replace(&mut state.has_runner, true);
-        drop(state);
+    fn join(&self) -> Arc<Round<S, E>> {
+        let (round, has_runner) = {
+            let mut state = self.0.state();
+            let round = Arc::clone(state.gathering.get_or_insert_with(|| Arc::new(Round::new())));
+            (round, mem::replace(&mut state.has_runner, true))
+        };
         if !has_runner {
             spawn(Runner { shared: Arc::clone(&self.0), has_ended: false }.run());
         }
-        answer
+        round
     }
 }
 
@@ -169,24 +177,20 @@ where
         while let Some(round) = self.close_round() {
             // A call that begins from here on is not in this round, so now the query may be sent, and not before.
             let answer = self.shared.ask().await;
-            for caller in round {
-                // It may have left.
-                let _ = caller.send(answer.clone());
-            }
+            round.end(answer);
         }
     }
 
     /// Takes the round that has gathered, or ends if no caller waits any more.
-    fn close_round(&mut self) -> Option<Round<S, E>> {
+    fn close_round(&mut self) -> Option<Closed<S, E>> {
         let mut state = self.shared.state();
-        let mut round = mem::take(&mut state.gathering);
-        round.retain(|caller| !caller.is_closed());
-        if round.is_empty() {
+        let round = state.gathering.take().filter(|round| Arc::strong_count(round) > 1);
+        if round.is_some() {
+            state.stats.queries += 1;
+        } else {
             (state.has_runner, self.has_ended) = (false, true);
-            return None;
         }
-        state.stats.queries += 1;
-        Some(round)
+        round.map(Closed)
     }
 }
 
@@ -194,10 +198,33 @@ where
 impl<S, E> Drop for Runner<S, E> {
     fn drop(&mut self) {
         if !self.has_ended {
-            let mut state = self.shared.state();
-            state.has_runner = false;
-            state.gathering.clear();
+            let round = {
+                let mut state = self.shared.state();
+                state.has_runner = false;
+                state.gathering.take()
+            };
+            drop(round.map(Closed));
         }
+    }
+}
+
+impl<S, E> Round<S, E> {
+    fn new() -> Self {
+        Self { answer: OnceLock::new(), is_over: Notify::new() }
+    }
+}
+
+impl<S, E> Closed<S, E> {
+    fn end(self, answer: Answer<S, E>) {
+        let _ = self.0.answer.set(Some(answer));
+    }
+}
+
+impl<S, E> Drop for Closed<S, E> {
+    fn drop(&mut self) {
+        // Without effect where there is an answer.
+        let _ = self.0.answer.set(None);
+        self.0.is_over.notify_waiters();
     }
 }
 
