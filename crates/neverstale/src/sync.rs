@@ -4,6 +4,7 @@ pub(super) use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
+pub(super) use tokio::task::yield_now;
 
 /// Spawns a task. Outside a runtime it is dropped.
 pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {

@@ -12,7 +12,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::change_token::{Reader, Tokens};
-use super::sync::{Arc, Mutex, MutexGuard, spawn};
+use super::sync::{Arc, Mutex, MutexGuard, spawn, yield_now};
+
+/// The query is sent as soon as this many callers have joined.
+const ENOUGH: usize = 16;
 
 /// A source of the current version `S` of an origin's data: one query for all callers that ask at the same time. Cheap
 /// to clone. [Its module](super) says what it promises, and why.
@@ -174,23 +177,38 @@ where
     E: From<Lost> + Send + Sync,
 {
     async fn run(mut self) {
-        while let Some(round) = self.close_round() {
+        loop {
+            self.gather().await;
+            let Some(round) = self.close_round() else { return };
             // A call that begins from here on is not in this round, so now the query may be sent, and not before.
             let answer = self.shared.ask().await;
             round.end(answer);
         }
     }
 
+    /// Lets callers join that are ready to, as long as each turn of theirs brings more: fewer queries leave more of the
+    /// processors to responses. A lone caller does not wait.
+    async fn gather(&self) {
+        let mut joined = 1;
+        loop {
+            let now = self.shared.state().callers();
+            if now <= joined || now >= ENOUGH {
+                return;
+            }
+            joined = now;
+            yield_now().await;
+        }
+    }
+
     /// Takes the round that has gathered, or ends if no caller waits any more.
     fn close_round(&mut self) -> Option<Closed<S, E>> {
         let mut state = self.shared.state();
-        let round = state.gathering.take().filter(|round| Arc::strong_count(round) > 1);
-        if round.is_some() {
-            state.stats.queries += 1;
-        } else {
+        if state.callers() == 0 {
             (state.has_runner, self.has_ended) = (false, true);
+            return None;
         }
-        round.map(Closed)
+        state.stats.queries += 1;
+        state.gathering.take().map(Closed)
     }
 }
 
@@ -205,6 +223,13 @@ impl<S, E> Drop for Runner<S, E> {
             };
             drop(round.map(Closed));
         }
+    }
+}
+
+impl<S, E> State<S, E> {
+    /// Returns how many callers wait for the query of the round that gathers.
+    fn callers(&self) -> usize {
+        self.gathering.as_ref().map_or(0, |round| Arc::strong_count(round) - 1)
     }
 }
 

@@ -8,6 +8,7 @@ mod source;
 
 /// What the version source is synchronized with here: each use is a place where another may take its turn.
 mod sync {
+    pub(super) use shuttle::future::yield_now;
     pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard};
 
     pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
