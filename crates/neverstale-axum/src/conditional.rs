@@ -23,7 +23,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
 
-use super::headers::{WEAK, etag, has_directive, name_encoding};
+use super::headers::{WEAK, etag, has_directive, name_encoding, select};
 use super::outcome::Outcome;
 use super::storable::broken;
 
@@ -94,12 +94,6 @@ pub(super) fn apply(conditions: &HeaderMap, mut response: Response) -> Response 
     *response.status_mut() = status;
     *response.body_mut() = Body::empty();
     response
-}
-
-/// Returns the headers whose names are chosen.
-pub(super) fn select(headers: &HeaderMap, is_chosen: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let selected = headers.iter().filter(|(name, _)| is_chosen(name));
-    selected.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Returns the status that conditions put in the place of a response, by the order of precedence of RFC 9110, section

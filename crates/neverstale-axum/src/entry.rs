@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::encoding::Encoding;
-use super::headers::list;
+use super::headers::{list, select};
 use neverstale::Ttl;
 
 /// Headers of one connection (RFC 9110, section 7.6.1), one visitor or one response: never stored.
@@ -188,8 +188,7 @@ impl Page {
 fn stored(headers: &HeaderMap) -> HeaderMap {
     let named = list(headers, &header::CONNECTION);
     let is_named = |name: &HeaderName| named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str()));
-    let stored = headers.iter().filter(|(name, _)| !UNSTORED.contains(&name.as_str()) && !is_named(name));
-    stored.map(|(name, value)| (name.clone(), value.clone())).collect()
+    select(headers, |name| !UNSTORED.contains(&name.as_str()) && !is_named(name))
 }
 
 /// Headers as pairs of names and values, which have a character for each byte, since they need not be UTF-8.

@@ -165,6 +165,12 @@ pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     all
 }
 
+/// Copies the headers whose names fulfil a condition.
+pub(super) fn select(headers: &HeaderMap, is_chosen: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let selected = headers.iter().filter(|(name, _)| is_chosen(name));
+    selected.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Splits a list at its commas outside quoted strings. A quote that no other ends is no quote, so that it hides nothing
 /// behind it.
 fn elements(text: &str) -> Vec<&str> {

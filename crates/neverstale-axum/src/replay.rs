@@ -59,8 +59,9 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
 pub(super) use self::responses::Responses;
-use super::conditional::{apply, conditions, select};
+use super::conditional::{apply, conditions};
 use super::encoding::Encoding;
+use super::headers::select;
 use super::outcome::Arrival;
 use super::privacy::Privacy;
 use super::target::X_FORWARDED_PROTO;
