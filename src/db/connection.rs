@@ -1,5 +1,7 @@
 //! A connection as the pool sees it, and the errors that concern one.
 
+use futures_util::future::BoxFuture;
+
 use super::error::{code_of, is_transport};
 use super::statement::{Arg, Row};
 
@@ -7,7 +9,8 @@ use super::statement::{Arg, Row};
 pub(super) trait Connection: Sized + Send + 'static {
     type Options: Send + Sync + 'static;
 
-    fn open(options: &Self::Options) -> impl Future<Output = sqlx::Result<Self>> + Send;
+    /// Opens a connection. Boxed, or the future of every statement would be as large as that of connecting.
+    fn open(options: &Self::Options) -> BoxFuture<'_, sqlx::Result<Self>>;
 
     /// Returns whether an idle connection can be used again.
     fn is_usable(&mut self) -> impl Future<Output = bool> + Send;

@@ -115,8 +115,7 @@ impl<C: Connection> Pool<C> {
             if let Some(connection) = self.take_idle().await {
                 return Ok(self.lend(connection, permit));
             }
-            // Boxed, since its future is large, and would be part of that of each statement.
-            let opened = timeout_at(deadline, Box::pin(C::open(&self.options))).await;
+            let opened = timeout_at(deadline, C::open(&self.options)).await;
             match opened.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(connection) => return Ok(self.lend(connection, permit)),
                 Err(error) if is_full(&error) && self.has_connections() => {
@@ -214,6 +213,10 @@ async fn close_unused<C: Connection>(pool: Weak<Pool<C>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use futures_util::future::BoxFuture;
+
     use super::*;
 
     struct Unreal;
@@ -221,8 +224,8 @@ mod tests {
     impl Connection for Unreal {
         type Options = ();
 
-        async fn open((): &()) -> sqlx::Result<Self> {
-            Ok(Self)
+        fn open((): &()) -> BoxFuture<'_, sqlx::Result<Self>> {
+            Box::pin(ready(Ok(Self)))
         }
 
         async fn is_usable(&mut self) -> bool {

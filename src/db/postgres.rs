@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgConnectOptions, Postgres};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection, Row as _};
@@ -114,9 +115,11 @@ fn may_refuse_parameters(code: &str) -> bool {
 impl Connection for PostgresConnection {
     type Options = Connector;
 
-    async fn open(connector: &Connector) -> sqlx::Result<Self> {
-        let (connection, is_direct) = connector.connect().await?;
-        Ok(Self { connection, is_direct, connector: connector.clone() })
+    fn open(connector: &Connector) -> BoxFuture<'_, sqlx::Result<Self>> {
+        Box::pin(async {
+            let (connection, is_direct) = connector.connect().await?;
+            Ok(Self { connection, is_direct, connector: connector.clone() })
+        })
     }
 
     async fn is_usable(&mut self) -> bool {

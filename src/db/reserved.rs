@@ -57,12 +57,11 @@ impl<C: Connection> Reserved<C> {
 
     async fn open(&self) -> sqlx::Result<C> {
         for pause in PAUSES {
-            // Boxed, or the future of every statement would be as large as that of connecting.
-            match Box::pin(C::open(&self.options)).await {
+            match C::open(&self.options).await {
                 Err(error) if is_full(&error) => sleep(pause).await,
                 opened => return opened,
             }
         }
-        Box::pin(C::open(&self.options)).await
+        C::open(&self.options).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, SqliteConnection};
 
@@ -16,8 +17,8 @@ pub(super) fn options(file: &SqliteConnectOptions, busy_timeout: Duration) -> Sq
 impl Connection for SqliteConnection {
     type Options = SqliteConnectOptions;
 
-    async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Self> {
-        options.connect().await
+    fn open(options: &SqliteConnectOptions) -> BoxFuture<'_, sqlx::Result<Self>> {
+        Box::pin(options.connect())
     }
 
     async fn is_usable(&mut self) -> bool {
