@@ -1,4 +1,4 @@
-//! Requests whose response is one visitor's own, in the place of a page that everybody gets.
+//! Personal requests: one visitor gets a response of their own in place of the shared page.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::head::WasHead;
 use super::headers::{has_directive, patch_cache_control};
 
-/// Marks a request whose response is its visitor's own, among the request's extensions.
+/// An extension of a request: the response is for this visitor alone.
 ///
 /// See [`CachePageLayer::personal`](crate::CachePageLayer::personal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ pub struct ReplayLayer {
     responses: Option<Responses>,
     is_page: Arc<dyn Fn(&Uri) -> bool + Send + Sync>,
     bypass: Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>,
-    /// Headers whose values are in the key, one of each at most.
+    /// The key holds the values of these headers, at most one of each.
     in_key: Vec<HeaderName>,
     /// Headers that the site sees as well.
     passed: Vec<HeaderName>,

@@ -21,7 +21,7 @@ pub struct CurrentVersion(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageVersion(pub String);
 
-/// The mark of a request whose response the replay layer may keep, among the request's extensions.
+/// An extension of a request: the replay layer may keep its response.
 ///
 /// It holds the result of the version check, if the layer has checked for a response of another version.
 #[derive(Clone, Default)]

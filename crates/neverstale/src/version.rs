@@ -122,12 +122,6 @@ type Current<E> = dyn Fn() -> BoxFuture<'static, Result<Arc<str>, E>> + Send + S
 /// The name of the version that was named last, which most calls ask for again.
 struct LastName<S>(Mutex<Option<(S, Arc<str>)>>);
 
-impl<S> Default for LastName<S> {
-    fn default() -> Self {
-        Self(Mutex::new(None))
-    }
-}
-
 impl<S: Display + PartialEq> LastName<S> {
     fn of(&self, version: S) -> Arc<str> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,7 +148,7 @@ impl<E> Versions<E> {
         E: 'static,
     {
         let source = source.clone();
-        let names = Arc::new(LastName::default());
+        let names = Arc::new(LastName(Mutex::default()));
         Self(Arc::new(move || {
             let (source, fail, names) = (source.clone(), fail.clone(), Arc::clone(&names));
             async move { source.current().await.map(|version| names.of(version)).map_err(fail) }.boxed()

@@ -78,12 +78,12 @@ impl Responses {
         Response::from_parts(parts, Body::from(body))
     }
 
-    /// Counts a response that was replayed.
+    /// Counts a hit.
     pub(crate) fn count_hit(&self) {
         self.cache.record(Event::Hit);
     }
 
-    /// Counts a request whose response may be kept and is not there.
+    /// Counts a miss.
     pub(crate) fn count_miss(&self) {
         self.cache.record(Event::Miss);
     }

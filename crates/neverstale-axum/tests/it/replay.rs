@@ -141,8 +141,8 @@ pub async fn a_304_is_made_of_the_page_that_is_kept(store: &Store) {
     assert_eq!((changed.is_replayed, changed.status), (false, StatusCode::OK));
 }
 
-/// A page by version, in a site whose layer shows in `x-seen` what it sees of a request: of these headers, of the
-/// version of HTTP and of the extensions.
+/// A versioned page. A layer puts into `x-seen` what reaches the site of a request: the values of `names`, the version
+/// of HTTP and an extension.
 fn showing(
     store: &Store,
     names: [&'static str; 2],
