@@ -65,6 +65,8 @@ struct State<S, E> {
     /// The round whose query has not been sent. Its callers may have left.
     gathering: Option<Arc<Round<S, E>>>,
     has_runner: bool,
+    /// How many callers shared the query before.
+    shared_by: usize,
     /// The last version, for the statistics only.
     last: Option<S>,
     stats: VersionStats,
@@ -112,7 +114,8 @@ where
     where
         F: Future<Output = Result<S, E>> + Send + 'static,
     {
-        let state = State { gathering: None, has_runner: false, last: None, stats: VersionStats::default() };
+        let stats = VersionStats::default();
+        let state = State { gathering: None, has_runner: false, shared_by: 0, last: None, stats };
         let query = Box::new(move || -> Query<S, E> { Box::pin(query()) });
         Self(Arc::new(Shared { query, tokens, calls: AtomicU64::new(0), state: Mutex::new(state) }))
     }
@@ -187,9 +190,9 @@ where
     }
 
     /// Lets callers join that are ready to, as long as each turn of theirs brings more: fewer queries leave more of the
-    /// processors to responses. A lone caller does not wait.
+    /// processors to responses. A caller does not wait for others if the one before it was alone as well.
     async fn gather(&self) {
-        let mut joined = 1;
+        let mut joined = usize::from(self.shared.state().shared_by <= 1);
         loop {
             let now = self.shared.state().callers();
             if now <= joined || now >= ENOUGH {
@@ -203,10 +206,12 @@ where
     /// Takes the round that has gathered, or ends if no caller waits any more.
     fn close_round(&mut self) -> Option<Closed<S, E>> {
         let mut state = self.shared.state();
-        if state.callers() == 0 {
+        let callers = state.callers();
+        if callers == 0 {
             (state.has_runner, self.has_ended) = (false, true);
             return None;
         }
+        state.shared_by = callers;
         state.stats.queries += 1;
         state.gathering.take().map(Closed)
     }
