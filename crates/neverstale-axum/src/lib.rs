@@ -110,6 +110,11 @@
 //! - The generation and the page are two keys: if one of two servers is down, that is a bypass or a miss.
 //! - A purge is of one path, in any spelling; no purge covers all paths below another.
 //! - A page's remaining lifetime is computed by this machine's clock.
+//!
+//! # Features
+//!
+//! This crate has none. The features of [`neverstale`] choose the backends: turn on its `memcached` to share pages
+//! between processes.
 
 pub mod conditional;
 pub mod head;
@@ -141,6 +146,7 @@ pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
 pub use self::personal::Personal;
 pub use self::policy::Browser;
 pub use self::privacy::Privacy;
+#[doc(inline)]
 pub use self::replay::{ReplayLayer, ReplayService};
 pub use self::service::CachePageService;
 pub use self::version::{CurrentVersion, PageVersion};

@@ -82,6 +82,10 @@
 //! A browser with two requests under way may receive the responses in the wrong order. Then safe requests may see the
 //! earlier state until the next other request; and if one response changed the id, the other may take the new cookie
 //! away.
+//!
+//! # Features
+//!
+//! This crate has none. The features of [`neverstale`] choose the backends of the cache.
 
 mod cache_store;
 mod cookie;

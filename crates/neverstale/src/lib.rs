@@ -87,7 +87,17 @@
 //! operation takes 750 ms at most, and on memcached what the options of the client say. There is no compare-and-swap,
 //! and nothing is ordered between processes.
 //!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `compression` | yes | long values are compressed, with LZ4 |
+//! | `memcached` | no | `backend::memcached`, over servers that processes share |
+//! | `file` | no | `backend::file`, over files below a directory, on Unix |
+//!
 //! Next: [`version`], why versioned values are never wrong.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backend;
 pub mod build;
@@ -109,6 +119,7 @@ mod sync;
 mod verbs;
 pub mod version;
 
+#[doc(inline)]
 pub use self::backend::Ttl;
 pub use self::cache::{Cache, IntoBackend};
 pub use self::codec::Envelope;

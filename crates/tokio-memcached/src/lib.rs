@@ -76,6 +76,14 @@
 //! taken by the connection, and batches of 1 MiB. A call ends within four times [`Options::operation_timeout`]: it
 //! waits for room, waits to be written, is written, and is responded to. The protocol is the binary one only;
 //! MemCachier and memcached up to today's 1.6 speak it.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `tls` | no | connections by TLS, with rustls: `Options::tls` |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod connect;
@@ -94,6 +102,7 @@ mod value;
 pub use self::client::{Client, is_valid_key};
 pub use self::error::{Error, ErrorKind};
 pub use self::options::{Credentials, InvalidAddress, Options, ServerAddress};
+#[doc(inline)]
 pub use self::protocol::{Expiration, Status};
 pub use self::ring::Ring;
 pub use self::stats::{LATENCY_BUCKETS, ServerStats};
