@@ -46,7 +46,7 @@
 //! 11. [`tasks`]: the type and its queries, over [`db`]: one handle for two databases, with limits.
 //! 12. [`listing`]: where tasks and cache meet, in one file that uses all that follows.
 //! 13. ★ [`neverstale`]: the handle that never fails, the steps of
-//!     [`get_or_set`](neverstale::Cache::get_or_set), and what people trip over. Then its parts:
+//!     [`get_or_set`](neverstale::Cache::get_or_set), and the pitfalls. Then its parts:
 //!     [`neverstale::query`], [`neverstale::fragment`], [`neverstale::Strategy`], and under all of them
 //!     [`neverstale::backend`], the contract of a store. Two stores are here: [`db::cache`], a table of the
 //!     database, and [`memcache_crate`], memcached through the `memcache` crate; both recover by

@@ -8,7 +8,8 @@
 //! use axum::{Router, middleware::from_fn, routing::get};
 //! use neverstale_axum::conditional::{evaluate, tag};
 //!
-//! let site: Router = Router::new().route("/", get("hello")).layer(from_fn(tag)).layer(from_fn(evaluate));
+//! let site: Router = Router::new().route("/", get("hello"));
+//! let site = site.layer(from_fn(tag)).layer(from_fn(evaluate));
 //! ```
 //!
 //! A compressed response is another representation than the plain one: its tag has the encoding at its end.

@@ -1,7 +1,7 @@
 //! Stored entries: a page, the headers that it varies on, the generation of a path.
 //!
 //! ```text
-//! length of the head (4 bytes, big endian) │ head, JSON │ the page's body, plain │ and in each of its encodings
+//! length of the head (4 bytes, big endian) │ head, JSON │ plain body │ encoded bodies
 //! ```
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

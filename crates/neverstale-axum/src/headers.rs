@@ -15,7 +15,8 @@
 //! patch_cache_control(&mut headers, &[("private", None), ("max_age", Some("600"))]);
 //! assert_eq!(headers["cache-control"], "private, max-age=60");
 //!
-//! let site: Router = Router::new().route("/", get("hello").layer(vary_on_headers(["Accept-Language"])));
+//! let hello = get("hello").layer(vary_on_headers(["Accept-Language"]));
+//! let site: Router = Router::new().route("/", hello);
 //! ```
 
 use std::time::{Duration, SystemTime};

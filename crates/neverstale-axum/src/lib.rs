@@ -2,11 +2,11 @@
 //! layer.
 //!
 //! ```
-//! # use std::time::Duration;
-//! # use axum::{Router, routing::get};
-//! # use neverstale::backend::locmem::Locmem;
-//! # use neverstale_axum::PageCache;
-//! # use neverstale::{Cache, CacheOptions, Ttl};
+//! use std::time::Duration;
+//! use axum::{Router, routing::get};
+//! use neverstale::{Cache, CacheOptions, Ttl, backend::locmem::Locmem};
+//! use neverstale_axum::PageCache;
+//!
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
 //! let pages = PageCache::new(&cache);
 //! let five_minutes = pages.cache_page(Ttl::After(Duration::from_secs(300)));
@@ -21,8 +21,10 @@
 //!
 //! ```text
 //!              ┌── generation of the path ──┐   one round trip
-//!   request ──→│   page of the URL          │──→ page of this generation ──────────────────────────────→ hit
-//!              └── its variant, if known ───┘──→ none, or of another ──→ handler, once ──→ store ──→ response
+//!   request ──→│   page of the URL          │──→ page of this generation ──→ hit
+//!              └── its variant, if known ───┘──→ none, or of another ──┐
+//!                                                                      │
+//!                 response ←── store ←── handler, once ←───────────────┘
 //! ```
 //!
 //! # The steps
@@ -77,7 +79,7 @@
 //! A page that now and then shows something to one visitor, such as a message, is shared by all other requests with
 //! [`CachePageLayer::personal`].
 //!
-//! # What people trip over
+//! # Pitfalls
 //!
 //! - **Two lifetimes.** `ttl` is the server's; a response's own `max-age` does not change it, and
 //!   [`Ttl::Never`](neverstale::Ttl::Never) is for ever. The browser is told `no-cache` with a strong `ETag`, unless

@@ -5,13 +5,15 @@
 //! shows is the current one. This is the one copy of a page in the process, and most requests get no further.
 //!
 //! ```
-//! # use neverstale::{Cache, CacheOptions, Ttl, backend::locmem::Locmem};
-//! # use neverstale_axum::PageCache;
-//! # use axum::{Router, routing::get};
-//! # use tower::Layer;
+//! use axum::{Router, routing::get};
+//! use neverstale::{Cache, CacheOptions, Ttl, backend::locmem::Locmem};
+//! use neverstale_axum::PageCache;
+//! use tower::Layer;
+//!
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
 //! let pages = PageCache::new(&cache).with_local_copies(32 * 1024 * 1024);
-//! let site: Router = Router::new().route("/", get("hello").layer(pages.cache_page(Ttl::Never)));
+//! let hello = get("hello").layer(pages.cache_page(Ttl::Never));
+//! let site: Router = Router::new().route("/", hello);
 //! let site = pages.replay_layer(|uri| uri.path() == "/").layer(site);
 //! ```
 //!

@@ -7,7 +7,8 @@
 //! use neverstale_axum::target::{is_https, normal_authority};
 //!
 //! assert_eq!(normal_authority("Example.COM.:443", true).as_deref(), Some("example.com"));
-//! let headers = HeaderMap::from_iter([("x-forwarded-proto".parse()?, "HTTPS, http".parse()?)]);
+//! let forwarded = ("x-forwarded-proto".parse()?, "HTTPS, http".parse()?);
+//! let headers = HeaderMap::from_iter([forwarded]);
 //! assert!(is_https(&Uri::from_static("/"), &headers));
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```

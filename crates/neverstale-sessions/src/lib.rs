@@ -23,7 +23,8 @@
 //! let site: Router = Router::new().route("/", post(count)).layer(sessions.layer());
 //!
 //! let response = site.clone().oneshot(Request::post("/").body(Body::empty())?).await?;
-//! let cookie = response.headers()["set-cookie"].to_str()?.split(';').next().expect("a pair");
+//! let cookie = response.headers()["set-cookie"].to_str()?;
+//! let cookie = cookie.split(';').next().expect("a pair");
 //! let again = Request::post("/").header("cookie", cookie).body(Body::empty())?;
 //! let body = axum::body::to_bytes(site.oneshot(again).await?.into_body(), 10).await?;
 //! assert_eq!(body, "2");
@@ -45,9 +46,9 @@
 //! ([`Seen`]). Without the secret no client can make a cookie, so no store is asked for an id that was never given out.
 //! The cookie is `HttpOnly` and `SameSite=Lax`, and `Secure` over HTTPS.
 //!
-//! # Why an outage of the cache loses nothing
+//! # Outages of the cache
 //!
-//! This holds for [`Sessions::write_through`]:
+//! With [`Sessions::write_through`], an outage of the cache loses nothing:
 //!
 //! - **The store is written first.** The cache is written afterwards, and its failure does not matter.
 //! - **A copy counts only if it equals what this visitor has seen.** Where a write to the cache was lost, or an old

@@ -190,7 +190,8 @@ impl Cache {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (cache, visits) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("visits")?);
+    /// let cache = Cache::new(Locmem::new(), CacheOptions::default());
+    /// let visits = Key::new("visits")?;
     /// assert_eq!(cache.incr(&visits, 1).await, None);
     /// // A counter is bare, and made where there is none.
     /// cache.backend().add(&cache.name(&visits), "0".into(), Ttl::Never).await?;

@@ -13,7 +13,7 @@
 //! let vary_on = |(id, name): &(i64, &str)| [id.to_string(), (*name).to_owned()];
 //! let render = |(_, name): &(i64, &str)| format!("<tr><td>{name}</td></tr>");
 //! let first = rows.get_or_render(&tasks, vary_on, render).await;
-//! let again = rows.get_or_render(&tasks, vary_on, |_| unreachable!("they are cached")).await;
+//! let again = rows.get_or_render(&tasks, vary_on, |_| unreachable!("a hit")).await;
 //! assert_eq!(first, again);
 //! # }
 //! ```

@@ -11,7 +11,7 @@ impl Cache {
     /// Returns the value of a key, or else builds and stores it.
     ///
     /// Of all callers that miss the key at once, in all processes, one builds; [the
-    /// steps](crate#the-steps-of-get_or_set) say how long the others wait. Those in the same process get the value also
+    /// steps](crate#steps-of-get_or_set) say how long the others wait. Those in the same process get the value also
     /// if it could not be stored. If the key is written to meanwhile, the value is not stored, since it may be older:
     /// see [`invalidate`](Self::invalidate).
     ///
@@ -33,12 +33,16 @@ impl Cache {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (cache, key) = (Cache::new(Locmem::new(), CacheOptions::default()), Key::new("tasks.all")?);
+    /// let cache = Cache::new(Locmem::new(), CacheOptions::default());
+    /// let key = Key::new("tasks.all")?;
     /// let queries = AtomicU32::new(0);
     /// let query = async || {
     ///     tokio::task::yield_now().await;
-    ///     // The first time the database fails.
-    ///     if queries.fetch_add(1, Ordering::Relaxed) == 0 { Err("no database") } else { Ok(vec!["milk".to_owned()]) }
+    ///     match queries.fetch_add(1, Ordering::Relaxed) {
+    ///         // The first time the database fails.
+    ///         0 => Err("no database"),
+    ///         _ => Ok(vec!["milk".to_owned()]),
+    ///     }
     /// };
     /// let get = || cache.get_or_set(&key, Ttl::Never, query);
     /// // Two callers miss at once: one queries, and both return its error.

@@ -1,6 +1,6 @@
 //! Keys: readable, checked before they reach a backend, hashed when long.
 //!
-//! # No key of a user is a name of the library
+//! # Reserved names
 //!
 //! The cache stores more than its users' values: locks, tokens, generations, pages, fragments. Each of these names has
 //! a `~` with a letter or a sign behind it, and a user's `~` is doubled:

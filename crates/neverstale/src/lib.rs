@@ -7,13 +7,13 @@
 //! of a page rendered from them. A third, whole pages, is the crate `neverstale-axum`.
 //!
 //! ```text
-//!   layer 1  query::CachedQuery ──┐                           ┌─ locmem     this process
-//!            rows, by a Strategy  │                           ├─ memcached  servers (feature `memcached`)
-//!   layer 2  fragment::Fragments ─┼─► Cache ─────► Backend ───┼─ file       files below a directory
-//!            rendered fragments   │   typed        bytes      ├─ dummy      nowhere
-//!   layer 3  neverstale-axum ─────┘   values       by name    └─ yours
-//!            whole pages                           ▲
-//!   tools    Cache::backend: bytes and errors ──────┘
+//!   layer 1  query::CachedQuery ──┐                      ┌─ locmem     this process
+//!            rows, by a Strategy  │                      ├─ memcached  servers
+//!   layer 2  fragment::Fragments ─┼─► Cache ──► Backend ─┼─ file       files in a directory
+//!            rendered fragments   │   typed     bytes    ├─ dummy      nowhere
+//!   layer 3  neverstale-axum ─────┘   values    by name  └─ yours
+//!            whole pages                        ▲
+//!   tools    Cache::backend: bytes and errors ──┘
 //! ```
 //!
 //! The handle puts a prefix before the key and an envelope around the value, lets one build for all, counts, and makes
@@ -34,7 +34,7 @@
 //! # }
 //! ```
 //!
-//! # The steps of `get_or_set`
+//! # Steps of `get_or_set`
 //!
 //! 1. *Look.* A hit ends here, after one round trip.
 //! 2. *Queue in this process.* Of all callers that miss the key one builds, and the others wait for its value.
@@ -55,7 +55,7 @@
 //! Values are kept under the [`version`] of the data that they were made of, and the database says which is the current
 //! one: then nothing in the cache is ever wrong. Where there are no versions, writers tell the cache by a [`Strategy`].
 //!
-//! # What people trip over
+//! # Pitfalls
 //!
 //! - **A miss is data.** [`Cache::get`] answers `None` if there was no value, one of another format, or no server. The
 //!   counters and the log tell which.

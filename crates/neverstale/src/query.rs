@@ -2,12 +2,14 @@
 //!
 //! ```
 //! use std::convert::Infallible;
-//! use neverstale::{Cache, CacheOptions, Key, Strategy, backend::locmem::Locmem, query::CachedQuery};
+//! use neverstale::{Cache, CacheOptions, Key, Strategy};
+//! use neverstale::{backend::locmem::Locmem, query::CachedQuery};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let cache = Cache::new(Locmem::new(), CacheOptions::default());
-//! let tasks = CachedQuery::<Vec<String>, Infallible>::new(&cache, Key::new("tasks.all")?, Strategy::Delete);
+//! let key = Key::new("tasks.all")?;
+//! let tasks = CachedQuery::<Vec<String>, Infallible>::new(&cache, key, Strategy::Delete);
 //! assert!(tasks.get_or_set(async || Ok(vec![])).await?.is_empty());
 //! // A task is added, and only then the cache is told.
 //! let query = async || Ok(vec!["milk".to_owned()]);

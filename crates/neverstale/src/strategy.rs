@@ -18,7 +18,7 @@ pub const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 /// Fragments need none, since their key has all that they show. Nor does data that is kept under its
 /// [`version`](super::version): the database tells readers, and writers tell the cache nothing.
 ///
-/// # What all four have in common
+/// # In common
 ///
 /// Pages live as long as answers do. All but `expire` purge them after the answer, by a new generation (see
 /// the page cache of `neverstale-axum`): a page that was begun before is not shown after. But a page has the weaknesses

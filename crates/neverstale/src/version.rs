@@ -4,7 +4,7 @@
 //! everything that is cached has the version in its key, nothing cached is ever wrong, only no longer asked for. What
 //! is left to learn is the current version, and only the origin knows it. A [`VersionSource`] asks the origin.
 //!
-//! # What a version source promises
+//! # The promise
 //!
 //! *The result of a call comes from a query that was sent after the call began.* So it is no older than any change that
 //! was acknowledged before the call, in any process, and no older than any earlier result. If the query fails, so do
@@ -25,8 +25,12 @@
 //! # The protocol
 //!
 //! ```text
-//!   write    change + new version ── one transaction ──→ commit ──→ acknowledged     nothing is sent to the cache
-//!   read     version S ──→ copy of S? ──→ cache has S? ──→ build: data and label L, one statement ──→ store under L
+//!   write   change + new version, one transaction ──→ commit ──→ acknowledged
+//!           (nothing is sent to the cache)
+//!
+//!   read    version S ──→ copy of S? ──→ cache has S? ──→ build ──→ store under L
+//!                                                         reads data and label L
+//!                                                         in one statement
 //! ```
 //!
 //! 1. The origin draws a version that was never used, in the transaction of every change, by any client.
@@ -55,7 +59,7 @@
 //! version: no trigger is switched off. That the version's random part does not come again. And that no process goes on
 //! through a restored backup: a build that was begun before it may be shared after it.
 //!
-//! # What it costs, and what failures do
+//! # Cost and failures
 //!
 //! A read takes a share of one point read at the origin, and one `get` if the process has no copy; if the cache has
 //! nothing either, one reader runs the query. A write takes one more row in its transaction. What was kept under the
@@ -88,7 +92,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Arc<NoAnswer>> {
-//! // Prices change; a row of the table of versions, a file's time, a header of a service would do as well.
+//! // Prices change. A row of a table, a file's time or a header of a service would do as well.
 //! let revision = Arc::new(AtomicU64::new(7));
 //! let origin = Arc::clone(&revision);
 //! let prices = VersionSource::new(move || {

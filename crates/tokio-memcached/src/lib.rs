@@ -1,5 +1,29 @@
 //! An async client for memcached: binary protocol, SASL, pipelined, several servers.
 //!
+//! ```no_run
+//! use tokio_memcached::{Client, Credentials, Expiration, Options};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let credentials = Credentials { username: "user".into(), password: "secret".into() };
+//! let options = Options::new(["127.0.0.1:11211".parse()?])?.credentials(credentials);
+//! let client = Client::new(options);
+//!
+//! client.set("greeting", "hello", Expiration::Never).await?;
+//! let value = client.get("greeting").await?.expect("it was stored");
+//! assert_eq!(value.data, "hello");
+//!
+//! if client.incr("visits", 1).await?.is_none() {
+//!     client.add("visits", "1", Expiration::Never).await?;
+//! }
+//! for value in client.get_many(&["greeting", "visits"]).await {
+//!     println!("{:?}", value?.map(|value| value.data));
+//! }
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # How it is built
 //!
 //! ```text
@@ -15,31 +39,27 @@
 //! - A *server* connects when there is work, authenticates, and is marked down for a while when it fails.
 //! - A *client* places keys on servers by a [`Ring`] that agrees with libmemcached's.
 //!
-//! ```
-//! use tokio_memcached::{Client, Credentials, Error, ErrorKind, Expiration, Options};
+//! # Failures
 //!
-//! async fn greet(client: &Client) -> Result<Option<String>, Error> {
-//!     client.set("greeting", "hello", Expiration::Never).await?;
-//!     let value = client.get("greeting").await?;
-//!     Ok(value.map(|value| String::from_utf8_lossy(&value.data).into_owned()))
-//! }
+//! A server that fails is marked down, and only the first call pays for finding out:
+//!
+//! ```
+//! use tokio_memcached::{Client, ErrorKind, Options};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Nobody listens at this port, so that the example needs no server.
-//! let credentials = Credentials { username: "user".into(), password: "secret".into() };
-//! let client = Client::new(Options::new(["127.0.0.1:9".parse()?])?.credentials(credentials));
-//! let error = greet(&client).await.unwrap_err();
+//! // No server listens on this port.
+//! let client = Client::new(Options::new(["127.0.0.1:9".parse()?])?);
+//! let error = client.get("greeting").await.unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Connect);
-//! // The next call waits for nothing: the server is marked down until it answers.
-//! let error = greet(&client).await.unwrap_err();
+//! // The next call fails at once.
+//! let error = client.get("greeting").await.unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Down);
-//! client.close().await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What people trip over
+//! # Pitfalls
 //!
 //! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped before its request was written,
 //!   the request is not sent. Later its response is read like any other and thrown away, so the connection stays in

@@ -33,7 +33,8 @@ use tokio_memcached::{Client, Expiration, Options, Status};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // No server answers there: pages are slower, and nothing else.
 /// let servers = Options::new(["127.0.0.1:9".parse()?])?;
-/// let (cache, key) = (Cache::new(Memcached::new(servers), CacheOptions::default()), Key::new("tasks.all")?);
+/// let cache = Cache::new(Memcached::new(servers), CacheOptions::default());
+/// let key = Key::new("tasks.all")?;
 /// cache.set(&key, "old", Ttl::Never).await;
 /// assert_eq!(cache.get::<String>(&key).await, None);
 /// let build = async || Ok::<_, Infallible>(String::from("from the database"));

@@ -6,8 +6,8 @@
 //! What a token must hold: *it is another one before a change is acknowledged, and never an earlier one again.* Then
 //!
 //! ```text
-//!   token: T ──→ query: S ──→ token: T       no change between the two, so S is the version under T
-//!   call ──→ token: T                        no change was acknowledged between those and this one, so S is current
+//!   token: T ──→ query: S ──→ token: T   no change in between: S is the version under T
+//!   call ──→ token: T                    no change acknowledged since: S is current
 //! ```
 //!
 //! and the token was read after the call began, as is promised of the queries. The token before the query is what
