@@ -18,8 +18,10 @@ impl StoredVary {
     }
 }
 
-/// Makes a response its visitor's alone, be it a cached page, for a layer that adds something of the visitor's to it.
-/// No cache on the way may keep it then.
+/// Marks a response as its visitor's own, so that no shared cache on the way may keep it.
+///
+/// Call it in a layer that adds something of the visitor's to a response, which may be a cached page. The response gets
+/// `Cache-Control: private, no-cache`, unless it has `no-store`, and [`watch_order`] does not warn about it.
 pub fn make_personal(response: &mut Response) {
     let headers = response.headers_mut();
     if !has_directive(headers, "no-store") {
@@ -28,11 +30,11 @@ pub fn make_personal(response: &mut Response) {
     response.extensions_mut().remove::<StoredVary>();
 }
 
-/// A layer for the outermost place, which warns once if layers are in the wrong order.
+/// Returns a layer that logs a warning, once, if layers are in the wrong order. Make it the outermost layer.
 ///
-/// It looks for headers that make a response one visitor's own and were added outside of the page cache, which has not
-/// seen them, and so shows the page to everybody. The layer that adds them belongs inside, or the handler must not be
-/// cached.
+/// The layer looks for headers that make a response one visitor's own and that were added outside of the page cache.
+/// The page cache has not seen them, so it shows the page to all visitors. The layer that adds such headers belongs
+/// inside the page cache, or the handler must not be cached.
 #[must_use]
 pub fn watch_order() -> MapResponseLayer<fn(Response) -> Response> {
     MapResponseLayer::new(watch)

@@ -1,4 +1,4 @@
-//! What the cache did with a request and how long it took: `Cache-Status` (RFC 9211) and `Server-Timing`.
+//! The outcome of a request at the page cache, and its timing: `Cache-Status` (RFC 9211) and `Server-Timing`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// The `Server-Timing` header: where the time went, for scripts in a browser.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// What the layer did with a request, also among the extensions of every response for layers further out.
+/// What the page cache did with a request.
+///
+/// Every response of the page cache has it among its extensions, for layers further out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -36,17 +38,17 @@ pub enum Outcome {
     Method,
 }
 
-/// What was missing.
+/// What the cache lacked on a miss, as `fwd` in `Cache-Status` (RFC 9211) names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fwd {
-    /// Any page of this URL.
+    /// The cache had no current page of this URL.
     UriMiss,
-    /// A page for these values of the headers that the URL varies on.
+    /// The cache had no current page for these values of the headers that the URL varies on.
     VaryMiss,
 }
 
-/// The time when a request reached the cache, among the request's extensions.
+/// The time when a request reached the page cache, kept among the request's extensions.
 ///
 /// A handler with a time limit counts from it, since other builds may have been waited for before the handler runs.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,7 @@ pub(super) struct Report {
 }
 
 impl Outcome {
-    /// Every value of [`word`](Self::word).
+    /// All values that [`word`](Self::word) can return.
     pub const WORDS: [&str; 6] = ["hit", "local", "shared", "stored", "miss", "bypass"];
 
     /// Adds to a response's `Cache-Status`, behind those of caches further in, and to its `Server-Timing`.
@@ -133,7 +135,7 @@ impl Outcome {
         !matches!(self, Self::Miss(_) | Self::Bypass(_) | Self::Method)
     }
 
-    /// Returns the outcome in one word, of [`Self::WORDS`].
+    /// Returns the outcome in one word, one of [`WORDS`](Self::WORDS).
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {

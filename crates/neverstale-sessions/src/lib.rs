@@ -1,7 +1,8 @@
-//! Sessions for axum that survive the cache: data of one visitor, kept from one request to the next.
+//! Sessions for axum, kept in a store of yours, in a cache, or in both.
 //!
-//! Handlers work with the [`Session`] of `tower-sessions`. [`Sessions`] says where sessions are kept, signs their
-//! cookies, and makes the [layer](Sessions::layer) that brings a request its session:
+//! A session is the data of one visitor, kept from one request to the next. Handlers work with the [`Session`]
+//! of `tower-sessions`. [`Sessions`] says where sessions are kept, signs their cookies, and makes the
+//! [layer](Sessions::layer) that brings a request its session:
 //!
 //! ```
 //! use axum::{Extension, Router, body::Body, http::Request, routing::post};

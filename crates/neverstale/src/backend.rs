@@ -61,8 +61,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Stores a value where there is none, and returns whether there was none.
     async fn add(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<bool, Error>;
 
-    /// Stores a value under one key where there is none, and then reads another: returns whether there was none, and
-    /// what was read, which counts only then. In one round trip where the store can.
+    /// Adds a value under one key and, if it was added, reads another key.
+    ///
+    /// Returns whether the value was added, and the value read. If nothing was added, a store may still have read the
+    /// other key. A read that fails counts as a miss. Both take one round trip where the store can.
     async fn add_then_get(
         &self,
         added: &str,
@@ -105,33 +107,33 @@ pub trait Backend: Send + Sync + 'static {
     /// Removes everything, of all users of the store.
     async fn clear(&self) -> Result<(), Error>;
 
-    /// Returns what each server, or the store itself, says of itself.
+    /// Returns the statistics of each server, or of the store itself.
     async fn stats(&self) -> Vec<ServerStats>;
 
-    /// Tries every server once, through the same connections that are used otherwise. Without servers, nothing.
+    /// Tries every server once, over the connections that operations use. Returns nothing if there are no servers.
     async fn check(&self) -> Vec<ServerCheck>;
 
     /// Waits for pending deletes, no longer than `limit`, and closes connections. Later operations may fail.
     async fn close(&self, _limit: Duration) {}
 
-    /// Names the server that has a key, or the store itself where there are none.
+    /// Returns the name of the server that has a key, or of the store itself if it has no servers.
     fn server_of(&self, key: &str) -> String;
 
-    /// Says in a few words what and where the store is; never a password.
+    /// Returns a short description of the store and its address, without a password.
     fn describe(&self) -> String;
 }
 
-/// The lifetime of a cached value. It is memory hygiene: no correctness rests on one.
+/// The lifetime of a cached value. It frees memory; do not rely on it for correctness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
     /// Until it is deleted or evicted.
     Never,
-    /// For so long; zero expires at once.
+    /// For this long. A value with a lifetime of zero expires at once.
     After(Duration),
 }
 
 impl Ttl {
-    /// A lifetime that is over at once: what is stored with it cannot be read.
+    /// Returns whether this lifetime is zero: a value that is stored with it cannot be read.
     #[must_use]
     pub fn is_over(self) -> bool {
         self == Self::After(Duration::ZERO)
@@ -146,9 +148,9 @@ pub const LARGEST_VALUE: usize = 1_000_000;
 pub struct ServerCheck {
     /// `host:port`, or the name of the store.
     pub server: String,
-    /// What answered (software, version, protocol, user), or why nothing did.
+    /// The server's software, version, protocol and user, or the reason why it did not respond.
     pub outcome: Result<String, Error>,
-    /// How long it took.
+    /// How long the attempt took.
     pub took: Duration,
 }
 
@@ -157,9 +159,9 @@ pub struct ServerCheck {
 pub struct ServerStats {
     /// `host:port`, or the name of the store.
     pub server: String,
-    /// Its numbers, as it names them.
+    /// Statistics by the server's own names for them.
     pub stats: Result<BTreeMap<String, String>, Error>,
-    /// How this process gets on with it, where that is known.
+    /// Client-side statistics, if the backend has them.
     pub link: Option<Link>,
 }
 
@@ -168,58 +170,57 @@ pub struct ServerStats {
 pub struct Link {
     /// Whether the server is marked down.
     pub is_down: bool,
-    /// Which failure that was.
+    /// The failure for which the server is marked down.
     pub outage: Option<ErrorKind>,
     /// The last failure, of the server or of a single operation, and how long ago it was.
     pub last_error: Option<(ErrorKind, Duration)>,
-    /// Operations asked for; each key of several counts.
+    /// Operations that were called; each key of a multi-key operation counts.
     pub operations: u64,
-    /// Those of them that failed.
+    /// Operations that failed.
     pub errors: u64,
     /// Connections made.
     pub connections: u64,
-    /// How long answers took.
+    /// The latency of operations with a response.
     pub latency: Latency,
 }
 
-/// The failure of a store. Never an error for a visitor: [`Cache`](super::Cache) makes a
-/// miss of it.
+/// The error of a failed operation of a store. [`Cache`](super::Cache) turns it into a miss.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{server}: {kind}")]
 pub struct Error {
     /// `host:port`, or the name of the store.
     pub server: String,
-    /// What happened.
+    /// The kind of the error.
     pub kind: ErrorKind,
 }
 
-/// What happened to an operation.
+/// The kinds of errors of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No connection, or one that broke.
+    /// No connection could be made, or it broke; the cause.
     Unreachable(String),
-    /// Accepted, and not answered in time.
+    /// There was no response within this time.
     Timeout(Duration),
-    /// Too many operations under way.
+    /// Too many operations are under way.
     Busy,
     /// The user name or the password is wrong, or missing.
     Unauthenticated,
-    /// An answer that makes no sense.
+    /// The response cannot be understood; the cause.
     Protocol(String),
-    /// More bytes than the store takes.
+    /// The value has this many bytes, more than the store takes.
     TooLarge(usize),
     /// The value to count with is no number.
     NotANumber,
-    /// The server is well and did not store the value: too large for its settings, or no memory left.
+    /// The server works but did not store the value: it is too large for its settings, or no memory is left.
     Refused(String),
-    /// The server does not carry out this command, whatever its value.
+    /// The server does not support this command; its message.
     Unsupported(String),
-    /// The server has too much to do, or has failed in itself.
+    /// The server is overloaded, or has an internal error; its message.
     Overloaded(String),
-    /// The server is marked down, since this happened if it is known, and is retried.
+    /// The server is marked down and is retried; the cause, if it is known.
     Down(Option<Box<ErrorKind>>),
-    /// An older value has to be deleted before the key is read, and this happened to the delete.
+    /// The key is not read, since an older value under it could not be deleted; the cause.
     PendingDelete(Box<ErrorKind>),
 }
 
@@ -251,10 +252,10 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// How long an operation may take where no server's options say it: as on memcached, waiting for its turn included.
+/// The limit on an operation of a backend without such an option: 750 ms, waiting for its turn included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_millis(750);
 
-/// How many pending deletes a backend remembers. Beyond it an old value may live until it expires.
+/// The number of pending deletes that a backend remembers by default. Beyond it an old value may live until it expires.
 pub const MAX_PENDING_DELETES: usize = 10_000;
 
 fn only<T>(mut results: Vec<Result<T, Error>>) -> Result<T, Error> {

@@ -20,7 +20,7 @@ pub use super::single_flight::Failure;
 /// The shortest limit of the wait for callers in this process, which are known to be alive.
 const QUEUE: Duration = Duration::from_secs(10);
 
-/// A caller among all that miss the same value at once. Dropping it leaves them.
+/// One caller's membership in the group of callers that miss the same value at once. Dropping it leaves the group.
 pub struct Flight<'a> {
     cache: &'a Cache,
     key: Key,
@@ -120,37 +120,37 @@ impl Flight<'_> {
     }
 }
 
-/// Whether a caller has looked for the value before.
+/// Whether a caller has already looked for the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// It has not: value and lock are asked for at once.
+    /// The caller has not looked yet: value and lock are asked for at once.
     First,
-    /// It has, and the value was missing.
+    /// The caller has looked, and the value was missing.
     Again,
 }
 
 /// The next step of a caller of [`Flight::wait`].
 pub enum Joined<'a, T> {
-    /// It has the value.
+    /// The caller has the value.
     Value {
         /// The value.
         value: T,
         /// Whether it was there at the first look, so that no other caller was waited for.
         was_there: bool,
     },
-    /// It has the error of the build that it waited for.
+    /// The caller has the error of the build that it waited for.
     Failed(Failure),
-    /// It builds. Other callers wait, in this process at least.
+    /// The caller builds. Other callers wait, in this process at least.
     Build(Permit<'a>),
-    /// It builds for itself, since another caller takes too long.
+    /// The caller builds for itself, since another caller takes too long or cannot be waited for.
     BuildAlone,
 }
 
-/// The right to build. Dropped before its [`end`](Self::end), it passes to the next caller.
+/// The right to build a value. Dropped before its [`end`](Self::end), it passes to the next caller.
 pub struct Permit<'a> {
     builder: Builder<'a>,
     lock: Option<Lock>,
-    /// Whether another process had the right before, and has left nothing where it was looked for.
+    /// Whether the caller waited for another process's build, which left no value under the key.
     pub has_waited: bool,
 }
 
@@ -169,7 +169,7 @@ impl Permit<'_> {
         }
     }
 
-    /// Runs a build to its end, while others wait.
+    /// Runs a build to its end, while other callers wait.
     pub async fn during<T>(&self, build: impl Future<Output = T>) -> T {
         match &self.lock {
             Some(lock) => lock.during(build).await,
@@ -193,7 +193,7 @@ impl Permit<'_> {
         });
     }
 
-    /// Hands what was built to the callers that wait; without it, the next of them builds.
+    /// Hands the built value to the callers that wait. Without a value, the next of them builds.
     pub async fn end(self, built: Option<Envelope>) {
         match (built, self.lock) {
             // The lock is released in the background: the value is there, so no caller waits for the lock.

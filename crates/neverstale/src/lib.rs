@@ -1,4 +1,4 @@
-//! A cache that makes a call slower when it fails, never wrong and never an error.
+//! A cache for async Rust whose failures only make calls slower, and whose versioned values are never stale.
 //!
 //! # What is here
 //!

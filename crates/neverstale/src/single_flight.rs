@@ -46,7 +46,7 @@ pub(super) enum Outcome {
     Failed(Failure),
 }
 
-/// The error of a build that other callers waited for. They know its type.
+/// The error of a build that other callers waited for, which know its type.
 #[derive(Clone)]
 pub struct Failure(std::sync::Arc<dyn Any + Send + Sync>);
 

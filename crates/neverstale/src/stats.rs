@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// One layer's numbers, as they were when asked for.
+/// The counters of one layer, as of one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LayerStats {
-    /// Which layer.
+    /// The name of the layer.
     pub layer: &'static str,
-    /// Keys asked for that had a value.
+    /// Look-ups of a key that had a value.
     pub hits: u64,
-    /// Keys asked for that had none.
+    /// Look-ups of a key that had none, or none that could be read.
     pub misses: u64,
-    /// Misses whose value was there and was not ours, or damaged.
+    /// Misses whose key had a value that was damaged, or not made by this cache.
     pub unreadable: u64,
     /// Values built on a miss.
     pub builds: u64,
-    /// Values that another caller was building, and that were waited for.
+    /// Values that a caller got from the build of another caller.
     pub shared: u64,
     /// Values stored.
     pub fills: u64,
@@ -35,16 +35,18 @@ pub struct LayerStats {
     pub bytes_read: u64,
     /// Bytes of the values stored.
     pub bytes_written: u64,
-    /// How long the backend took.
+    /// The latency of operations of the backend.
     pub latency: Latency,
 }
 
-/// How long operations took: for each power of two, how many microseconds were below it and not below the one before.
+/// A histogram of the latency of operations, with a bucket for each power of two microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Latency {
-    /// The first counts what took less than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
+    /// The number of operations in each bucket.
+    ///
+    /// Bucket 0 counts those below 1 µs, bucket `n` those from 2ⁿ⁻¹ µs to below 2ⁿ µs, the last all longer ones.
     pub buckets: [u64; BUCKETS],
-    /// All of them together, in microseconds.
+    /// The sum of all latencies, in microseconds.
     pub micros: u64,
 }
 
@@ -52,15 +54,15 @@ pub struct Latency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// It was asked for a value that it has.
+    /// The layer was asked for a value that it has.
     Hit,
-    /// It was asked for a value that it does not have.
+    /// The layer was asked for a value that it does not have.
     Miss,
-    /// It built a value.
+    /// The layer built a value.
     Build,
-    /// It keeps a value.
+    /// The layer stored a value.
     Fill,
-    /// An operation of it failed.
+    /// An operation of the layer failed.
     Error,
 }
 
@@ -149,8 +151,10 @@ impl Latency {
         self.buckets.iter().sum()
     }
 
-    /// Returns a time that this share of all operations stayed below, or zero if there were none. `share` is between 0
-    /// and 1; the answer is a power of two of microseconds.
+    /// Returns a latency that this share of all operations did not reach; zero if there were no operations.
+    ///
+    /// `share` is between 0 and 1. The result is a power of two microseconds: the end of the bucket that reaches the
+    /// share. Operations that took longer than about 4 s count as less than about 8 s.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
         let total = self.count();

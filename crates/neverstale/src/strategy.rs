@@ -1,4 +1,4 @@
-//! How a write becomes visible to readers of the cache, where writers tell the cache.
+//! Strategies: how a write becomes visible to readers of the cache, where writers tell the cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,14 @@ use super::Ttl;
 /// The lifetime of answers and pages that are left to expire.
 const SHORT: Ttl = Ttl::After(Duration::from_secs(5));
 
-/// The lifetime of values under a version, which are not read any more once there is another version.
+/// The lifetime of values that are kept by version: one hour.
+///
+/// It only frees memory: once there is another version, no reader asks for them.
 pub const VERSIONED: Ttl = Ttl::After(Duration::from_secs(60 * 60));
 
-/// How a writer makes a change visible in a cached query, and in the pages that show it: one of the tutorial's four
-/// ways, for several processes that share a cache.
+/// How a write becomes visible in a cached query and in the pages that show it.
+///
+/// These are the tutorial's four ways, for several processes that share a cache.
 ///
 /// Fragments need none, since their key has all that they show. Nor does data that is kept under its
 /// [`version`](super::version): the database tells readers, and writers tell the cache nothing.
@@ -61,12 +64,12 @@ const NAMES: [(Strategy, &str); 4] = [
 ];
 
 impl Strategy {
-    /// Returns the lifetime of a value that would have the lifetime `told` if its writers told the cache of changes.
+    /// Returns the lifetime of values under this strategy: five seconds for [`Expire`](Self::Expire), otherwise `ttl`.
     #[must_use]
-    pub fn ttl(self, told: Ttl) -> Ttl {
+    pub fn ttl(self, ttl: Ttl) -> Ttl {
         match self {
             Self::Expire => SHORT,
-            Self::Delete | Self::Rotate | Self::Update => told,
+            Self::Delete | Self::Rotate | Self::Update => ttl,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The error of an operation: a kind, the server, and what the error was caused by.
+//! The error of an operation: its kind, its server and its cause.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::protocol::{Malformed, Status};
 
-/// The failure of an operation, which may have happened all the same. Cheap to clone; holds no credential.
+/// The error of a failed operation. It is cheap to clone and holds no credentials.
 ///
-/// `{error}` is the failure alone, `{error:#}` adds its causes.
+/// The server may have executed a failed operation all the same: see [`was_written`](Self::was_written). `{error}`
+/// shows the failure alone, `{error:#}` adds its causes.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -26,7 +27,7 @@ pub enum ErrorKind {
     /// The key is empty, longer than 250 bytes, or holds a blank or control character. Nothing was sent.
     #[error("key is empty, longer than 250 bytes, or holds a blank or control character")]
     InvalidKey,
-    /// The value has so many bytes, more than [`Options::max_value_bytes`](crate::Options::max_value_bytes). Nothing
+    /// The value has this many bytes, more than [`Options::max_value_bytes`](crate::Options::max_value_bytes). Nothing
     /// was sent.
     #[error("value of {0} bytes is too large")]
     TooLarge(usize),
@@ -100,7 +101,7 @@ impl Error {
         Self { server: Some(Arc::clone(server)), ..self }
     }
 
-    /// Returns what kind of failure it is.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -61,9 +61,8 @@
 //!
 //! # Pitfalls
 //!
-//! - **Giving up is safe.** A caller waits on a channel of its own. When it is dropped before its request was written,
-//!   the request is not sent. Later its response is read like any other and thrown away, so the connection stays in
-//!   step; whether its command was carried out is open.
+//! - **A call can be dropped at any time.** If its request still waits in the queue, it is not sent. Otherwise the
+//!   response is read and thrown away, so the connection stays in step; the command may have been executed.
 //! - **An overdue response ends the connection,** and so does anything that is not a response to a request. All that
 //!   was under way fails. Nothing is sent twice: the client does not retry.
 //! - **A server that fails is marked down.** One operation pays for finding out. Those that follow fail at once, until

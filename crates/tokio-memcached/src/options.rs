@@ -92,20 +92,20 @@ impl Options {
         Self { credentials: Some(credentials), ..self }
     }
 
-    /// Has all connections encrypted, and sets which certificates to trust. Without it they are not encrypted.
+    /// Encrypts all connections by TLS, with this configuration. Without it they are not encrypted.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(self, config: Arc<rustls::ClientConfig>) -> Self {
         Self { tls: Some(config), ..self }
     }
 
-    /// Sets the limit on connecting, with name look-up, TLS and authentication. 2 s by default.
+    /// Limits the time to connect, with name look-up, TLS and authentication. 2 s by default.
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout: connect_timeout.min(LONGEST), ..self }
     }
 
-    /// Sets how long a response may take, from when its request was written. 750 ms by default.
+    /// Limits the time from writing a request to its response. 750 ms by default.
     ///
     /// It is also how long the system may take no further bytes of a request. Before that, a request waits to be
     /// written for at most twice as long. A call ends within four times this.
@@ -120,7 +120,7 @@ impl Options {
         Self { retry_interval: retry_interval.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
     }
 
-    /// Sets after what silence a connection is probed before the next request is written. 1 s by default.
+    /// Sets the silence after which a connection is probed before the next request is written. 1 s by default.
     ///
     /// A router on the way may have forgotten the connection, and what is sent there gets lost. If no response to the
     /// probe arrives within half of the operation timeout, a new connection is made.
@@ -129,13 +129,13 @@ impl Options {
         Self { probe_after: silence.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
     }
 
-    /// Sets after what silence a connection is probed although there is no request. 30 s by default.
+    /// Sets the silence after which a connection is probed even without a request. 30 s by default.
     #[must_use]
     pub fn keep_alive_interval(self, interval: Duration) -> Self {
         Self { keep_alive_interval: interval.clamp(SHORTEST_INTERVAL, LONGEST), ..self }
     }
 
-    /// Sets how many operations wait for a server, and how many its connection has taken. 4,096 each by default.
+    /// Limits how many operations wait for a server, and how many its connection has taken: each to 4,096 by default.
     ///
     /// A caller that finds the queue full waits for room, for the operation timeout at most.
     #[must_use]
@@ -145,14 +145,14 @@ impl Options {
 
     /// Sets the bytes of requests at which a batch is full. 1 MiB by default.
     ///
-    /// Behind so many bytes that wait to be written no operation is put. A multi-key operation is split into several
-    /// with so many bytes of values.
+    /// No operation is added to a batch that is full. A multi-key operation with more bytes of values than this is
+    /// split into several.
     #[must_use]
     pub fn batch_bytes(self, bytes: usize) -> Self {
         Self { batch_bytes: bytes.max(1), ..self }
     }
 
-    /// Sets the longest value that is sent, up to 1 GiB. 32 MiB by default.
+    /// Limits the bytes of a value that is sent, up to 1 GiB. 32 MiB by default.
     ///
     /// Servers take 1 MiB, with key and header, unless they are told otherwise.
     #[must_use]
@@ -160,7 +160,7 @@ impl Options {
         Self { max_value_bytes: bytes.min(LARGEST_VALUE), ..self }
     }
 
-    /// Sets how many bytes the responses to one operation may have, all together. 128 MiB by default.
+    /// Limits the bytes of all responses to one operation together. 128 MiB by default.
     ///
     /// A server that sends more is not believed, and its connection is closed. A multi-key operation is several, of
     /// 1,000 keys each.
@@ -222,9 +222,9 @@ pub struct Credentials {
 /// A host name or IP address and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerAddress {
-    /// Without brackets.
+    /// The host name or IP address; an IPv6 address is without brackets.
     pub host: String,
-    /// 11211 where none was given.
+    /// The port; 11211 if none was given.
     pub port: u16,
 }
 

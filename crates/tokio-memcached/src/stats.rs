@@ -11,11 +11,11 @@ use super::options::ServerAddress;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Which server.
+    /// The address of the server.
     pub server: ServerAddress,
     /// Whether the server is marked down.
     pub is_down: bool,
-    /// The failure for which it is, of the last retry.
+    /// The failure for which the server is marked down, as of the last retry.
     pub outage: Option<Error>,
     /// The last failure, of the server or of a single command, and how long ago it was.
     pub last_error: Option<(Error, Duration)>,
@@ -23,9 +23,9 @@ pub struct ServerStats {
     pub is_authenticated: bool,
     /// Operations, sent or not; each key of a multi-key operation counts.
     pub operations: u64,
-    /// Keys that had a value.
+    /// Look-ups of a key that had a value.
     pub hits: u64,
-    /// Keys that had none.
+    /// Look-ups of a key that had none.
     pub misses: u64,
     /// Operations that failed, timeouts among them.
     pub errors: u64,
@@ -33,10 +33,11 @@ pub struct ServerStats {
     pub timeouts: u64,
     /// Connections made.
     pub connections: u64,
-    /// How long the operations with a response took, from the call to the response: the first counts those that took
-    /// less than 1 µs, the next less than 2, 4, 8, …; the last all that took longer.
+    /// A histogram of the latency of operations with a response, from the call to the response.
+    ///
+    /// Bucket 0 counts those below 1 µs, bucket `n` those from 2ⁿ⁻¹ µs to below 2ⁿ µs, the last all longer ones.
     pub latency: [u64; LATENCY_BUCKETS],
-    /// All of them together, in microseconds.
+    /// The sum of all these latencies, in microseconds.
     pub latency_micros: u64,
 }
 

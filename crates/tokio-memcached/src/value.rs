@@ -1,4 +1,4 @@
-//! What is stored and what is read.
+//! Values: stored, read, and the outcome of storing over a version.
 
 use bytes::Bytes;
 
@@ -6,15 +6,17 @@ use bytes::Bytes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Value {
-    /// The bytes. They keep at most as much memory as they are long from being used otherwise.
+    /// The bytes of the value. While they are kept, they take at most twice their length of memory.
     pub data: Bytes,
-    /// A number of the writer's own.
+    /// A number that the writer stored with the value, for its own use.
     pub flags: u32,
-    /// The version, for [`Client::cas`](crate::Client::cas).
+    /// The version of the value, for [`Client::cas`](crate::Client::cas).
     pub cas: u64,
 }
 
-/// A value to be stored. All that makes [`Bytes`] is one, with flags of 0.
+/// A value to be stored, with its flags.
+///
+/// All types that convert into [`Bytes`] convert into an item, with flags of 0.
 ///
 /// ```
 /// use tokio_memcached::Item;

@@ -1,4 +1,4 @@
-//! memcached through our own client, which see ([`tokio_memcached`]).
+//! A cache on memcached servers, through the client [`tokio_memcached`].
 //!
 //! The client reports a write that may not have happened. What is done about it is decided here, in
 //! `crates/neverstale/src/backend/memcached/shared.rs`.
@@ -22,7 +22,7 @@ use super::{Backend, Error, ErrorKind, Link, ServerCheck, ServerStats, describe_
 use crate::{Latency, Ttl};
 use tokio_memcached::{Client, Expiration, Options, Status};
 
-/// The backend over our own client.
+/// The backend over memcached servers.
 ///
 /// ```
 /// use std::convert::Infallible;
