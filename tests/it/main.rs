@@ -7,9 +7,9 @@
 mod support;
 
 mod adder;
+mod alone;
 mod api_calls;
 mod backends;
-mod browser;
 mod builds;
 mod cache;
 mod cache_database;

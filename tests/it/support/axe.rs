@@ -26,7 +26,7 @@ pub fn source() -> &'static str {
 
 /// Installs it below `target`, unless it is there: tests that are run again need no network.
 fn install() -> PathBuf {
-    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/browser/axe");
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/alone/browser/axe");
     let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).join("axe");
     let script = installed.join("node_modules/axe-core/axe.min.js");
     let lock = |folder: &Path| fs::read(folder.join("package-lock.json")).ok();

@@ -1,0 +1,3 @@
+//! Tests that want the machine for themselves: `scripts/test` runs them one after the other, when all others are done.
+
+mod browser;
