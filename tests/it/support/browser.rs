@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use fantoccini::error::CmdError;
@@ -11,18 +12,18 @@ use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
 
 use super::app::App;
 use super::axe;
 use testkit::http;
 use testkit::process::{Process, find};
 
-/// A browser window, and the driver that moves it.
+/// A browser window for one test. The browser goes back to those that wait for the next test, unless the test fails.
 pub struct Browser {
     pub client: Client,
-    driver: String,
-    _process: Process,
-    directory: TempDir,
+    /// None once it is given back.
+    running: Option<Running>,
 }
 
 /// What somebody's browser is like, if not light and 900 wide.
@@ -36,20 +37,39 @@ pub enum Habit {
     Width(u32),
 }
 
+/// A Chromium and its driver. To start one takes longer than most tests do.
+struct Running {
+    client: Client,
+    /// URL of its session at the driver.
+    session: String,
+    runs_scripts: bool,
+    _process: Process,
+    directory: TempDir,
+}
+
+/// Browsers that no test uses.
+static IDLE: Mutex<Vec<Running>> = Mutex::new(vec![]);
+
+/// Where clients live: each test's own runtime ends with it.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
 /// Ends the browser as well, which would stay when its driver goes: it is known by the directory of its profile.
-impl Drop for Browser {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(self.directory.path()).status();
     }
 }
 
-impl Browser {
-    /// Opens an empty window.
-    pub async fn open() -> Self {
-        Self::open_with(&[]).await
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let running = self.running.take().filter(|_| !std::thread::panicking());
+        IDLE.lock().unwrap().extend(running);
     }
+}
 
-    pub async fn open_with(habits: &[Habit]) -> Self {
+impl Running {
+    async fn start(runs_scripts: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(find("chromedriver", &[], "chromium-driver"));
         command.arg("--port=0").env("TMPDIR", directory.path()).stdout(Stdio::piped());
@@ -62,14 +82,67 @@ impl Browser {
         );
 
         let mut capabilities = serde_json::Map::new();
-        capabilities.insert("goog:chromeOptions".into(), options(directory.path(), habits));
+        capabilities.insert("goog:chromeOptions".into(), options(directory.path(), runs_scripts));
         capabilities.insert("goog:loggingPrefs".into(), json!({ "browser": "ALL" }));
-        let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&driver)
-            .await
-            .unwrap();
-        let browser = Self { client, driver, _process: process, directory };
+        let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+        builder.capabilities(capabilities);
+        let url = driver.clone();
+        let connected = RUNTIME.spawn(async move { builder.connect(&url).await });
+        let client = connected.await.unwrap().unwrap();
+        let session = client.session_id().await.unwrap().unwrap();
+        let session = format!("{driver}/session/{session}");
+        Self { client, session, runs_scripts, _process: process, directory }
+    }
+
+    /// Asks the driver for what WebDriver has no words for.
+    async fn ask(&self, path: &str, body: &Value) -> Value {
+        let request = http().post(format!("{}/{path}", self.session)).body(body.to_string());
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path} {body}");
+        let mut response: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        response["value"].take()
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.ask("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
+    }
+
+    /// Forgets all of the test before.
+    async fn forget(&self) {
+        self.client.goto("about:blank").await.unwrap();
+        for command in
+            ["Network.clearBrowserCookies", "Network.clearBrowserCache", "Page.resetNavigationHistory"]
+        {
+            self.devtools(command, json!({})).await;
+        }
+        self.ask("se/log", &json!({ "type": "browser" })).await;
+    }
+}
+
+impl Browser {
+    /// Opens an empty window.
+    pub async fn open() -> Self {
+        Self::open_with(&[]).await
+    }
+
+    pub async fn open_with(habits: &[Habit]) -> Self {
+        let runs_scripts = !habits.contains(&Habit::NoScripts);
+        let idle = {
+            let mut idle = IDLE.lock().unwrap();
+            let place = idle.iter().position(|running| running.runs_scripts == runs_scripts);
+            place.map(|place| idle.swap_remove(place))
+        };
+        let running = match idle {
+            Some(running) => running,
+            None => Running::start(runs_scripts).await,
+        };
+        running.forget().await;
+        let scheme = if habits.contains(&Habit::Dark) { "dark" } else { "light" };
+        // A picture of a message that is on its way is of no use.
+        let features = [("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")];
+        let features = features.map(|(name, value)| json!({ "name": name, "value": value }));
+        running.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+        let browser = Self { client: running.client.clone(), running: Some(running) };
         let width = habits.iter().find_map(|habit| match habit {
             Habit::Width(width) => Some(*width),
             _ => None,
@@ -175,11 +248,9 @@ impl Browser {
 
     /// What the browser has complained of since it was asked last: errors, and what it was not allowed to load.
     pub async fn complaints(&self) -> Vec<String> {
-        let session = self.client.session_id().await.unwrap().unwrap();
-        let url = format!("{}/session/{session}/se/log", self.driver);
-        let request = http().post(url).body(json!({ "type": "browser" }).to_string());
-        let log: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
-        log["value"].as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
+        let running = self.running.as_ref().expect("it is in use");
+        let log = running.ask("se/log", &json!({ "type": "browser" })).await;
+        log.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
     }
 
     /// Asserts that the browser complained of nothing and asked nobody but the app.
@@ -205,18 +276,13 @@ impl Browser {
     }
 }
 
-fn options(directory: &Path, habits: &[Habit]) -> Value {
+fn options(directory: &Path, runs_scripts: bool) -> Value {
     let chromium = find("chromium", &[], "chromium");
     let mut arguments = vec!["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"];
     arguments.extend(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
-    // A picture of a message that is on its way is of no use.
-    arguments.push("--force-prefers-reduced-motion");
     let profile = format!("--user-data-dir={}/profile", directory.display());
     arguments.push(&profile);
-    if habits.contains(&Habit::Dark) {
-        arguments.push("--blink-settings=preferredColorScheme=0");
-    }
-    let scripts = if habits.contains(&Habit::NoScripts) { 2 } else { 1 };
+    let scripts = if runs_scripts { 1 } else { 2 };
     let preferences = json!({ "profile.managed_default_content_settings.javascript": scripts });
     json!({ "binary": chromium, "args": arguments, "prefs": preferences })
 }
