@@ -33,6 +33,6 @@ fn site(database: &TestDatabase, memcached: &Memcached) -> Settings {
 /// Ends a process whose answers were never changed behind the view cache's back.
 #[track_caller]
 fn end_calmly(app: App) {
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     assert!(!output.contains("outside the page cache") && !output.contains("panicked"), "{output}");
 }

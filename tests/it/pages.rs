@@ -196,7 +196,7 @@ async fn a_second_start_has_the_data_of_the_first() {
     let settings = Settings::new();
     let app = settings.serve();
     app.add("Kept").await;
-    let (status, output) = app.terminate();
+    let (status, output) = app.interrupt();
     assert!(status.success(), "{output}");
     settings.serve().get("/").await.assert_lists(["Kept"]);
 }

@@ -256,7 +256,7 @@ async fn of_many_that_are_replayed_some_have_a_line_and_the_others_are_counted()
     .await;
     let replays = usize::try_from(replayed(&app).await).unwrap();
     let said = said();
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     let lines = output.lines().filter(|line| line.contains("detail=\"local\"")).count();
     assert!(lines + said <= replays + 10, "{lines} lines, {said} without, of {replays}");
 }

@@ -122,7 +122,7 @@ async fn with_another_key_everybody_is_a_stranger() {
         let page = visitor.add(&app, "One").await;
         visitor.post(&app, "/remove", &[("id", &page.id_of("One"))]).await;
         let id = visitor.id();
-        app.terminate();
+        app.interrupt();
         let app = settings.with("SECRET_KEY", "another key that is long enough as well").serve();
         visitor.get(&app, "/").await.assert_tells([]);
         visitor.undo(&app).await.assert_lists([]);
@@ -151,7 +151,7 @@ async fn a_site_without_a_key_says_what_that_means() {
         (development, None),
     ];
     for (settings, warning) in cases {
-        let (_, output) = settings.serve().terminate();
+        let (_, output) = settings.serve().interrupt();
         match warning {
             Some(warning) => assert!(plain(&output).contains(warning), "{output}"),
             None => assert!(!output.contains("SECRET_KEY"), "{output}"),
@@ -175,7 +175,7 @@ async fn neither_key_nor_ids_are_ever_printed() {
         visitor.remove(&app, &page, "A name that nobody reads").await;
         visitor.undo(&app).await;
         let checked = settings.run(&["check"]);
-        let (_, output) = app.terminate();
+        let (_, output) = app.interrupt();
         let printed = [output.as_bytes(), &checked.stdout, &checked.stderr].concat();
         let printed = String::from_utf8(printed).unwrap();
         for secret in [KEY, &visitor.id().unwrap(), "nobody reads"] {

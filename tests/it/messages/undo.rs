@@ -177,7 +177,7 @@ async fn after_a_restart_a_removal_is_told_and_undone() {
         fill(&app, ["One", "Two"]).await;
         let before = visitor.get(&app, "/").await;
         visitor.post(&app, "/remove", &[("id", &before.id_of("One"))]).await;
-        app.terminate();
+        app.interrupt();
         let app = settings.serve();
         visitor.get(&app, "/").await.assert_tells(["Removed “One”."]);
         assert_eq!(visitor.undo(&app).await.listed(), before.listed(), "{engine}");

@@ -92,5 +92,5 @@ fn assert_tells_no_password(text: &str) {
 }
 
 fn terminated(app: App) -> String {
-    app.terminate().1
+    app.interrupt().1
 }

@@ -42,6 +42,6 @@ async fn an_outage_is_no_obstacle() {
     memcached.kill();
     clear(&app).await;
     assert!(!is_hit(&app.get("/").await));
-    let log = app.terminate().1;
+    let log = app.interrupt().1;
     assert!(log.contains("not all of the cache is cleared") && !log.contains("cache cleared"), "{log}");
 }

@@ -19,7 +19,7 @@ fn json() -> Settings {
 
 /// Stops the app and returns the lines of its log.
 fn objects(app: App) -> Vec<Value> {
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     output.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
 }
 
@@ -33,7 +33,7 @@ async fn a_request_is_one_line_that_can_be_read() {
     for path in ["/?utm=1", "/?utm=1", "/nowhere"] {
         app.get(path).await;
     }
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     let lines: Vec<_> = output.lines().filter(|line| line.contains("answered")).collect();
     let ends = ["cache=fwd=uri-miss; stored", "detail=\"local\"", ""];
     for ((line, path), end) in lines.iter().zip(["/", "/", "/nowhere"]).zip(ends) {
@@ -89,7 +89,7 @@ async fn a_warning_names_its_request_too() {
     let page = app.get("/apicalls").await;
     assert_eq!(page.status, 502);
     let id = page.header("x-request-id").unwrap().to_owned();
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     let line = output.lines().find(|line| line.contains("ERROR")).unwrap();
     assert!(line.contains(&format!("request{{id=\"{id}\"}}")), "{line}");
 }
@@ -126,7 +126,7 @@ async fn nothing_secret_is_logged_at_any_level() {
         visitor.get(&app, "/nowhere?q=asked-for").await;
         let cookie = visitor.cookie().unwrap();
         visitor.send(visitor.request(&app, "GET", "/").header("x-forwarded-for", "192.0.2.7")).await;
-        let (_, output) = app.terminate();
+        let (_, output) = app.interrupt();
         assert!(output.contains("TRACE") || output.contains("DEBUG"), "{output}");
         let id = cookie.split('.').next().unwrap();
         let signature = cookie.rsplit('.').next().unwrap();
@@ -175,7 +175,7 @@ async fn no_request_can_forge_a_line_or_fill_the_log() {
         let path = "x".repeat(20_000);
         send(&app, &[format!("GET /{path} HTTP/1.1\r\nhost: localhost").as_bytes(), end].concat()).await;
         send(&app, &[format!("{path} / HTTP/1.1\r\nhost: localhost").as_bytes(), end].concat()).await;
-        let (_, output) = app.terminate();
+        let (_, output) = app.interrupt();
         for line in output.lines().skip(quiet) {
             let begins =
                 if format == "text" { line.starts_with("20") } else { line.starts_with("{\"timestamp") };

@@ -230,9 +230,18 @@ impl App {
         self.get(page.header("location").unwrap()).await
     }
 
-    /// Asks it to stop as a platform does, and waits.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
-        self.process.signal("TERM");
+    /// Asks it to stop as a platform does, and waits. It goes on serving for a second.
+    pub fn terminate(self) -> (ExitStatus, String) {
+        self.end_by("TERM")
+    }
+
+    /// Asks it to stop as Ctrl-C does, and waits.
+    pub fn interrupt(self) -> (ExitStatus, String) {
+        self.end_by("INT")
+    }
+
+    fn end_by(mut self, signal: &str) -> (ExitStatus, String) {
+        self.process.signal(signal);
         let status = self.process.wait();
         // What it said last is read when all of it is.
         self.reader.join().unwrap();
