@@ -1,39 +1,22 @@
 //! The programs of `tests/consumers`, which use the crates from outside: each builds without a warning, and each crate
 //! does what it was taken for. Two processes of the bookshop are one shop.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use reqwest::RequestBuilder;
 use tempfile::TempDir;
 
 use crate::documents::excerpts_stand_in_their_files;
-use crate::support::example::{Example, cargo, target};
+use crate::support::example::{Example, built};
 use crate::support::session::Session;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::{eventually, http};
 
-/// Builds all of them, with the very crates that we are built of, and returns the folder where they are.
-fn programs() -> &'static Path {
-    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAMS.get_or_init(|| {
-        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let consumers = package.join("tests/consumers");
-        fs::copy(package.join("Cargo.lock"), consumers.join("Cargo.lock")).unwrap();
-        let mut cargo = cargo();
-        cargo.args(["build", "--quiet", "--offline", "--target-dir"]);
-        let output = cargo.arg(target()).current_dir(consumers).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        target().join("debug")
-    })
-}
-
 /// Runs one that ends by itself, and returns what it printed.
 fn run(name: &str, arguments: &[&str]) -> String {
-    let output = Command::new(programs().join(name)).args(arguments).output().unwrap();
+    let output = Command::new(built(name)).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -56,7 +39,7 @@ fn the_cache_computes_once_for_all_callers_and_processes() {
 
 #[tokio::test]
 async fn a_page_without_sessions_is_cached_until_it_changes() {
-    let site = Example::run(&programs().join("consumer-pages"), &[]);
+    let site = Example::start("consumer-pages", &[]);
     let get = async || {
         let page = read(http().get(&site.url).header("host", "pages.example")).await;
         let status = page.header("cache-status").unwrap().split("; ttl").next().unwrap().to_owned();
@@ -111,7 +94,7 @@ fn ask(process: &Example, path: &str) -> RequestBuilder {
 
 fn start(memcached: &Memcached, directory: &Path) -> Example {
     let file = directory.join("books.sqlite");
-    Example::run(&programs().join("bookshop"), &[&memcached.address(), file.to_str().unwrap()])
+    Example::start("bookshop", &[&memcached.address(), file.to_str().unwrap()])
 }
 
 async fn read(request: RequestBuilder) -> Page {

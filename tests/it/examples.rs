@@ -46,7 +46,8 @@ async fn the_static_page_is_the_cached_page_byte_for_byte() {
         let ours = || app.request("GET", "/").header("accept-encoding", encoding);
         // From now on it is a replay, and says so.
         ours().send().await.unwrap();
-        let limit = Example::start("static_page", &[&app.url, &format!("accept-encoding: {encoding}")]);
+        let limit =
+            Example::start("examples/static_page", &[&app.url, &format!("accept-encoding: {encoding}")]);
         let (page, copy) = (ours().send().await.unwrap(), limit.request().send().await.unwrap());
         assert_eq!((page.status().as_u16(), copy.status().as_u16()), (200, 200));
         let tag = page.headers()["etag"].clone();
@@ -66,7 +67,7 @@ async fn the_static_page_is_the_cached_page_byte_for_byte() {
 async fn the_naive_server_shows_the_same_page_and_then_an_old_one() {
     let (app, database, memcached) = serve().await;
     let cache = format!("memcache://{USER}:{PASSWORD}@{}?protocol=binary", memcached.address());
-    let naive = Example::start("naive", &[&database.url, &cache]);
+    let naive = Example::start("examples/naive", &[&database.url, &cache]);
     let page = naive.get().await;
     assert_eq!((page.status, &page.body), (200, &app.get("/").await.body));
     app.add("Buy bread").await;

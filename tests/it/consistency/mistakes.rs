@@ -17,7 +17,7 @@ use serde_json::Value;
 use self::world::World;
 use super::checker::Fault::{self, *};
 use crate::structure;
-use crate::support::{example, mistaken};
+use crate::support::mistaken;
 use testkit::eventually;
 use testkit::line::Weather;
 
@@ -325,7 +325,7 @@ fn every_mistake_of_the_program_has_a_story() {
 
 #[test]
 fn no_feature_of_cargo_injects_faults() {
-    let output = example::cargo()
+    let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

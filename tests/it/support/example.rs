@@ -1,9 +1,10 @@
-//! Programs of `examples/`, built when they are first needed.
+//! Programs that tests run beside tasklist itself.
 
-use std::env;
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use reqwest::RequestBuilder;
 use tempfile::TempDir;
@@ -21,11 +22,10 @@ pub struct Example {
 
 impl Example {
     pub fn start(name: &str, arguments: &[&str]) -> Self {
-        Self::run(&build(name), arguments)
+        Self::run(&built(name), arguments)
     }
 
-    /// As [`start`](Self::start), of any program.
-    pub fn run(program: &Path, arguments: &[&str]) -> Self {
+    fn run(program: &Path, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
         let mut process = Process::start(command.args(arguments).stdout(Stdio::piped()), directory.path());
@@ -48,48 +48,22 @@ impl Example {
     }
 }
 
-/// Returns the path of an example. It is built as the tests are, beside what they have built, so that only our own
-/// crate is compiled again, if anything.
-pub fn build(name: &str) -> PathBuf {
-    build_by(cargo(), name)
-}
-
-/// As [`build`], with fault injection. Cargo keeps what it compiles by another wrapper apart, so that neither build
-/// spoils the other.
-pub fn build_with_faults(name: &str) -> PathBuf {
-    let mut cargo = cargo();
-    let wrapper = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/with-faults.sh");
-    cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
-    build_by(cargo, name)
-}
-
-fn build_by(mut cargo: Command, name: &str) -> PathBuf {
-    let profile = Path::new(env!("CARGO_BIN_EXE_tasklist")).parent().unwrap();
-    cargo.args(["build", "--quiet", "--locked", "--example", name]);
-    cargo.arg("--target-dir").arg(target()).current_dir(env!("CARGO_MANIFEST_DIR"));
-    if profile.ends_with("release") {
-        cargo.arg("--release");
+/// Returns the path of a program below `target/debug` that `scripts/test-programs` has built.
+pub fn built(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_tasklist")).ancestors().nth(2).unwrap();
+    let program = target.join("debug").join(name);
+    let sources = fs::read_to_string(program.with_extension("d"));
+    let (Ok(sources), Ok(time)) = (sources, time_of(&program)) else {
+        panic!("{} is missing: run scripts/test-programs", program.display());
+    };
+    let sources = sources.lines().next().and_then(|line| line.split_once(": ")).unwrap().1;
+    for source in sources.replace("\\ ", "\0").split(' ').map(|path| path.replace('\0', " ")) {
+        let is_newer = time_of(Path::new(&source)).is_ok_and(|changed| changed > time);
+        assert!(!is_newer, "{} is older than {source}: run scripts/test-programs", program.display());
     }
-    assert!(cargo.status().unwrap().success(), "{cargo:?}");
-    profile.join("examples").join(name)
+    program
 }
 
-/// Where what is built is kept.
-pub fn target() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_tasklist")).ancestors().nth(2).unwrap()
-}
-
-/// Another cargo.
-pub fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo tells tests of the package is no business of another cargo: scripts of crates would run again for it.
-    for (name, _) in env::vars_os() {
-        let is_of_package = |name: &str| {
-            name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        };
-        if name.to_str().is_some_and(is_of_package) {
-            cargo.env_remove(name);
-        }
-    }
-    cargo
+fn time_of(path: &Path) -> io::Result<SystemTime> {
+    fs::metadata(path)?.modified()
 }

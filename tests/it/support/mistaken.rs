@@ -5,9 +5,8 @@ use std::sync::OnceLock;
 
 use super::example;
 
-/// Returns its path. It is an example, since a binary of this name would take the place of the one that all other tests
-/// run.
+/// Returns its path.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| example::build_with_faults("mistaken"))
+    PROGRAM.get_or_init(|| example::built("tasklist-with-faults"))
 }
