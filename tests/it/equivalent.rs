@@ -2,6 +2,7 @@
 
 use crate::support::app::{App, Settings};
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::page::Page;
 
 /// Returns the status of an added task.
@@ -146,7 +147,7 @@ async fn a_look_at_the_headers_leaves_a_message_to_be_shown() {
     // In fields of their own: several fields are one list.
     let request = app.request("GET", "/").header("host", "localhost").header("cookie", "theme=dark");
     let page = Page::read(request.header("cookie", announcement).header("cookie", session)).await;
-    page.assert_tells(["Added “milk”."]);
+    page.assert_tells([words::added("milk")]);
 }
 
 #[tokio::test]

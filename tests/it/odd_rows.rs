@@ -3,6 +3,7 @@
 use crate::support::app::Settings;
 use crate::support::database::open_database;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::postgres::Postgres;
 
 const ODD_IN_BOTH: &str =
@@ -92,7 +93,7 @@ async fn an_odd_session_costs_itself() {
         let added = visitor.send(visitor.request(&app, "POST", "/add").form(&[("name", "bread")])).await;
         assert_eq!(added.status, 303, "{odd}");
         let page = visitor.send(visitor.request(&app, "GET", "/")).await;
-        page.assert_tells(["Added “bread”."]);
+        page.assert_tells([words::added("bread")]);
     }
 }
 

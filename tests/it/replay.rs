@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::support::app::{App, Settings};
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
 use testkit::{eventually, wait_until};
@@ -110,7 +111,7 @@ async fn nothing_is_replayed_where_something_else_counts() {
     // A visitor with something of their own to see sees it.
     let visitor = Visitor::new();
     let shown = visitor.remove(&app, &page, "First").await;
-    shown.assert_tells(["Removed “First”."]);
+    shown.assert_tells([words::removed("First")]);
 }
 
 #[tokio::test]

@@ -13,3 +13,4 @@ pub mod mistaken;
 pub mod nginx;
 pub mod session;
 pub mod visitor;
+pub mod words;

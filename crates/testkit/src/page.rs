@@ -66,7 +66,7 @@ impl Page {
     }
 
     #[track_caller]
-    pub fn assert_tells<const N: usize>(&self, messages: [&str; N]) {
+    pub fn assert_tells<const N: usize>(&self, messages: [String; N]) {
         assert_eq!(self.status, 200, "{}", self.body);
         assert_eq!(self.messages(), messages);
     }

@@ -3,6 +3,7 @@
 use super::{ENGINES, settings, site};
 use crate::support::app::App;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
@@ -31,7 +32,7 @@ async fn for_a_visitor_without_a_message_no_store_is_asked_and_the_page_is_repla
         let settings = settings.with("DATABASE_URL", &database.url_through(to_database.address));
         let app = settings.with("MEMCACHIER_SERVERS", &to_cache.address.to_string()).serve();
         let visitor = Visitor::new();
-        visitor.add(&app, "One").await.assert_tells(["Added “One”."]);
+        visitor.add(&app, "One").await.assert_tells([words::added("One")]);
         for _ in 0..3 {
             Visitor::new().get(&app, "/").await;
         }
@@ -67,11 +68,11 @@ async fn a_page_that_arrives_late_leaves_the_announcement_of_a_later_change() {
         visitor.post(&app, "/add", &[("name", "One")]).await;
         // Of one tab. It is on its way while another tab makes a change.
         let late = Page::read(visitor.request(&app, "GET", "/")).await;
-        late.assert_tells(["Added “One”."]);
+        late.assert_tells([words::added("One")]);
         visitor.post(&app, "/add", &[("name", "Two")]).await;
         visitor.keep(&late);
         assert_eq!(visitor.announcements().len(), 1, "{engine}");
-        visitor.get(&app, "/").await.assert_tells(["Added “Two”."]);
+        visitor.get(&app, "/").await.assert_tells([words::added("Two")]);
         assert_eq!(visitor.announcements(), [""; 0]);
     }
 }
@@ -93,10 +94,7 @@ async fn a_message_is_shown_beside_a_list_that_has_its_change() {
     proxy.release();
     let page = show.await.unwrap().unwrap().text().await.unwrap();
     for name in ["One", "Two"] {
-        assert!(
-            page.contains(&format!("Added “{name}”")) && page.contains(&format!(">{name}</td>")),
-            "{page}"
-        );
+        assert!(page.contains(&words::added(name)) && page.contains(&format!(">{name}</td>")), "{page}");
     }
 }
 
@@ -125,7 +123,7 @@ async fn a_message_whose_session_cookie_is_lost_is_nobodys() {
         visitor.post(&app, "/add", &[("name", "One")]).await;
         visitor.lose_session();
         assert_found_nothing(&visitor.get(&app, "/").await, 1);
-        visitor.add(&app, "Two").await.assert_tells(["Added “Two”."]);
+        visitor.add(&app, "Two").await.assert_tells([words::added("Two")]);
     }
 }
 
@@ -137,7 +135,7 @@ async fn a_message_whose_announcement_is_lost_is_shown_with_the_next() {
         visitor.post(&app, "/add", &[("name", "One")]).await;
         visitor.lose_announcements();
         visitor.get(&app, "/").await.assert_tells([]);
-        visitor.add(&app, "Two").await.assert_tells(["Added “One”.", "Added “Two”."]);
+        visitor.add(&app, "Two").await.assert_tells([words::added("One"), words::added("Two")]);
     }
 }
 
@@ -153,7 +151,7 @@ async fn a_page_that_nobody_may_see_leaves_message_and_announcement() {
         assert_eq!((prefetch.cookies(), prefetch.header("cache-control")), (vec![], Some("no-cache")));
         assert_eq!(visitor.announcements().len(), 1);
     }
-    visitor.get(&app, "/").await.assert_tells(["Added “One”."]);
+    visitor.get(&app, "/").await.assert_tells([words::added("One")]);
 }
 
 #[tokio::test]
@@ -167,7 +165,7 @@ async fn announcements_wait_for_a_session_store_that_fails() {
     visitor.post(&app, "/add", &[("name", "Two")]).await;
     assert_eq!(visitor.announcements().len(), 1, "what was not stored is not announced");
     memcached.go_on();
-    let is_shown = async || visitor.get(&app, "/").await.messages() == ["Added “One”."];
+    let is_shown = async || visitor.get(&app, "/").await.messages() == [words::added("One")];
     eventually("it is shown", is_shown).await;
     assert_eq!(visitor.announcements(), [""; 0]);
 }
@@ -188,5 +186,5 @@ async fn announcements_stay_where_another_request_changes_the_session() {
     let page = show.await.unwrap();
     page.assert_tells([]);
     assert!(page.cookies().iter().all(|cookie| !cookie.starts_with("message-")), "{:?}", page.cookies());
-    visitor.get(&app, "/").await.assert_tells(["Added “One”.", "Added “Two”."]);
+    visitor.get(&app, "/").await.assert_tells([words::added("One"), words::added("Two")]);
 }

@@ -3,6 +3,7 @@
 use super::{ENGINES, settings};
 use crate::support::app::App;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::postgres::Postgres;
@@ -76,7 +77,7 @@ async fn no_store_is_asked_about_a_cookie_that_was_not_given_out() {
         let settings = settings().with("SESSION_ENGINE", engine);
         let direct = settings.clone().with("DATABASE_URL", &database.url).with_memcached(&memcached);
         let visitor = Visitor::new();
-        visitor.add(&direct.serve(), "Here").await.assert_tells(["Added “Here”."]);
+        visitor.add(&direct.serve(), "Here").await.assert_tells([words::added("Here")]);
         let watched = settings.with("DATABASE_URL", &database.url_through(to_database.address));
         let app = watched.with("MEMCACHIER_SERVERS", &to_cache.address.to_string()).serve();
         let is_asked = || {
@@ -145,7 +146,7 @@ async fn what_depends_on_the_cookie_says_so_and_nothing_else_does() {
     let known = Visitor::new();
     check_vary(&known.post(&app, "/add", &[("name", "One")]).await, true);
     let personal = known.get(&app, "/").await;
-    personal.assert_tells(["Added “One”."]);
+    personal.assert_tells([words::added("One")]);
     check_vary(&personal, true);
     for visitor in [Visitor::new(), known] {
         for _ in 0..2 {

@@ -7,6 +7,7 @@ use super::{KEY, settings, site};
 use crate::support::app::{App, Settings};
 use crate::support::session::Session;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::postgres::{Postgres, TestDatabase};
@@ -25,12 +26,12 @@ async fn a_cookie_that_was_not_given_out_is_never_taken_over() {
     let cookies: Vec<_> = forged(&known.cookie().unwrap()).into_iter().chain([foreign().await]).collect();
     for (count, cookie) in (2..).zip(&cookies) {
         let stranger = Visitor::with_cookie(cookie);
-        stranger.add(&app, "Mine").await.assert_tells(["Added “Mine”."]);
+        stranger.add(&app, "Mine").await.assert_tells([words::added("Mine")]);
         assert_ne!(stranger.id(), known.id());
         assert_ne!(stranger.id().as_deref(), cookie.split('.').next());
         assert_eq!(database.sessions().await.len(), count);
     }
-    known.get(&app, "/").await.assert_tells(["Added “Theirs”."]);
+    known.get(&app, "/").await.assert_tells([words::added("Theirs")]);
 }
 
 #[tokio::test]
@@ -41,7 +42,7 @@ async fn a_session_that_was_deleted_by_hand_is_gone() {
         let app = site(&database, &memcached).with("SESSION_ENGINE", engine).serve();
         let visitor = Visitor::new();
         let page = visitor.add(&app, "One").await;
-        visitor.remove(&app, &page, "One").await.assert_tells(["Removed “One”."]);
+        visitor.remove(&app, &page, "One").await.assert_tells([words::removed("One")]);
         visitor.get(&app, "/").await.assert_tells([]);
         let (cookie, id) = (visitor.cookie().unwrap(), visitor.id());
         let (name, ..) = database.sessions().await.remove(0);
@@ -53,7 +54,7 @@ async fn a_session_that_was_deleted_by_hand_is_gone() {
         window.undo(&app).await.assert_lists([]);
         assert_eq!(window.cookie(), None, "{engine}");
         let window = Visitor::with_cookie(&cookie);
-        window.add(&app, "Two").await.assert_tells(["Added “Two”."]);
+        window.add(&app, "Two").await.assert_tells([words::added("Two")]);
         assert_ne!(window.id(), id);
         let sessions = database.sessions().await;
         assert!(sessions.len() == 1 && sessions[0].0 != name, "{engine}: {sessions:?}");
@@ -126,7 +127,7 @@ async fn with_another_key_everybody_is_a_stranger() {
         let app = settings.with("SECRET_KEY", "another key that is long enough as well").serve();
         visitor.get(&app, "/").await.assert_tells([]);
         visitor.undo(&app).await.assert_lists([]);
-        visitor.add(&app, "Two").await.assert_tells(["Added “Two”."]);
+        visitor.add(&app, "Two").await.assert_tells([words::added("Two")]);
         assert_ne!(visitor.id(), id);
     }
 }

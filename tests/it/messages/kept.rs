@@ -5,6 +5,7 @@ use super::settings;
 use crate::support::app::App;
 use crate::support::session::Session;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::eventually;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
@@ -15,7 +16,7 @@ async fn over_postgres() -> (App, Proxy, Session, Visitor) {
     let proxy = Proxy::start(database.address()).await;
     let app = settings().with("DATABASE_URL", &database.url_through(proxy.address)).serve();
     let visitor = Visitor::new();
-    visitor.add(&app, "milk").await.assert_tells(["Added “milk”."]);
+    visitor.add(&app, "milk").await.assert_tells([words::added("milk")]);
     (app, proxy, Session::open(&database.url).await, visitor)
 }
 
@@ -44,7 +45,7 @@ async fn of_changes_made_at_the_same_time_each_is_told() {
     });
     let mut told = visitor.get(&app, "/").await.messages();
     told.sort();
-    assert_eq!(told, names.map(|name| format!("Added “{name}”.")));
+    assert_eq!(told, names.map(|name| words::added(name)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +55,7 @@ async fn a_message_is_still_there_after_a_list_that_could_not_be_read() {
     database.execute("alter table tasks rename to away").await;
     assert_eq!(visitor.get(&app, "/").await.status, 500);
     database.execute("alter table away rename to tasks").await;
-    visitor.get(&app, "/").await.assert_tells(["Added “bread”."]);
+    visitor.get(&app, "/").await.assert_tells([words::added("bread")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +64,7 @@ async fn a_message_that_may_have_been_taken_is_shown() {
     visitor.post(&app, "/add", &[("name", "bread")]).await;
     // Which is in what the session is compared with.
     proxy.lose_answer_to("bread\"}");
-    visitor.get(&app, "/").await.assert_tells(["Added “bread”."]);
+    visitor.get(&app, "/").await.assert_tells([words::added("bread")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +76,7 @@ async fn a_message_that_took_too_long_to_store_is_shown_once_it_is_and_a_page_lo
     proxy.release();
     let is_shown = async || {
         visitor.expect_message();
-        visitor.get(&app, "/").await.messages() == ["Added “bread”."]
+        visitor.get(&app, "/").await.messages() == [words::added("bread")]
     };
     eventually("it is shown", is_shown).await;
 }
@@ -86,7 +87,7 @@ async fn a_message_is_shown_that_was_stored_without_an_answer() {
     proxy.lose_answer_to("bread\"}");
     visitor.post(&app, "/add", &[("name", "bread")]).await;
     proxy.lose_answer_to("nothing any more");
-    let is_shown = async || visitor.get(&app, "/").await.messages() == ["Added “bread”."];
+    let is_shown = async || visitor.get(&app, "/").await.messages() == [words::added("bread")];
     eventually("it is shown", is_shown).await;
 }
 
@@ -97,7 +98,7 @@ async fn what_another_release_has_stored_is_as_if_it_were_not_there() {
     database.execute(&format!("update sessions set data = {stored}")).await;
     visitor.expect_message();
     visitor.undo(&app).await.assert_tells([]);
-    visitor.add(&app, "bread").await.assert_tells(["Added “bread”."]);
+    visitor.add(&app, "bread").await.assert_tells([words::added("bread")]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::{settings, site};
 use crate::support::app::App;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
@@ -33,13 +34,13 @@ const OUTAGES: [(&str, Turn, Turn); 3] = [
 /// Does all that a visitor can do, and asserts that all of it works and is told.
 async fn use_all(app: &App, visitor: &Visitor) {
     let page = visitor.add(app, "New").await;
-    page.assert_tells(["Added “New”."]);
+    page.assert_tells([words::added("New")]);
     let removed = visitor.remove(app, &page, "Kept").await;
-    removed.assert_tells(["Removed “Kept”."]);
+    removed.assert_tells([words::removed("Kept")]);
     removed.assert_lists(["New"]);
     visitor.get(app, "/").await.assert_tells([]);
     let undone = visitor.undo(app).await;
-    undone.assert_tells(["Put “Kept” back."]);
+    undone.assert_tells([words::put_back("Kept")]);
     undone.assert_lists(["Kept", "New"]);
     visitor.remove(app, &undone, "New").await.assert_lists(["Kept"]);
 }
@@ -54,7 +55,7 @@ async fn without_its_cache_a_site_forgets_nothing() {
         let [before, meanwhile] = [Visitor::new(), Visitor::new()];
         before.post(&app, "/add", &[("name", "Kept")]).await;
         begin(&mut line);
-        before.get(&app, "/").await.assert_tells(["Added “Kept”."]);
+        before.get(&app, "/").await.assert_tells([words::added("Kept")]);
         use_all(&app, &before).await;
         meanwhile.post(&app, "/add", &[("name", "Last")]).await;
         end(&mut line);
@@ -65,9 +66,9 @@ async fn without_its_cache_a_site_forgets_nothing() {
         })
         .await;
         before.get(&app, "/").await.assert_tells([]);
-        meanwhile.get(&app, "/").await.assert_tells(["Added “Last”."]);
+        meanwhile.get(&app, "/").await.assert_tells([words::added("Last")]);
         let undone = before.undo(&app).await;
-        undone.assert_tells(["Put “New” back."]);
+        undone.assert_tells([words::put_back("New")]);
         assert_eq!(undone.tasks(), ["Kept", "New", "Last"], "{outage}");
     }
 }
@@ -78,7 +79,7 @@ async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
     let app = settings().with_memcached(&memcached).with("SESSION_ENGINE", "cache").serve();
     let visitor = Visitor::new();
     let page = visitor.add(&app, "One").await;
-    visitor.remove(&app, &page, "One").await.assert_tells(["Removed “One”."]);
+    visitor.remove(&app, &page, "One").await.assert_tells([words::removed("One")]);
     let cookie = visitor.cookie();
     memcached.stop();
     let page = visitor.add(&app, "Two").await;
@@ -89,7 +90,7 @@ async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
     assert_eq!(visitor.cookie(), cookie, "it is not taken");
     memcached.go_on();
     eventually("what was removed before is put back", async || {
-        visitor.undo(&app).await.messages() == ["Put “One” back."]
+        visitor.undo(&app).await.messages() == [words::put_back("One")]
     })
     .await;
     visitor.get(&app, "/").await.assert_lists(["One", "Three"]);
@@ -123,6 +124,6 @@ async fn without_a_database_a_visitor_is_told_so_in_time() {
         postgres.go_on();
         eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)
             .await;
-        visitor.get(&app, "/").await.assert_tells(["Added “Two”."]);
+        visitor.get(&app, "/").await.assert_tells([words::added("Two")]);
     }
 }

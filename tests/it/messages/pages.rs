@@ -3,6 +3,7 @@
 use super::{ENGINES, STRATEGIES, end_calmly, settings, site};
 use crate::support::app::{App, Settings};
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
@@ -21,7 +22,7 @@ fn is_hit(page: &Page) -> bool {
 /// A visitor with a session, and no message that waits.
 async fn known(app: &App) -> Visitor {
     let visitor = Visitor::new();
-    visitor.add(app, "One").await.assert_tells(["Added “One”."]);
+    visitor.add(app, "One").await.assert_tells([words::added("One")]);
     visitor
 }
 
@@ -98,7 +99,7 @@ async fn a_page_with_a_message_is_its_visitors_and_kept_nowhere() {
             let shared = Visitor::new().get(&app, "/").await;
             // What everybody has seen does not stand in the message's way.
             let personal = conditional(&visitor, &app, shared.header("etag").unwrap()).await;
-            personal.assert_tells(["Removed “One”."]);
+            personal.assert_tells([words::removed("One")]);
             assert_eq!(personal.header("cache-control"), Some("private, no-store"));
             let expected = "tasklist; fwd=bypass; detail=\"personal\"";
             assert_eq!(personal.header("cache-status"), Some(expected));
@@ -126,7 +127,7 @@ async fn a_message_on_a_page_that_nobody_has_built_is_kept_nowhere() {
         let app = settings.serve();
         for name in ["One", "Two", "Three"] {
             // Nobody has asked for the page since the change.
-            Visitor::new().add(&app, name).await.assert_tells([&format!("Added “{name}”.")]);
+            Visitor::new().add(&app, name).await.assert_tells([words::added(name)]);
         }
         Visitor::new().get(&app, "/").await.assert_tells([]);
         assert_keeps_no_message(&memcached).await;
@@ -143,7 +144,7 @@ async fn head_takes_no_message() {
             let head = visitor.send(visitor.request(&app, "HEAD", "/")).await;
             assert_eq!((head.status, head.header("set-cookie")), (200, None));
         }
-        visitor.get(&app, "/").await.assert_tells(["Added “One”."]);
+        visitor.get(&app, "/").await.assert_tells([words::added("One")]);
         end_calmly(app);
     }
 }
@@ -154,6 +155,6 @@ async fn nothing_but_the_list_takes_a_message() {
     visitor.post(&app, "/add", &[("name", "One")]).await;
     visitor.get(&app, "/nowhere").await.assert_error(404, "Page not found");
     assert_eq!(visitor.post(&app, "/add", &[("name", "")]).await.status, 422);
-    visitor.get(&app, "/?page=7").await.assert_tells(["Added “One”."]);
+    visitor.get(&app, "/?page=7").await.assert_tells([words::added("One")]);
     end_calmly(app);
 }

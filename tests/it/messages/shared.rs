@@ -3,6 +3,7 @@
 use super::{ENGINES, settings, site};
 use crate::support::app::App;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
 
@@ -10,7 +11,7 @@ use testkit::postgres::Postgres;
 async fn a_message_is_shown_once() {
     for engine in ENGINES {
         let (app, visitor) = (settings().with("SESSION_ENGINE", engine).serve(), Visitor::new());
-        visitor.add(&app, "One").await.assert_tells(["Added “One”."]);
+        visitor.add(&app, "One").await.assert_tells([words::added("One")]);
         for _ in 0..3 {
             let page = visitor.get(&app, "/").await;
             page.assert_tells([]);
@@ -23,7 +24,7 @@ async fn a_message_is_shown_once() {
 async fn who_has_a_session_and_no_message_builds_the_page_for_everybody() {
     for engine in ENGINES {
         let (app, visitor) = (settings().with("SESSION_ENGINE", engine).serve(), Visitor::new());
-        visitor.add(&app, "One").await.assert_tells(["Added “One”."]);
+        visitor.add(&app, "One").await.assert_tells([words::added("One")]);
         app.post("/add", &[("name", "Two")]).await;
         let page = visitor.get(&app, "/").await;
         page.assert_lists(["One", "Two"]);
@@ -44,7 +45,7 @@ async fn of_many_requests_at_once_one_shows_the_message() {
         for answer in futures_util::future::join_all(requests).await {
             let answer = answer.unwrap();
             assert_eq!(answer.status(), 200);
-            shown += answer.text().await.unwrap().matches("Added “One”").count();
+            shown += answer.text().await.unwrap().matches(&words::added("One")).count();
         }
         assert_eq!(shown, 1, "{engine}");
     }
@@ -58,9 +59,9 @@ async fn nobody_is_told_of_anothers_changes_or_undoes_them() {
         one.post(&app, "/add", &[("name", "Of one")]).await;
         two.post(&app, "/add", &[("name", "Of two")]).await;
         Visitor::new().get(&app, "/").await.assert_tells([]);
-        two.get(&app, "/").await.assert_tells(["Added “Of two”."]);
+        two.get(&app, "/").await.assert_tells([words::added("Of two")]);
         let page = one.get(&app, "/").await;
-        page.assert_tells(["Added “Of one”."]);
+        page.assert_tells([words::added("Of one")]);
 
         one.remove(&app, &page, "Of one").await.assert_lists(["Of two"]);
         two.undo(&app).await.assert_lists(["Of two"]);
@@ -84,12 +85,12 @@ async fn another_process_tells_and_undoes_what_was_done_at_one() {
         let before = visitor.get(&other, "/").await;
         let answer = visitor.post(&one, "/remove", &[("id", &before.id_of("First"))]).await;
         let removed = visitor.follow(&other, &answer).await;
-        removed.assert_tells(["Removed “First”."]);
+        removed.assert_tells([words::removed("First")]);
         removed.assert_lists(["Second"]);
         visitor.get(&one, "/").await.assert_tells([]);
         let answer = visitor.post(&other, "/undo", &[]).await;
         let undone = visitor.follow(&one, &answer).await;
-        undone.assert_tells(["Put “First” back."]);
+        undone.assert_tells([words::put_back("First")]);
         assert_eq!(undone.listed(), before.listed());
         visitor.get(&other, "/").await.assert_tells([]);
     }
@@ -102,11 +103,11 @@ async fn the_latest_five_messages_wait() {
         visitor.post(&app, "/add", &[("name", &format!("task {number}"))]).await;
     }
     visitor.get(&app, "/").await.assert_tells([
-        "Added “task 3”.",
-        "Added “task 4”.",
-        "Added “task 5”.",
-        "Added “task 6”.",
-        "Added “task 7”.",
+        words::added("task 3"),
+        words::added("task 4"),
+        words::added("task 5"),
+        words::added("task 6"),
+        words::added("task 7"),
     ]);
 }
 
@@ -116,12 +117,12 @@ async fn a_name_is_told_as_it_is_and_escaped() {
     let longest = "é".repeat(500);
     for name in ["<script>alert(1)</script>", "\"><b>'&amp;", "牛乳 🥛 مهمة", &longest] {
         let added = visitor.add(&app, name).await;
-        added.assert_tells([&format!("Added “{name}”.")]);
+        added.assert_tells([words::added(name)]);
         let removed = visitor.remove(&app, &added, name).await;
-        removed.assert_tells([&format!("Removed “{name}”.")]);
+        removed.assert_tells([words::removed(name)]);
         let labels = removed.attributes(".message button", "aria-label");
         assert_eq!(labels, [format!("Undo removing {name}")]);
-        visitor.undo(&app).await.assert_tells([&format!("Put “{name}” back.")]);
+        visitor.undo(&app).await.assert_tells([words::put_back(name)]);
         for page in [added, removed] {
             assert!(!page.body.contains("<script>") && !page.body.contains("<b>"), "{}", page.body);
         }

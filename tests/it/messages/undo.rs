@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use super::{ENGINES, STRATEGIES, settings, site};
 use crate::support::app::{App, Settings};
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
@@ -25,17 +26,17 @@ async fn a_removal_is_undone(settings: &Settings, strategy: &str) {
         eventually("it is for the visitor", async || visitor.get(&app, "/").await.listed() == page).await;
     };
     for name in ["First", "Second", "Third"] {
-        visitor.add(&app, name).await.assert_tells([&format!("Added “{name}”.")]);
+        visitor.add(&app, name).await.assert_tells([words::added(name)]);
     }
     eventually("all are listed", async || visitor.get(&app, "/").await.tasks().len() == 3).await;
     let before = visitor.get(&app, "/").await;
     let removed = visitor.remove(&app, &before, "Second").await;
-    removed.assert_tells(["Removed “Second”."]);
-    assert_eq!(removed.can_be_undone(), ["Removed “Second”."]);
+    removed.assert_tells([words::removed("Second")]);
+    assert_eq!(removed.can_be_undone(), [words::removed("Second")]);
     let without: Vec<_> = before.listed().into_iter().filter(|(_, name)| name != "Second").collect();
     shows(&without).await;
     let undone = visitor.undo(&app).await;
-    undone.assert_tells(["Put “Second” back."]);
+    undone.assert_tells([words::put_back("Second")]);
     assert!(undone.can_be_undone().is_empty());
     shows(&before.listed()).await;
 }
@@ -136,8 +137,8 @@ async fn only_the_last_removal_is_undone() {
         visitor.post(&app, "/remove", &[("id", &page.id_of(name))]).await;
     }
     let removed = visitor.get(&app, "/").await;
-    removed.assert_tells(["Removed “One”.", "Removed “Two”."]);
-    assert_eq!(removed.can_be_undone(), ["Removed “Two”."]);
+    removed.assert_tells([words::removed("One"), words::removed("Two")]);
+    assert_eq!(removed.can_be_undone(), [words::removed("Two")]);
     visitor.undo(&app).await.assert_lists(["Two", "Three"]);
     visitor.undo(&app).await.assert_lists(["Two", "Three"]);
 }
@@ -149,7 +150,7 @@ async fn a_task_that_was_put_back_before_its_removal_is_told_offers_nothing() {
     let page = visitor.get(&app, "/").await;
     visitor.post(&app, "/remove", &[("id", &page.id_of("One"))]).await;
     let undone = visitor.undo(&app).await;
-    undone.assert_tells(["Removed “One”.", "Put “One” back."]);
+    undone.assert_tells([words::removed("One"), words::put_back("One")]);
     assert!(undone.can_be_undone().is_empty(), "{}", undone.body);
 }
 
@@ -161,11 +162,11 @@ async fn a_change_leads_to_the_page_where_it_is_undone_and_told() {
     database.execute("insert into tasks (name) select 'task ' || n from generate_series(1, 150) n").await;
     let (app, visitor) = (settings.serve(), Visitor::new());
     let second = visitor.get(&app, "/?page=2").await;
-    visitor.remove(&app, &second, "task 120").await.assert_tells(["Removed “task 120”."]);
+    visitor.remove(&app, &second, "task 120").await.assert_tells([words::removed("task 120")]);
     let answer = visitor.post(&app, "/undo", &[]).await;
     assert_eq!(answer.header("location"), Some("/?page=2"));
     let undone = visitor.follow(&app, &answer).await;
-    undone.assert_tells(["Put “task 120” back."]);
+    undone.assert_tells([words::put_back("task 120")]);
     assert_eq!(undone.listed(), second.listed());
 }
 
@@ -179,7 +180,7 @@ async fn after_a_restart_a_removal_is_told_and_undone() {
         visitor.post(&app, "/remove", &[("id", &before.id_of("One"))]).await;
         app.interrupt();
         let app = settings.serve();
-        visitor.get(&app, "/").await.assert_tells(["Removed “One”."]);
+        visitor.get(&app, "/").await.assert_tells([words::removed("One")]);
         assert_eq!(visitor.undo(&app).await.listed(), before.listed(), "{engine}");
     }
 }
@@ -192,20 +193,20 @@ async fn an_emptied_cache_loses_no_session_that_is_in_the_database() {
         let visitor = Visitor::new();
         fill(&app, ["One", "Two"]).await;
         let before = visitor.get(&app, "/").await;
-        visitor.remove(&app, &before, "One").await.assert_tells(["Removed “One”."]);
+        visitor.remove(&app, &before, "One").await.assert_tells([words::removed("One")]);
         visitor.get(&app, "/").await.assert_tells([]);
         let id = visitor.id().unwrap();
         memcached.client().flush().unwrap();
         let after = visitor.undo(&app).await;
         if engine != "cache" {
-            after.assert_tells(["Put “One” back."]);
+            after.assert_tells([words::put_back("One")]);
             assert_eq!(after.listed(), before.listed());
             continue;
         }
         after.assert_tells([]);
         after.assert_lists(["Two"]);
         assert_eq!(visitor.cookie(), None, "it is taken");
-        visitor.add(&app, "Three").await.assert_tells(["Added “Three”."]);
+        visitor.add(&app, "Three").await.assert_tells([words::added("Three")]);
         assert_ne!(visitor.id(), Some(id));
     }
 }
@@ -219,7 +220,7 @@ async fn a_task_that_is_put_back_is_in_nobodys_way_where_ids_are_counted_anew() 
     let page = visitor.add(&app, "three").await;
     visitor.remove(&app, &page, "three").await;
     database.execute("truncate tasks restart identity").await;
-    visitor.undo(&app).await.assert_tells(["Put “three” back."]);
+    visitor.undo(&app).await.assert_tells([words::put_back("three")]);
     fill(&app, ["four", "five", "six"]).await;
     app.get("/").await.assert_lists(["three", "four", "five", "six"]);
 }

@@ -6,6 +6,7 @@ use super::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::wait_until;
 
 fn on_disk(strategy: &str) -> (Disk, Settings) {
@@ -59,7 +60,7 @@ async fn sessions_in_files_without_room_cost_messages_and_come_back() {
     let (disk, settings) = on_disk("versioned");
     let app = settings.with("SESSION_ENGINE", "cache").serve();
     let visitor = Visitor::new();
-    visitor.add(&app, "Before").await.assert_tells(["Added “Before”."]);
+    visitor.add(&app, "Before").await.assert_tells([words::added("Before")]);
     disk.fill();
     for number in 0..10 {
         let page = visitor.add(&app, &format!("task {number}")).await;
@@ -70,6 +71,6 @@ async fn sessions_in_files_without_room_cost_messages_and_come_back() {
     }
     disk.free();
     let page = visitor.add(&app, "After").await;
-    assert_eq!(page.messages(), ["Added “After”."], "{}", page.body);
+    assert_eq!(page.messages(), [words::added("After")], "{}", page.body);
     assert_logged(&app, 0);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::raw;
 use crate::support::app::{App, Settings};
 use crate::support::visitor::Visitor;
+use crate::support::words;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::upstream::{Reply, Upstream};
@@ -36,7 +37,7 @@ async fn a_name_with_markup_is_text_in_every_place_on_the_page() {
         let page = visitor.add(&app, name).await;
         assert_harmless(&page);
         page.assert_lists([name]);
-        page.assert_tells([&format!("Added “{name}”.") as &str]);
+        page.assert_tells([words::added(name)]);
         let page = visitor.remove(&app, &page, name).await;
         assert_harmless(&page);
         let labels = page.attributes(".message button", "aria-label");

@@ -3,6 +3,7 @@
 use super::{ERRANDS, list};
 use crate::support::app::Settings;
 use crate::support::browser::{Browser, Habit};
+use crate::support::words;
 use testkit::upstream::{Reply, Upstream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,13 +20,13 @@ async fn axe_finds_no_violation_on_any_page_in_light_and_dark() {
         browser.go(&app, "/").await;
         for name in ERRANDS {
             browser.add(name).await;
-            browser.assert_told(&format!("Added “{name}”.")).await;
+            browser.assert_told(&words::added(name)).await;
         }
         browser.client.refresh().await.unwrap();
         browser.assert_accessible("list").await;
         browser.screenshot(&format!("list{suffix}.png")).await;
         browser.remove("Call home").await;
-        browser.assert_told("Removed “Call home”.").await;
+        browser.assert_told(&words::removed("Call home")).await;
         browser.assert_accessible("undo").await;
         browser.screenshot(&format!("undo{suffix}.png")).await;
         browser.add(" ").await;

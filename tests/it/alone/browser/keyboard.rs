@@ -5,6 +5,7 @@ use fantoccini::key::Key;
 
 use super::{ERRANDS, list};
 use crate::support::browser::Browser;
+use crate::support::words;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_are_added_removed_and_put_back_with_the_keyboard_alone() {
@@ -16,7 +17,7 @@ async fn tasks_are_added_removed_and_put_back_with_the_keyboard_alone() {
     for name in ERRANDS {
         browser.assert_focus("#name").await;
         browser.press(&format!("{name}{}", char::from(Key::Enter))).await;
-        browser.assert_told(&format!("Added “{name}”.")).await;
+        browser.assert_told(&words::added(name)).await;
     }
     browser.assert_tasks(&ERRANDS).await;
 
@@ -43,7 +44,7 @@ async fn whatever_has_the_focus_shows_it_and_is_in_sight() {
     let browser = Browser::open().await;
     browser.go(&app, "/").await;
     browser.remove("A task").await;
-    browser.assert_told("Removed “A task”.").await;
+    browser.assert_told(&words::removed("A task")).await;
     // On the way down the list nothing that stays in its place hides the button that is next.
     for _ in 0..25 {
         browser.press_key(Key::Tab).await;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{ERRANDS, list};
 use crate::support::browser::{Browser, Habit};
+use crate::support::words;
 
 const LONG: [&str; 2] = [
     "https://example.com/anaddresswithoutanyblankthatismuchlongerthanaphoneiswideandmustbebroken",
@@ -38,7 +39,7 @@ async fn what_is_pressed_with_a_thumb_is_large_enough() {
     let browser = Browser::open_with(&[Habit::Width(360)]).await;
     browser.go(&app, "/").await;
     browser.remove("Call home").await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
     let heights = "[...document.querySelectorAll('a, button, input[type=text]')]
         .map(element => element.getBoundingClientRect().height)";
     for height in browser.evaluate(heights).await.as_array().unwrap() {
@@ -71,7 +72,7 @@ async fn nothing_moves_for_those_who_asked_for_that() {
     let (app, browser) = (list(&[]).await, Browser::open().await);
     browser.go(&app, "/").await;
     browser.add("Buy milk").await;
-    browser.assert_told("Added “Buy milk”.").await;
+    browser.assert_told(&words::added("Buy milk")).await;
     let moving = "document.getAnimations().length
         + [...document.querySelectorAll('*')].filter((element) => {
             const { animationName, transitionDuration } = getComputedStyle(element);

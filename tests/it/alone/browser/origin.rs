@@ -3,6 +3,7 @@
 use super::list;
 use crate::support::app::Settings;
 use crate::support::browser::Browser;
+use crate::support::words;
 use testkit::memcached::Memcached;
 use testkit::upstream::{Reply, Upstream};
 use testkit::wait_until;
@@ -42,7 +43,7 @@ async fn a_page_from_memcached_says_so_and_one_that_came_with_a_message_too() {
     browser.client.refresh().await.unwrap();
     browser.assert_origin("From the cache in ", " ms").await;
     browser.add("Buy milk").await;
-    browser.assert_told("Added “Buy milk”.").await;
+    browser.assert_told(&words::added("Buy milk")).await;
     browser.assert_origin("Built for you in ", "not cached").await;
 }
 

@@ -5,6 +5,7 @@ use fantoccini::key::Key;
 use super::list;
 use crate::support::app::Settings;
 use crate::support::browser::Browser;
+use crate::support::words;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
@@ -31,7 +32,7 @@ async fn a_database_that_is_gone_is_told_beside_the_form_which_can_be_sent_again
     eventually("the app is back", async || app.get("/").await.status == 200).await;
     browser.press_key(Key::Enter).await;
     browser.assert_tasks(&["Stays", "Buy milk"]).await;
-    browser.assert_told("Added “Buy milk”.").await;
+    browser.assert_told(&words::added("Buy milk")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,9 +43,9 @@ async fn a_memcached_that_is_gone_is_not_noticed() {
     browser.go(&app, "/").await;
     memcached.kill();
     browser.add("Buy milk").await;
-    browser.assert_told("Added “Buy milk”.").await;
+    browser.assert_told(&words::added("Buy milk")).await;
     browser.remove("Buy milk").await;
-    browser.assert_told("Removed “Buy milk”.").await;
+    browser.assert_told(&words::removed("Buy milk")).await;
     browser.assert_tasks(&[]).await;
     browser.assert_calm(&app).await;
 }

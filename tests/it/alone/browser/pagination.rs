@@ -2,6 +2,7 @@
 
 use crate::support::app::{App, Settings};
 use crate::support::browser::Browser;
+use crate::support::words;
 use testkit::postgres::Postgres;
 
 /// A site with so many tasks.
@@ -40,7 +41,7 @@ async fn a_change_leads_to_the_page_of_its_task_and_the_address_follows() {
         .await;
     let before = browser.evaluate(&place("task 70")).await;
     browser.remove("task 70").await;
-    browser.assert_told("Removed “task 70”.").await;
+    browser.assert_told(&words::removed("task 70")).await;
     assert_eq!(browser.evaluate(&place("task 71")).await, before, "the next comes to where the pointer is");
     browser.assert_focus("[aria-label='Remove task 71']").await;
     let message = "document.querySelector('.message').getBoundingClientRect()";

@@ -2,6 +2,7 @@
 
 use super::{ERRANDS, list};
 use crate::support::browser::{Browser, Habit};
+use crate::support::words;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_without_scripts() {
@@ -9,15 +10,15 @@ async fn everything_works_without_scripts() {
     browser.go(&app, "/").await;
     for name in ERRANDS {
         browser.add(name).await;
-        browser.assert_told(&format!("Added “{name}”.")).await;
+        browser.assert_told(&words::added(name)).await;
     }
     browser.assert_tasks(&ERRANDS).await;
     browser.assert_texts("#origin:not([hidden])", &[]).await;
     browser.remove("Call home").await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
     browser.assert_tasks(&["Buy milk", "Water the plants"]).await;
     browser.click("[aria-label='Undo removing Call home']").await;
-    browser.assert_told("Put “Call home” back.").await;
+    browser.assert_told(&words::put_back("Call home")).await;
     browser.assert_tasks(&ERRANDS).await;
 
     let long = "x".repeat(501);

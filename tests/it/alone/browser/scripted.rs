@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{ERRANDS, list};
 use crate::support::browser::Browser;
+use crate::support::words;
 
 /// Leaves a mark on the document, which goes when another is loaded.
 async fn mark(browser: &Browser) {
@@ -21,7 +22,7 @@ async fn tasks_are_added_removed_and_put_back_without_a_reload() {
     mark(&browser).await;
     for name in ERRANDS {
         browser.add(name).await;
-        browser.assert_told(&format!("Added “{name}”.")).await;
+        browser.assert_told(&words::added(name)).await;
         assert_eq!(browser.evaluate("document.getElementById('name').value").await, "");
         browser.assert_focus("#name").await;
     }
@@ -31,11 +32,11 @@ async fn tasks_are_added_removed_and_put_back_without_a_reload() {
     let before = browser.evaluate(ids).await;
 
     browser.remove("Call home").await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
     browser.assert_tasks(&["Buy milk", "Water the plants"]).await;
     browser.assert_focus("[aria-label='Remove Water the plants']").await;
     browser.click("[aria-label='Undo removing Call home']").await;
-    browser.assert_told("Put “Call home” back.").await;
+    browser.assert_told(&words::put_back("Call home")).await;
     browser.assert_tasks(&ERRANDS).await;
     browser.assert_focus("#name").await;
     assert_eq!(browser.evaluate(ids).await, before);
@@ -58,7 +59,7 @@ async fn the_focus_goes_on_to_the_next_task_the_one_before_and_the_way_back() {
         ("Call home", "Undo removing Call home"),
     ] {
         browser.remove(removed).await;
-        browser.assert_told(&format!("Removed “{removed}”.")).await;
+        browser.assert_told(&words::removed(removed)).await;
         browser.assert_focus(&format!("[aria-label='{next}']")).await;
     }
     browser.assert_texts(".empty", &["Nothing to do. Add your first task above."]).await;
@@ -92,10 +93,10 @@ async fn what_is_sent_twice_is_done_once() {
     browser.go(&app, "/").await;
     browser.write("First").await;
     browser.run("for (const _ of [1, 2, 3]) document.querySelector('#add button').click()").await;
-    browser.assert_told("Added “First”.").await;
+    browser.assert_told(&words::added("First")).await;
     // What comes later is done later, so a second “First” would be there by now.
     browser.add("Second").await;
-    browser.assert_told("Added “Second”.").await;
+    browser.assert_told(&words::added("Second")).await;
     browser.assert_tasks(&["First", "Second"]).await;
 }
 
@@ -107,7 +108,7 @@ async fn changes_in_haste_are_all_made_and_the_last_answer_is_shown() {
         .run("for (const button of [...document.querySelectorAll('.action button')].slice(0, 2)) button.click()")
         .await;
     browser.assert_tasks(&["Water the plants"]).await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
     browser.assert_focus("[aria-label='Remove Water the plants']").await;
 }
 
@@ -119,10 +120,10 @@ async fn what_is_typed_while_another_change_is_under_way_stays() {
     let type_on =
         "document.querySelector('#add button').click(); document.getElementById('name').value = 'Sec'";
     browser.run(type_on).await;
-    browser.assert_told("Added “First”.").await;
+    browser.assert_told(&words::added("First")).await;
     browser.assert_focus("#name").await;
     browser.remove("Buy milk").await;
-    browser.assert_told("Removed “Buy milk”.").await;
+    browser.assert_told(&words::removed("Buy milk")).await;
     browser.add("ond").await;
     browser.assert_tasks(&["Call home", "Water the plants", "First", "Second"]).await;
 }
@@ -133,16 +134,16 @@ async fn two_browsers_side_by_side_see_each_others_changes_and_their_own_message
     let [browser, other] = [Browser::open().await, Browser::open().await];
     browser.go(&app, "/").await;
     browser.remove("Call home").await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
 
     other.go(&app, "/").await;
     other.assert_texts(".message", &[]).await;
     other.assert_tasks(&["Buy milk", "Water the plants"]).await;
     other.add("Read").await;
-    other.assert_told("Added “Read”.").await;
+    other.assert_told(&words::added("Read")).await;
 
     browser.click("[aria-label='Undo removing Call home']").await;
-    browser.assert_told("Put “Call home” back.").await;
+    browser.assert_told(&words::put_back("Call home")).await;
     browser.assert_tasks(&["Buy milk", "Call home", "Water the plants", "Read"]).await;
     for window in [browser, other] {
         window.assert_calm(&app).await;
@@ -154,7 +155,7 @@ async fn going_back_shows_the_list_as_it_is_now_and_no_old_message() {
     let (app, browser) = (list(&ERRANDS).await, Browser::open().await);
     browser.go(&app, "/").await;
     browser.remove("Call home").await;
-    browser.assert_told("Removed “Call home”.").await;
+    browser.assert_told(&words::removed("Call home")).await;
     browser.client.goto("about:blank").await.unwrap();
     app.add("Read").await;
     browser.client.back().await.unwrap();
@@ -172,7 +173,7 @@ async fn markup_in_a_name_stays_text() {
     let name = "<img src=x onerror=\"window.isHacked = true\">";
     browser.add(name).await;
     browser.assert_tasks(&[name]).await;
-    browser.assert_told(&format!("Added “{name}”.")).await;
+    browser.assert_told(&words::added(name)).await;
     assert_eq!(browser.evaluate("[window.isHacked ?? null, document.images.length]").await, json!([null, 0]));
     browser.assert_calm(&app).await;
 }
