@@ -8,6 +8,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests look around and wait for processes in real time")]
 
 pub mod authority;
+#[cfg(feature = "stores")]
+pub mod contract;
 pub mod fake;
 pub mod line;
 pub mod memcached;

@@ -7,9 +7,9 @@ use neverstale::backend::Backend;
 use neverstale::backend::ErrorKind;
 use tasklist::memcache_crate::MemcacheCrate;
 
-use super::MINUTE;
 use crate::support::app::Settings;
 use crate::support::backends::options;
+use testkit::contract::MINUTE;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::proxy::Proxy;

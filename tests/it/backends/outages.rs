@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use neverstale::backend::{Backend, ErrorKind, memcached};
 use tokio_memcached::Options;
 
-use super::{MINUTE, on_both_clients};
+use super::on_both_clients;
+use testkit::contract::MINUTE;
 use testkit::eventually;
 use testkit::memcached::Memcached;
 

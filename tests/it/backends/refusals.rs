@@ -6,7 +6,7 @@ use neverstale::backend::{Backend, ErrorKind};
 use tasklist::memcache_crate::MemcacheCrate;
 use tokio_memcached::{Credentials, Options};
 
-use super::{AT_ONCE, MINUTE};
+use testkit::contract::{AT_ONCE, MINUTE};
 use testkit::eventually;
 use testkit::fake::{ADD, DELETE, DELETE_QUIET, FLUSH, Fake, LOGIN, REFUSALS, SET, UNAUTHENTICATED, WRITES};
 

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use neverstale::backend::ErrorKind;
 
-use super::values::what_is_read_after_adding_is_what_was_there_by_then;
-use super::{MINUTE, on_both_clients};
+use super::on_both_clients;
 use crate::support::backends::both_clients;
+use testkit::contract::MINUTE;
+use testkit::contract::values::what_is_read_after_adding_is_what_was_there_by_then;
 use testkit::memcached::{Memcached, USER};
 use testkit::proxy::Proxy;
 

@@ -9,10 +9,12 @@ fn promises(text: &str) -> Vec<Vec<&str>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-/// The file in which a test's module is: of the application (`tasklist::…`), of a crate, or of these tests.
+/// The file in which a test's module is: of the application (`tasklist::…`), of a crate, of the contract of all
+/// backends (`testkit::…`), or of these tests.
 fn file_of(path: &[&str]) -> String {
     match path {
         ["tasklist", module @ .., "tests"] => format!("src/{}.rs", module.join("/")),
+        ["testkit", module @ ..] => format!("crates/testkit/src/{}.rs", module.join("/")),
         [name, module @ ..] if is_crate(name) => {
             let folder = format!("crates/{}", name.replace('_', "-"));
             match module {

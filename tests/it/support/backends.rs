@@ -13,7 +13,7 @@ use super::database::open_database;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
 use testkit::stores::patient;
-pub use testkit::stores::{Store, dummy, file, locmem, memcached};
+pub use testkit::stores::{Store, dummy, file, locmem};
 
 pub async fn memcache_crate() -> Store {
     let server = Memcached::start_with_sasl();

@@ -1,9 +1,10 @@
-//! Version checks, single flight, files and the handle; and the model of the versioned protocol.
+//! Backends, version checks, single flight, files and the handle; and the model of the versioned protocol.
 
 #![expect(unreachable_pub, reason = "nothing of a test binary can be reached from outside")]
 #![expect(clippy::unwrap_used, reason = "a test that finds something missing ends there")]
 #![expect(clippy::disallowed_methods, reason = "tests of files wait in real time")]
 
+mod backends;
 mod files;
 mod handle;
 mod model;

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use neverstale::backend::Backend;
 
 use super::{MINUTE, SOON, read, until_gone};
-use crate::support::backends::Store;
-use testkit::{abandon, eventually};
+use crate::stores::Store;
+use crate::{abandon, eventually};
 
 const CALLERS: usize = 50;
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use neverstale::backend::{Backend, LARGEST_VALUE};
 
 use super::{MINUTE, read};
-use testkit::memcached::PASSWORD;
+use crate::memcached::PASSWORD;
 
 pub async fn a_miss_is_none(backend: &dyn Backend) {
     assert_eq!(backend.get("k").await.unwrap(), None);

@@ -5,7 +5,7 @@ use neverstale::backend::Backend;
 use neverstale::{Cache, CacheOptions, Key};
 
 use super::{AT_ONCE, MINUTE, read};
-use crate::support::backends::Store;
+use crate::stores::Store;
 
 pub async fn many_values_stand_where_their_keys_stood(backend: &dyn Backend) {
     set_many(backend, &["c", "a", "empty", "b"]).await;

@@ -6,7 +6,7 @@ use neverstale::backend::Backend;
 use neverstale::{Cache, CacheOptions, Integrity, Key};
 
 use super::MINUTE;
-use crate::support::backends::Store;
+use crate::stores::Store;
 
 fn cache(backend: &Arc<dyn Backend>, seal: Integrity) -> Cache {
     Cache::new(backend.clone(), CacheOptions::default().integrity(seal))

@@ -6,7 +6,7 @@ use neverstale::Ttl;
 use neverstale::backend::Backend;
 
 use super::{AT_ONCE, MINUTE, SOON, read, until_gone};
-use testkit::eventually;
+use crate::eventually;
 
 pub async fn a_lifetime_of_zero_leaves_nothing(backend: &dyn Backend) {
     backend.set("new", "v".into(), AT_ONCE).await.unwrap();
