@@ -16,6 +16,7 @@ mod store;
 mod table;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use self::table::Table;
 use crate::db::Database;
 use neverstale::Ttl;
 use neverstale::backend::recovery::Recover;
-use neverstale::backend::{Backend, Error, ServerCheck, ServerStats, size_stats};
+use neverstale::backend::{Backend, Error, OPERATION_TIMEOUT, ServerCheck, ServerStats, size_stats};
 
 /// The backend over a table.
 pub struct DatabaseCache {
@@ -37,7 +38,13 @@ impl DatabaseCache {
     /// Prepares the cache in a database, which must be migrated before its first use.
     #[must_use]
     pub fn new(db: Database) -> Self {
-        Self { store: Store::new(Table::new(db)) }
+        Self::with_timeout(db, OPERATION_TIMEOUT)
+    }
+
+    /// As [`new`](Self::new), for operations that may take so long.
+    #[must_use]
+    pub fn with_timeout(db: Database, timeout: Duration) -> Self {
+        Self { store: Store::new(Table::new(db), timeout) }
     }
 
     /// Stores values that fit.

@@ -13,6 +13,9 @@ use tokio_memcached::{Credentials, Options};
 
 use super::memcached::{Memcached, PASSWORD, USER};
 
+/// How long operations may take on a store that is expected to answer, however busy the machine is.
+pub const PATIENT: Duration = Duration::from_secs(10);
+
 /// An empty store, and two handles on it.
 pub struct Store {
     pub backend: Arc<dyn Backend>,
@@ -72,6 +75,5 @@ pub fn options(address: &str, login: bool) -> Options {
 
 /// Options for a server that asks for a login and is expected to answer, however busy the machine is.
 pub fn patient(server: &Memcached) -> Options {
-    let limit = Duration::from_secs(10);
-    options(&server.address(), true).operation_timeout(limit).connect_timeout(limit)
+    options(&server.address(), true).operation_timeout(PATIENT).connect_timeout(PATIENT)
 }

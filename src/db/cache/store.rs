@@ -11,7 +11,7 @@ use super::table::{Size, Table};
 use crate::db;
 use neverstale::backend::breaker::{Breaker, PendingDelete};
 use neverstale::backend::recovery::Recover;
-use neverstale::backend::{Error, ErrorKind, OPERATION_TIMEOUT};
+use neverstale::backend::{Error, ErrorKind};
 
 pub(super) const NAME: &str = "the database";
 
@@ -31,6 +31,8 @@ const CULLED_AT_ONCE: i64 = 1_000;
 
 pub(super) struct Store {
     table: Table,
+    /// How long an operation may take.
+    timeout: Duration,
     breaker: Breaker,
     /// Held by the write under way. One at a time, so that an earlier write never comes after a later one, though its
     /// caller may have left.
@@ -41,9 +43,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(table: Table) -> Arc<Self> {
+    pub(super) fn new(table: Table, timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             table,
+            timeout,
             breaker: Breaker::default(),
             writing: Arc::default(),
             stored: AtomicUsize::default(),
@@ -58,9 +61,9 @@ impl Store {
         operation: impl Future<Output = Result<T, db::Error>>,
     ) -> Result<T, Error> {
         self.check_up(&[])?;
-        let found = timeout(OPERATION_TIMEOUT, operation).await;
+        let found = timeout(self.timeout, operation).await;
         let found = found.unwrap_or(Err(db::Error::Timeout));
-        found.map_err(|cause| self.fail(&[], to_kind(cause), self.table.db().is_congested()))
+        found.map_err(|cause| self.fail(&[], self.kind_of(cause), self.table.db().is_congested()))
     }
 
     /// Runs an operation that changes `keys`. If it fails, they are deleted before they are read again.
@@ -72,27 +75,41 @@ impl Store {
         keys: &[String],
         operation: impl Future<Output = Result<T, db::Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         self.check_up(keys)?;
         // The other half is left for the database.
-        let Ok(turn) = timeout(OPERATION_TIMEOUT / 2, Arc::clone(&self.writing).lock_owned()).await else {
+        let Ok(turn) = timeout(self.timeout / 2, Arc::clone(&self.writing).lock_owned()).await else {
             return Err(self.defer(keys, ErrorKind::Busy));
         };
         self.check_up(keys)?;
         let (store, written) = (Arc::clone(self), keys.to_vec());
         let work = tokio::spawn(async move {
             let _turn = turn;
-            operation.await.map_err(|cause| store.fail_write(&written, to_kind(cause)))
+            operation.await.map_err(|cause| store.fail_write(&written, store.kind_of(cause)))
         });
         match timeout_at(deadline, work).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(end)) => Err(self.fail_write(keys, ErrorKind::Unreachable(end.to_string()))),
-            Err(_) => Err(self.fail_write(keys, ErrorKind::Timeout(OPERATION_TIMEOUT))),
+            Err(_) => Err(self.fail_write(keys, ErrorKind::Timeout(self.timeout))),
         }
     }
 
     pub(super) fn table(&self) -> Table {
         self.table.clone()
+    }
+
+    /// Returns the kind of a failure, which the next operation can be expected to meet as well.
+    fn kind_of(&self, cause: db::Error) -> ErrorKind {
+        match cause {
+            db::Error::Timeout => ErrorKind::Timeout(self.timeout),
+            cause if cause.is_pool_timeout() => ErrorKind::Timeout(self.timeout),
+            db::Error::Unavailable(source)
+            | db::Error::Refused(source)
+            | db::Error::NoRoom(source)
+            | db::Error::ReadOnly(source) => ErrorKind::Unreachable(source.to_string()),
+            db::Error::Migrate(source) => ErrorKind::Unreachable(source.to_string()),
+            cause @ db::Error::Moved(_) => ErrorKind::Unreachable(cause.to_string()),
+        }
     }
 
     fn fail_write(self: &Arc<Self>, written: &[String], cause: ErrorKind) -> Error {
@@ -171,24 +188,12 @@ impl Recover for Store {
     async fn send_deletes(self: &Arc<Self>, deletes: &[PendingDelete]) -> Result<usize, Error> {
         let _turn = self.writing.lock().await;
         let keys: Vec<_> = deletes.iter().map(|delete| delete.key.clone()).collect();
-        let deleted = timeout(OPERATION_TIMEOUT, self.table.delete_many(&keys)).await;
-        deleted.unwrap_or(Err(db::Error::Timeout)).map_err(|cause| self.fail_write(&[], to_kind(cause)))?;
+        let deleted = timeout(self.timeout, self.table.delete_many(&keys)).await;
+        deleted
+            .unwrap_or(Err(db::Error::Timeout))
+            .map_err(|cause| self.fail_write(&[], self.kind_of(cause)))?;
         deletes.iter().for_each(|delete| self.breaker.confirm(delete));
         Ok(deletes.len())
-    }
-}
-
-/// Returns the kind of a failure, which the next operation can be expected to meet as well.
-fn to_kind(cause: db::Error) -> ErrorKind {
-    match cause {
-        db::Error::Timeout => ErrorKind::Timeout(OPERATION_TIMEOUT),
-        cause if cause.is_pool_timeout() => ErrorKind::Timeout(OPERATION_TIMEOUT),
-        db::Error::Unavailable(source)
-        | db::Error::Refused(source)
-        | db::Error::NoRoom(source)
-        | db::Error::ReadOnly(source) => ErrorKind::Unreachable(source.to_string()),
-        db::Error::Migrate(source) => ErrorKind::Unreachable(source.to_string()),
-        cause @ db::Error::Moved(_) => ErrorKind::Unreachable(cause.to_string()),
     }
 }
 

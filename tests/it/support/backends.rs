@@ -12,7 +12,7 @@ use tokio_memcached::Options;
 use super::database::open_database;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
-use testkit::stores::patient;
+use testkit::stores::{PATIENT, patient};
 pub use testkit::stores::{Store, dummy, file, locmem};
 
 pub async fn memcache_crate() -> Store {
@@ -34,7 +34,9 @@ pub async fn database_on_postgres() -> Store {
 
 /// Two handles on one table, each with connections of its own.
 async fn tables(url: &str) -> [Arc<dyn Backend>; 2] {
-    [Arc::new(migrated(url).await), Arc::new(DatabaseCache::new(open_database(url)))]
+    migrated(url).await;
+    let handle = || Arc::new(DatabaseCache::with_timeout(open_database(url), PATIENT));
+    [handle(), handle()]
 }
 
 /// The cache in a database, which gets its tables.
