@@ -14,6 +14,7 @@ use std::process::Output;
 use crate::support::app::Settings;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
+use testkit::process::find;
 use testkit::{free_port, wait_until};
 
 fn text(bytes: &[u8]) -> String {
@@ -340,7 +341,9 @@ fn nobody_is_let_in_before_the_database_is_there() {
     let url = format!("postgres://nobody@{}/nothing", database.local_addr().unwrap());
     let port = free_port();
     let settings = Settings::new().with("PORT", &port.to_string()).with("DATABASE_URL", &url);
-    let serving = std::thread::spawn(move || settings.run_by(&["timeout", "2"]).run(&["serve"]));
+    let timeout = find("timeout");
+    let serving =
+        std::thread::spawn(move || settings.run_by(&[timeout.to_str().unwrap(), "2"]).run(&["serve"]));
     let _silent = database.accept().unwrap();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     let output = serving.join().unwrap();

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use crate::support::app::{BINARY, Settings};
 use crate::support::disk::Disk;
 use testkit::page::Page;
-use testkit::process::Process;
+use testkit::process::{Process, find, require_file};
 use testkit::{eventually, free_port, http, wait_until};
 
 /// A server whose output the test does not read.
@@ -31,7 +31,7 @@ fn copy(output: &impl std::os::fd::AsFd) -> OwnedFd {
 pub fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     // As many as a pipe holds on Linux.
-    let fill = Command::new("head").args(["-c", "65536", "/dev/zero"]).stdout(copy(&writer)).status();
+    let fill = Command::new(find("head")).args(["-c", "65536", "/dev/zero"]).stdout(copy(&writer)).status();
     assert!(fill.unwrap().success());
     (reader, writer)
 }
@@ -124,6 +124,7 @@ async fn a_stalled_log_costs_nothing_but_lines() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_from_the_start_costs_nothing_but_lines() {
+    require_file("/dev/full");
     for redirected in [">/dev/full", ">/dev/full 2>&1", ">&- 2>&-", "1</dev/null"] {
         let server = Server::start(&Settings::new(), &format!("{} {redirected}", serve()), None, None);
         server.is_used("Kept").await;

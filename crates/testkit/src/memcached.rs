@@ -132,7 +132,7 @@ impl Memcached {
 }
 
 fn run(directory: &TempDir, sasl: bool, arguments: &[String], port: &str) -> Process {
-    let mut command = Command::new(find("memcached", &[], "memcached"));
+    let mut command = Command::new(find("memcached"));
     command.args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", port, "-m", "64"]).args(arguments);
     command.env("MEMCACHED_PORT_FILENAME", directory.path().join("port"));
     if sasl {
@@ -151,7 +151,7 @@ fn write_sasl_files(directory: &TempDir) {
 }
 
 fn write_user(directory: &TempDir, user: &str) {
-    let mut command = Command::new(find("saslpasswd2", &["/usr/sbin"], "sasl2-bin"));
+    let mut command = Command::new(find("saslpasswd2"));
     command.args(["-p", "-c", "-a", "memcached", "-f"]).arg(user_database(directory)).arg(user);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();

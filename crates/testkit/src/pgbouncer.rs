@@ -62,7 +62,7 @@ impl PgBouncer {
 }
 
 fn run(configuration: &Path, port: u16) -> Process {
-    let mut command: Command = as_postgres(&find("pgbouncer", &["/usr/sbin"], "pgbouncer"));
+    let mut command: Command = as_postgres(&find("pgbouncer"));
     command.arg("-q").arg(configuration).stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process::start(&mut command, configuration.parent().unwrap());
     wait_until("PgBouncer listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tempfile::TempDir;
 
-use super::process::{Process, find};
+use super::process::{Process, find, is_root};
 use super::{eventually, wait_until};
 
 pub struct Postgres {
@@ -101,7 +101,7 @@ impl Postgres {
         let parent = postmaster.lines().next().unwrap();
         // A session that has just started may have been missed, so twice.
         for _ in 0..2 {
-            let _ = Command::new("pkill").args([&format!("-{name}"), "-P", parent]).status();
+            let _ = Command::new(find("pkill")).args([&format!("-{name}"), "-P", parent]).status();
             self.process.signal(name);
         }
     }
@@ -223,7 +223,7 @@ fn run(data: &Path, port: u16, more: &[String], directory: &Path) -> Process {
     let more = more.iter().map(String::as_str);
     command.args(settings.into_iter().chain(more).flat_map(|setting| ["-c", setting]));
     let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory);
-    let isready = find("pg_isready", &[], "postgresql");
+    let isready = find("pg_isready");
     wait_until("Postgres listens", || {
         let mut command = Command::new(&isready);
         command.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap().success()
@@ -233,18 +233,15 @@ fn run(data: &Path, port: u16, more: &[String], directory: &Path) -> Process {
 
 /// Postgres refuses to run as root, so root runs it as the user that its package makes.
 fn unprivileged(program: &str) -> Command {
-    let directories: Vec<_> = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
-    let directories: Vec<_> = directories.iter().map(|entry| entry.path().join("bin")).collect();
-    let directories: Vec<_> = directories.iter().filter_map(|path| path.to_str()).collect();
-    as_postgres(&find(program, &directories, "postgresql"))
+    as_postgres(&find(program))
 }
 
 /// A command that root runs as the user of Postgres, and others as themselves.
 pub fn as_postgres(program: &Path) -> Command {
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+    if !is_root() {
         return Command::new(program);
     }
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new(find("setpriv"));
     command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
     command
 }

@@ -21,7 +21,7 @@ impl Terminal {
     pub fn open(command: &Command, home: &Path) -> Self {
         let words = [command.get_program()].into_iter().chain(command.get_args());
         let line: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
-        let mut terminal = Command::new(find("script", &["/usr/bin"], "bsdutils"));
+        let mut terminal = Command::new(find("script"));
         terminal.args(["-qec", &line.join(" "), "/dev/null"]).current_dir(home).env_clear();
         terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         terminal.env("HOME", home).env("TERM", "xterm").env("SHELL", "/bin/sh");

@@ -7,6 +7,7 @@ use std::process::Output;
 use super::text;
 use crate::support::app::{BINARY, Settings};
 use testkit::memcached::Memcached;
+use testkit::process::require_file;
 
 /// Commands that print something.
 const COMMANDS: [&[&str]; 10] = [
@@ -36,6 +37,7 @@ fn assert_fails(output: &Output, said: &str, command: &[&str]) {
 
 #[test]
 fn a_command_whose_output_cannot_be_written_says_so() {
+    require_file("/dev/full");
     let memcached = Memcached::start();
     let settings = settings(&memcached);
     for command in COMMANDS {
@@ -76,6 +78,7 @@ fn the_shell_does_all_lines_although_nobody_reads_their_results() {
 
 #[test]
 fn a_standard_error_that_cannot_be_written_changes_no_exit_code() {
+    require_file("/dev/full");
     for (errors, arguments, code) in [
         ("2>/dev/full", "cache get nothing", 1),
         ("2>/dev/full", "nonsense", 2),

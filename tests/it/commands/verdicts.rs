@@ -13,6 +13,7 @@ use super::text;
 use crate::support::app::{BINARY, Settings};
 use crate::support::database::open_database;
 use testkit::postgres::Postgres;
+use testkit::process::{find, require_root};
 
 /// Returns whether `serve` says that it serves, before it ends.
 fn starts(settings: &Settings, by: &str) -> bool {
@@ -106,19 +107,20 @@ fn the_umask_makes_no_difference() {
 
 #[test]
 fn a_directory_and_a_file_that_may_not_be_written() {
-    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    require_root();
+    let nobody = format!("{} --reuid=65534 --regid=65534 --clear-groups", find("setpriv").display());
     let settings = Settings::new();
     let mode = |name: &str, mode| {
         fs::set_permissions(settings.directory().join(name), fs::Permissions::from_mode(mode)).unwrap();
     };
     mode("", 0o755);
-    assert_verdict(&settings, nobody, false);
+    assert_verdict(&settings, &nobody, false);
     fs::write(settings.directory().join("db.sqlite3"), "").unwrap();
     mode("", 0o777);
     mode("db.sqlite3", 0o444);
-    assert_verdict(&settings, nobody, false);
+    assert_verdict(&settings, &nobody, false);
     mode("db.sqlite3", 0o666);
-    assert_verdict(&settings, nobody, true);
+    assert_verdict(&settings, &nobody, true);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ use crate::structure;
 use crate::support::mistaken;
 use testkit::eventually;
 use testkit::line::Weather;
+use testkit::process::find;
 
 /// Where a mistake is made, and which.
 #[derive(Clone, Copy, Debug)]
@@ -346,7 +347,8 @@ fn no_feature_of_cargo_injects_faults() {
 
 /// Whether a program would listen to somebody who wants a mistake.
 fn can_make_mistakes(program: &Path) -> bool {
-    let grep = Command::new("grep").args(["--quiet", "--text", "TASKLIST_MISTAKE"]).arg(program).status();
+    let grep =
+        Command::new(find("grep")).args(["--quiet", "--text", "TASKLIST_MISTAKE"]).arg(program).status();
     grep.unwrap().success()
 }
 

@@ -12,6 +12,7 @@ use crate::support::app::{BINARY, Settings};
 use testkit::free_port;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
+use testkit::process::find;
 
 /// Puts in the values of `${NAME}`, `${NAME:-default}` and `${NAME:?message}`, as Compose does.
 fn interpolate(text: &str, env: &BTreeMap<&str, &str>) -> String {
@@ -74,7 +75,7 @@ async fn the_services_migrate_and_serve_and_are_told_well() {
     let ["CMD", program, arguments @ ..] = &check[..] else { panic!("{check:?}") };
     let asks = |port: &str| {
         let arguments = arguments.iter().map(|argument| argument.replace("8080", port));
-        Command::new(program).args(arguments).output().unwrap().status.success()
+        Command::new(find(program)).args(arguments).output().unwrap().status.success()
     };
     assert!(asks(&port));
     assert!(!asks(&free_port().to_string()), "nobody is there");
@@ -96,7 +97,7 @@ fn prepared(before: Option<&str>) -> String {
         fs::write(&file, text).unwrap();
     }
     for line in preparations() {
-        let status = Command::new("bash").args(["-euc", &line]).current_dir(directory.path()).status();
+        let status = Command::new(find("bash")).args(["-euc", &line]).current_dir(directory.path()).status();
         assert!(status.unwrap().success(), "{line}");
     }
     fs::read_to_string(&file).unwrap()

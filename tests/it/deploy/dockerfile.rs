@@ -6,7 +6,7 @@
 //! one runs, and leaves what it makes in `target/image`.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +17,7 @@ use crate::structure::read;
 use crate::support::app::{BINARY, Settings};
 use testkit::free_port;
 use testkit::postgres::Postgres;
+use testkit::process::{find, is_root};
 
 const STAND_IN: &str = r#"#!/bin/sh
 [ "$*" = "build --release --locked" ] || { echo "what is cargo $*?" >&2; exit 1; }
@@ -82,7 +83,7 @@ fn copy(names: &[&str], to: &Path) {
             name => vec![name.into()],
         };
         for name in sent.iter().filter(|name| is_sent(name.to_str().unwrap())) {
-            let status = Command::new("cp").args(["-R", "-p"]).arg(package.join(name)).arg(to).status();
+            let status = Command::new(find("cp")).args(["-R", "-p"]).arg(package.join(name)).arg(to).status();
             assert!(status.unwrap().success());
         }
     }
@@ -155,9 +156,12 @@ fn steps(built: &Path) -> String {
 
 /// Whether this user may make a root: root may, where it is not shut in itself.
 fn may_mount() -> bool {
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(std::process::Stdio::null());
-    fs::metadata("/proc/self").unwrap().uid() == 0 && command.status().is_ok_and(|status| status.success())
+    let may = || {
+        let mut command = Command::new(find("unshare"));
+        command.args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    is_root() && may()
 }
 
 /// Returns a command as the image runs it.
@@ -170,7 +174,7 @@ fn in_image(settings: &Settings, built: &Path, words: &[&str]) -> Command {
     let environment: Vec<_> =
         command.get_envs().map(|(name, value)| (name.to_owned(), value.unwrap().to_owned())).collect();
     command = if may_mount() {
-        let mut command = Command::new("unshare");
+        let mut command = Command::new(find("unshare"));
         command.args(["--mount", "/bin/sh", "-c", ROOT, "image"]).arg(&mount);
         command.args([&steps(built), user, directory]).args(words);
         command
@@ -230,4 +234,16 @@ fn the_port_of_the_image_is_the_one_that_the_platform_asks() {
     assert_eq!(said(&images()[1], "EXPOSE"), port);
     assert_eq!(yaml("spec.yaml")["services"][0]["http_port"].to_string(), *port);
     assert_eq!(yaml("compose.yaml")["services"]["web"]["ports"][0], format!("127.0.0.1:8080:{port}"));
+}
+
+#[test]
+fn the_image_builds_with_the_compiler_of_the_tests() {
+    let manifest = read("Cargo.toml");
+    let version =
+        manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    let toolchain = read("rust-toolchain.toml");
+    assert!(toolchain.contains(&format!("channel = \"{version}.")), "{toolchain}");
+    let images = images();
+    let image = said(&images[0], "FROM");
+    assert!(image.starts_with(&format!("rust:{version}-")), "{image}");
 }

@@ -7,6 +7,7 @@ use super::Session;
 use super::restored::copy;
 use crate::support::database::{on_both_databases, open_database};
 use testkit::postgres::Postgres;
+use testkit::process::find;
 
 /// On an empty table, one after the other.
 const CHANGES: &[&str] = &[
@@ -207,11 +208,11 @@ async fn tasks_loaded_beside_their_counts_are_counted_once() {
         for table in tables {
             let table = format!("--table={table}");
             let arguments = ["--data-only", &table, &source];
-            let dump = std::process::Command::new("pg_dump").args(arguments).output().unwrap();
+            let dump = std::process::Command::new(find("pg_dump")).args(arguments).output().unwrap();
             assert!(dump.status.success());
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), dump.stdout).unwrap();
-            let mut restore = std::process::Command::new("psql");
+            let mut restore = std::process::Command::new(find("psql"));
             // Where the counts are there already, theirs are an error.
             assert!(restore.args(["-q", &target, "-f"]).arg(file.path()).output().unwrap().status.success());
         }

@@ -8,6 +8,7 @@ use tasklist::tasks;
 use super::{Session, add, list, stamp, v};
 use crate::support::database::{on_both_databases, open_database};
 use testkit::postgres::Postgres;
+use testkit::process::find;
 
 #[tokio::test]
 async fn a_database_that_has_tasks_already_gets_a_stamp() {
@@ -39,8 +40,8 @@ pub(super) async fn copy(url: &str) -> String {
         return format!("sqlite://{target}");
     }
     let target = Postgres::shared().database().await.url;
-    let mut dump = Command::new("pg_dump").arg(url).stdout(Stdio::piped()).spawn().unwrap();
-    let mut restore = Command::new("psql");
+    let mut dump = Command::new(find("pg_dump")).arg(url).stdout(Stdio::piped()).spawn().unwrap();
+    let mut restore = Command::new(find("psql"));
     restore.args(["-q", "-v", "ON_ERROR_STOP=1", &target]).stdin(dump.stdout.take().unwrap());
     assert!(restore.stdout(Stdio::null()).status().unwrap().success() && dump.wait().unwrap().success());
     target
@@ -69,7 +70,7 @@ async fn rows_loaded_into_a_database_that_is_there_change_its_stamp() {
     db.migrate().await.unwrap();
     add(&db, "old").await;
     let before = stamp(&db).await;
-    let mut dump = Command::new("pg_dump");
+    let mut dump = Command::new(find("pg_dump"));
     let dump = dump.args(["--data-only", "--table=tasks", "--table=list_state", &url]).output().unwrap();
     assert!(dump.status.success());
     add(&db, "lost by this").await;
@@ -80,7 +81,7 @@ async fn rows_loaded_into_a_database_that_is_there_change_its_stamp() {
     session.execute("truncate list_state").await;
     let path = file.path().to_str().unwrap();
     // The row is there again when its old self arrives, which is an error; the tasks are loaded all the same.
-    assert!(Command::new("psql").args(["-q", &url, "-f", path]).output().unwrap().status.success());
+    assert!(Command::new(find("psql")).args(["-q", &url, "-f", path]).output().unwrap().status.success());
     let (after, names) = list(&db).await;
     assert_eq!(names, ["old"]);
     assert_ne!(after, before);

@@ -12,7 +12,7 @@ use super::mistaken;
 use testkit::http;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::page::Page;
-use testkit::process::Process;
+use testkit::process::{Process, find};
 use testkit::terminal::Terminal;
 use testkit::wait_until;
 
@@ -135,7 +135,7 @@ impl Settings {
 
     /// A line as a platform runs it: by a shell that becomes the program, and so gets its signals.
     pub fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("/bin/bash");
+        let mut command = Command::new(find("bash"));
         command.args(["-c", line]).current_dir(self.directory()).env_clear();
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

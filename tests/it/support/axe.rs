@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use testkit::process::find;
 
@@ -17,11 +17,11 @@ pub const RUN: &str = "
         done(passes.length > 10 ? violations.map(words) : ['hardly a rule was applied']);
     }, (error) => done([String(error)]));";
 
-static SOURCE: LazyLock<String> = LazyLock::new(|| fs::read_to_string(install()).unwrap());
+static SOURCE: OnceLock<String> = OnceLock::new();
 
 /// The script that defines `axe`.
 pub fn source() -> &'static str {
-    &SOURCE
+    SOURCE.get_or_init(|| fs::read_to_string(install()).unwrap())
 }
 
 /// Installs it below `target`, unless it is there: tests that are run again need no network.
@@ -38,7 +38,7 @@ fn install() -> PathBuf {
     for name in ["package.json", "package-lock.json"] {
         fs::copy(wanted.join(name), folder.path().join(name)).unwrap();
     }
-    let mut npm = Command::new(find("npm", &[], "npm"));
+    let mut npm = Command::new(find("npm"));
     let output = npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder.path());
     let output = output.output().unwrap();
     assert!(

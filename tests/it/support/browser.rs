@@ -17,7 +17,16 @@ use tokio::runtime::{self, Runtime};
 use super::app::App;
 use super::axe;
 use testkit::http;
-use testkit::process::{Process, find};
+use testkit::process::{Process, find, find_any};
+
+/// The names that Chromium has, by where it comes from.
+const CHROMIUM: &[&str] = &[
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
 
 /// A browser window for one test. The browser goes back to those that wait for the next test, unless the test fails.
 pub struct Browser {
@@ -57,7 +66,7 @@ static RUNTIME: LazyLock<Runtime> =
 /// Ends the browser as well, which would stay when its driver goes: it is known by the directory of its profile.
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = Command::new("pkill").args(["-KILL", "-f"]).arg(self.directory.path()).status();
+        let _ = Command::new(find("pkill")).args(["-KILL", "-f"]).arg(self.directory.path()).status();
     }
 }
 
@@ -71,7 +80,7 @@ impl Drop for Browser {
 impl Running {
     async fn start(runs_scripts: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(find("chromedriver", &[], "chromium-driver"));
+        let mut command = Command::new(find("chromedriver"));
         command.arg("--port=0").env("TMPDIR", directory.path()).stdout(Stdio::piped());
         let mut process = Process::start(&mut command, directory.path());
         let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
@@ -277,7 +286,7 @@ impl Browser {
 }
 
 fn options(directory: &Path, runs_scripts: bool) -> Value {
-    let chromium = find("chromium", &[], "chromium");
+    let chromium = find_any(CHROMIUM);
     let mut arguments = vec!["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"];
     arguments.extend(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
     let profile = format!("--user-data-dir={}/profile", directory.display());

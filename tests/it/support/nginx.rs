@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::structure::read;
 use testkit::authority::Authority;
-use testkit::process::{Process, find};
+use testkit::process::{Process, find, is_root};
 use testkit::{free_port, wait_until};
 
 pub struct Nginx {
@@ -47,7 +46,7 @@ impl Nginx {
             .map(|what| format!("{what}_temp_path {};\n", path(what)))
             .concat();
         // Only root may ask for a user, and else its workers might not read what root has written.
-        let user = if fs::metadata("/proc/self").unwrap().uid() == 0 { "user root;\n" } else { "" };
+        let user = if is_root() { "user root;\n" } else { "" };
         let whole = format!(
             "daemon off;\n{user}worker_processes 2;\npid {};\nerror_log {};\nevents {{}}\n\
              http {{\naccess_log off;\n{temporary}include {};\n}}\n",
@@ -56,7 +55,7 @@ impl Nginx {
             path("site"),
         );
         fs::write(path("nginx.conf"), whole).unwrap();
-        let mut command = Command::new(find("nginx", &["/usr/sbin"], "nginx-light"));
+        let mut command = Command::new(find("nginx"));
         command.args(["-e", &path("errors"), "-c", &path("nginx.conf")]);
         let process =
             Process::start(command.stdout(Stdio::null()).stderr(Stdio::inherit()), directory.path());

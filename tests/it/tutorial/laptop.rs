@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::console::{Keys, PROGRAM_PROMPT, Place, Typed};
 use super::transcript;
 use crate::support::app::BINARY;
-use testkit::process::{Process, find};
+use testkit::process::{Process, find, leave_out};
 use testkit::terminal::Terminal;
 
 /// Keeps the network that there is.
@@ -74,14 +74,16 @@ impl Laptop {
         write_stand_ins(&home.path().join("bin"), is_full);
         publish(&home.path().join("origin"));
         // The reader is no root: memcached would ask why.
-        let mut command = Command::new(find("unshare", &[], "util-linux"));
+        let mut command = Command::new(find("unshare"));
         command.args(["-U", "-n", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", HOLD]);
-        find("ip", &["/sbin", "/usr/sbin"], "iproute2");
+        find("ip");
         command.env("PATH", path(&[]));
         let mut holder = Process::start(command.stdout(Stdio::piped()), home.path());
         let mut said = String::new();
         BufReader::new(holder.child().stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "up\n", "the tests need namespaces for users and networks: allow users to unshare");
+        if said != "up\n" {
+            leave_out("namespaces for users and networks");
+        }
         Self { terminals: BTreeMap::new(), holder, home, is_full }
     }
 
@@ -123,7 +125,7 @@ impl Laptop {
     }
 
     fn open(&self) -> Screen {
-        let mut command = Command::new(find("nsenter", &[], "util-linux"));
+        let mut command = Command::new(find("nsenter"));
         let holder = self.holder.id().to_string();
         command.args(["-t", &holder, "-U", "-n", "--preserve-credentials"]);
         command.args(["bash", "--norc", "--noprofile", "--noediting", "-i"]);
@@ -230,7 +232,7 @@ fn write_stand_ins(bin: &Path, is_full: bool) {
 fn publish(repository: &Path) {
     let package = env!("CARGO_MANIFEST_DIR");
     let git = |arguments: &[&str]| {
-        let mut command = Command::new(find("git", &[], "git"));
+        let mut command = Command::new(find("git"));
         command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
         command.args(["-c", "user.name=tutorial", "-c", "user.email=tutorial@localhost"]);
         let output = command.args(arguments).output().unwrap();

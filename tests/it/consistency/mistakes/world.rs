@@ -20,6 +20,7 @@ use testkit::line::Line;
 use testkit::memcached::Memcached;
 use testkit::page::Page;
 use testkit::postgres::{Postgres, TestDatabase};
+use testkit::process::find;
 use testkit::proxy::Proxy;
 use testkit::{eventually, http};
 
@@ -203,7 +204,7 @@ impl World {
 
     /// The whole database, as it is saved for a bad day.
     pub fn dump(&self) -> Vec<u8> {
-        let mut dump = Command::new("pg_dump");
+        let mut dump = Command::new(find("pg_dump"));
         let dump = dump.args(["--clean", "--if-exists", &self.database().url]).output().unwrap();
         assert!(dump.status.success(), "{dump:?}");
         dump.stdout
@@ -214,7 +215,7 @@ impl World {
         let begin = self.now();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), dump).unwrap();
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(find("psql"));
         psql.args(["-q", "-1", "-v", "ON_ERROR_STOP=1", &self.database().url, "-f"]).arg(file.path());
         assert!(psql.stdout(Stdio::null()).status().unwrap().success());
         self.database().execute("select setval(pg_get_serial_sequence('tasks', 'id'), 1000)").await;

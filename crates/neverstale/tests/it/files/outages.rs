@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::{bytes, entries, entry, open, path, set, start};
 use testkit::eventually;
+use testkit::process::find;
 
 /// Holds the lock, as another process in the middle of a change does, until it is dropped.
 fn hold_lock(directory: &TempDir) -> File {
@@ -25,7 +26,7 @@ fn hold_lock(directory: &TempDir) -> File {
 /// Makes a file hang: opening a pipe waits for its other end.
 fn make_pipe(file: PathBuf) -> PathBuf {
     let _ = fs::remove_file(&file);
-    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    assert!(Command::new(find("mkfifo")).arg(&file).status().unwrap().success());
     file
 }
 
