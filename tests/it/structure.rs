@@ -7,6 +7,7 @@ mod django;
 
 mod links;
 mod lists;
+mod scripts;
 mod sizes;
 
 use std::collections::BTreeSet;
