@@ -16,6 +16,7 @@ pub mod memcached;
 pub mod openmetrics;
 pub mod page;
 pub mod pgbouncer;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
@@ -26,10 +27,10 @@ pub mod stores;
 pub mod terminal;
 pub mod upstream;
 
+pub use self::port::free_port;
+
 use std::future::poll_fn;
-use std::net::TcpListener;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -49,15 +50,12 @@ pub fn http_trusting(authorities: RootCertStore) -> reqwest::Client {
     client.redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-/// Returns a port that stays free while nobody listens: below those that the kernel gives to whoever asks for any.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
-    let candidates = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
-    candidates
-        .take(1000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a port is free")
+/// How long a test waits before it fails: a guard against tests that hang, and far more than a busy machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a future, and panics with `what` if it does not end at all.
+pub async fn within_reason<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
 }
 
 /// Asks until the answer is yes; panics with `what` if it never is.
@@ -65,7 +63,7 @@ pub fn free_port() -> u16 {
 pub fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
     let started = Instant::now();
     while !answer() {
-        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        assert!(started.elapsed() < PATIENCE, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -77,8 +75,7 @@ pub async fn eventually(what: &str, mut answer: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let limit = Duration::from_secs(20);
-    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    within_reason(what, asked).await;
 }
 
 /// Polls a future so many times, lets everybody else go on in between, and drops it, done or not.

@@ -5,10 +5,11 @@
 //! whatever passes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ pub struct Line {
     client: String,
     weather: Arc<watch::Sender<Weather>>,
     counts: Arc<Counts>,
+    delays: Arc<Delays>,
 }
 
 /// What happens on a line.
@@ -50,6 +52,21 @@ struct Counts {
     caught: watch::Sender<usize>,
 }
 
+/// The lateness of a line's delayed messages, the same in each run as far as they come in the same order.
+struct Delays(Mutex<Rng>);
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self(Mutex::new(Rng::with_seed(1)))
+    }
+}
+
+impl Delays {
+    fn next(&self, longest: Duration) -> Duration {
+        longest.mul_f64(self.0.lock().unwrap().f64())
+    }
+}
+
 impl Line {
     /// Makes the lines to a server that clients reach at one address, as they must where the address decides which
     /// server has a key. Whose connection it is shows in its first message, a login.
@@ -61,6 +78,7 @@ impl Line {
             client: (*client).to_owned(),
             weather: Arc::default(),
             counts: Arc::default(),
+            delays: Arc::default(),
         };
         let lines: Vec<_> = clients.iter().map(line).collect();
         tokio::spawn(accept(listener, upstream, lines.clone()));
@@ -155,7 +173,7 @@ impl Line {
                     message = rest;
                 }
                 Weather::Drop => return swallow(from).await,
-                Weather::Delay(longest) => tokio::time::sleep(longest.mul_f64(fastrand::f64())).await,
+                Weather::Delay(longest) => tokio::time::sleep(self.delays.next(longest)).await,
                 Weather::Cut => return,
             }
             if to.write_all(message).await.is_err() {

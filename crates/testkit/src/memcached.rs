@@ -9,11 +9,15 @@ use std::process::{Command, Stdio};
 use percent_encoding::percent_decode_str;
 use tempfile::TempDir;
 
+use super::port::{on_free_port, on_same_port};
 use super::process::{Process, find};
 use super::wait_until;
 
 pub const USER: &str = "tester";
 pub const PASSWORD: &str = "sesame";
+
+/// Where a server writes which ports it listens on, once it does.
+const PORT_FILE: &str = "port";
 
 pub struct Memcached {
     process: Process,
@@ -44,10 +48,8 @@ impl Memcached {
         if sasl {
             write_sasl_files(&directory);
         }
-        let process = run(&directory, sasl, &arguments, "-1");
-        let port_file = directory.path().join("port");
-        wait_until("memcached listens", || port_in(&port_file).is_some());
-        let port = port_in(&port_file).unwrap();
+        let start = |port| run(&directory, sasl, &arguments, port);
+        let (process, port) = on_free_port("memcached", start, |_| listens(&directory));
         Self { process, directory, port, sasl, arguments }
     }
 
@@ -77,9 +79,8 @@ impl Memcached {
     /// Starts it again on the same port, empty.
     pub fn restart(&mut self) {
         self.process.kill();
-        fs::remove_file(self.directory.path().join("port")).unwrap();
-        self.process = run(&self.directory, self.sasl, &self.arguments, &self.port.to_string());
-        wait_until("memcached listens again", || self.directory.path().join("port").exists());
+        let start = || run(&self.directory, self.sasl, &self.arguments, self.port);
+        self.process = on_same_port("memcached", start, || listens(&self.directory));
     }
 
     /// A client that is not the program's own handling of the crate: one connection, used once.
@@ -131,14 +132,23 @@ impl Memcached {
     }
 }
 
-fn run(directory: &TempDir, sasl: bool, arguments: &[String], port: &str) -> Process {
+fn run(directory: &TempDir, sasl: bool, arguments: &[String], port: u16) -> Process {
     let mut command = Command::new(find("memcached"));
-    command.args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", port, "-m", "64"]).args(arguments);
-    command.env("MEMCACHED_PORT_FILENAME", directory.path().join("port"));
+    command
+        .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-p", &port.to_string(), "-m", "64"])
+        .args(arguments);
+    command.env("MEMCACHED_PORT_FILENAME", directory.path().join(PORT_FILE));
     if sasl {
         command.arg("-S").env("SASL_CONF_PATH", directory.path());
     }
+    // A server that was killed has left it behind.
+    let _ = fs::remove_file(directory.path().join(PORT_FILE));
     Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory.path())
+}
+
+/// Whether the server of this directory, and not another on the same port, says that it listens.
+fn listens(directory: &TempDir) -> bool {
+    directory.path().join(PORT_FILE).exists()
 }
 
 fn write_sasl_files(directory: &TempDir) {
@@ -160,8 +170,4 @@ fn write_user(directory: &TempDir, user: &str) {
 
 fn user_database(directory: &TempDir) -> PathBuf {
     directory.path().join("sasldb2")
-}
-
-fn port_in(file: &std::path::Path) -> Option<u16> {
-    fs::read_to_string(file).ok()?.lines().find_map(|line| line.strip_prefix("TCP INET: ")?.parse().ok())
 }

@@ -1,7 +1,7 @@
 //! A Postgres of the tests' own: one for all tests, with a database for each, or one that a test may stop.
 
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,8 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
 use tempfile::TempDir;
 
+use super::port::{on_free_port, on_same_port};
 use super::process::{Process, find, is_root};
 use super::{eventually, wait_until};
+
+/// Where a server says in its directory who it is, and whether it is ready.
+const PID_FILE: &str = "postmaster.pid";
 
 pub struct Postgres {
     process: Process,
@@ -69,8 +73,8 @@ impl Postgres {
         initdb.arg("-D").arg(&data).args(["-U", "tasks", "--auth=trust", "--no-sync", "-E", "UTF8"]);
         assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
         prepare(&data);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = run(&data, port, &settings, directory.path());
+        let start = |port| run(&data, port, &settings, directory.path());
+        let (process, port) = on_free_port("Postgres", start, |_| is_ready(&data));
         Self { process, _directory: directory, data, port, settings }
     }
 
@@ -97,13 +101,14 @@ impl Postgres {
     }
 
     fn signal_all(&self, name: &str) {
-        let postmaster = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let postmaster = fs::read_to_string(self.data.join(PID_FILE)).unwrap();
         let parent = postmaster.lines().next().unwrap();
-        // A session that has just started may have been missed, so twice.
-        for _ in 0..2 {
-            let _ = Command::new(find("pkill")).args([&format!("-{name}"), "-P", parent]).status();
-            self.process.signal(name);
-        }
+        let signal_sessions = || Command::new(find("pkill")).args([&format!("-{name}"), "-P", parent]).status();
+        let _ = signal_sessions();
+        self.process.signal(name);
+        wait_until("Postgres has heeded it", || self.process.is_stopped() == (name == "STOP"));
+        // A session that had just begun may have been missed before. Now none begins.
+        let _ = signal_sessions();
     }
 
     pub fn kill(&mut self) {
@@ -118,9 +123,9 @@ impl Postgres {
     }
 
     pub fn restart(&mut self) {
-        let _ = fs::remove_file(self.data.join("postmaster.pid"));
-        let directory = self.data.parent().unwrap().to_owned();
-        self.process = run(&self.data, self.port, &self.settings, &directory);
+        let directory = self.data.parent().unwrap();
+        let start = || run(&self.data, self.port, &self.settings, directory);
+        self.process = on_same_port("Postgres", start, || is_ready(&self.data));
     }
 }
 
@@ -222,13 +227,14 @@ fn run(data: &Path, port: u16, more: &[String], directory: &Path) -> Process {
     ];
     let more = more.iter().map(String::as_str);
     command.args(settings.into_iter().chain(more).flat_map(|setting| ["-c", setting]));
-    let process = Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory);
-    let isready = find("pg_isready");
-    wait_until("Postgres listens", || {
-        let mut command = Command::new(&isready);
-        command.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap().success()
-    });
-    process
+    // A server that was killed has left it behind.
+    let _ = fs::remove_file(data.join(PID_FILE));
+    Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()), directory)
+}
+
+/// Whether the server of this directory, and not another on the same port, says that it takes connections.
+fn is_ready(data: &Path) -> bool {
+    fs::read_to_string(data.join(PID_FILE)).is_ok_and(|said| said.lines().any(|line| line.trim() == "ready"))
 }
 
 /// Postgres refuses to run as root, so root runs it as the user that its package makes.
