@@ -11,17 +11,13 @@ use axum::response::Response;
 use neverstale::{Cache, CacheOptions, Ttl};
 use neverstale_axum::{CachePageLayer, PageCache};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
 use tower::Layer;
 
 use super::{Answer, around, ask};
-use testkit::eventually;
 use testkit::stores::Store;
+use testkit::{PATIENCE, eventually, within_reason};
 
 pub const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
-
-/// Longer than anything here takes, and shorter than another's build is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(8);
 
 type Respond = Arc<dyn Fn(usize, &Request<Body>) -> Response + Send + Sync>;
 
@@ -71,13 +67,18 @@ impl View {
 impl Held {
     /// Waits until a run has begun.
     pub async fn begun(&mut self) -> usize {
-        timeout(PATIENCE, self.begun.recv()).await.expect("a run begins").unwrap()
+        within_reason("a run begins", self.begun.recv()).await.unwrap()
     }
 
     /// Lets so many runs end.
     pub fn end(&self, count: usize) {
         self.ends.add_permits(count);
     }
+}
+
+/// Options with which another's build is waited for longer than a test waits, so that who goes on has been woken.
+fn patient() -> CacheOptions {
+    CacheOptions::default().max_wait(10 * PATIENCE)
 }
 
 /// A view behind the layer, as one process has it.
@@ -97,12 +98,12 @@ impl Site {
 
     /// As [`new`](Self::new), for a layer with other settings.
     pub fn with(store: &Store, view: View, set: impl Fn(CachePageLayer) -> CachePageLayer) -> Self {
-        Self::over(Cache::new(store.backend.clone(), CacheOptions::default()), view, set)
+        Self::over(Cache::new(store.backend.clone(), patient()), view, set)
     }
 
     /// As [`new`](Self::new), under a prefix of keys.
     pub fn prefixed(store: &Store, view: View, prefix: &str) -> Self {
-        let cache = Cache::new(store.backend.clone(), CacheOptions::default());
+        let cache = Cache::new(store.backend.clone(), patient());
         let pages = PageCache::new(&cache).key_prefix(prefix);
         Self { router: around(&view, pages.cache_page(MINUTE)), view, cache, pages }
     }
@@ -184,7 +185,7 @@ pub struct Pending(pub tokio::task::JoinHandle<Answer>);
 
 impl Pending {
     pub async fn answer(self) -> Answer {
-        timeout(PATIENCE, self.0).await.expect("it does not hang").unwrap()
+        within_reason("there is an answer", self.0).await.unwrap()
     }
 }
 

@@ -7,17 +7,14 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake};
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::poll;
 use neverstale::version::{Lost, VersionSource, VersionStats};
+use testkit::PATIENCE;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failed {

@@ -3,19 +3,16 @@
 use std::error::Error;
 use std::io;
 
-use tokio::net::TcpListener;
 use tokio_memcached::{Client, ErrorKind};
 
 use super::{MINUTE, assert_kind, client_of, data, impatient, stats, until_answered, until_left_out};
-use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::rogue::{Question, Rogue, value_of};
+use testkit::{eventually, free_port};
 
 #[tokio::test]
 async fn a_server_that_starts_later_is_found_without_being_asked_for() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let address = format!("127.0.0.1:{}", free_port());
     let client = Client::new(impatient(&address));
     assert_kind(client.get("k").await, |kind| kind == ErrorKind::Connect);
     until_left_out(&client).await;

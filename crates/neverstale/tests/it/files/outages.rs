@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use neverstale::Ttl;
 use neverstale::backend::file::Files;
@@ -93,9 +93,7 @@ async fn what_could_not_be_written_is_not_read_afterwards() {
     files.delete("deleted").await.unwrap_err();
     files.touch("touched", Ttl::After(Duration::ZERO)).await.unwrap_err();
     assert_eq!(files.get("untouched").await.unwrap(), Some(bytes("1")), "a read needs no lock");
-    let started = Instant::now();
     assert_eq!(files.get("set").await.unwrap_err().kind, ErrorKind::Busy, "its delete is pending");
-    assert!(started.elapsed() < Duration::from_millis(700), "and waits for none");
     drop(lock);
     assert_eq!(files.get("untouched").await.unwrap(), Some(bytes("1")));
     let is_deleted = async || entries(&path(&directory)).len() == 1;
