@@ -205,7 +205,28 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use futures_util::future::join_all;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_for_a_service_that_hangs_share_one_call_of_ten_seconds() {
+        // It takes connections, and says nothing on them.
+        let service = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", service.local_addr().unwrap());
+        let config = crate::config::Config::from_variables([("API_URL", url.as_str())]).unwrap();
+        let (upstream, arrival) = (Upstream::new(&config.api), Instant::now());
+        let outcomes = join_all((0..50).map(|_| upstream.ask(arrival))).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Timeout))), "{outcomes:?}");
+        let took = arrival.elapsed().as_secs();
+        assert_eq!(took, CALL_TIMEOUT.as_secs(), "by the clock of the test, which goes on while all wait");
+        service.set_nonblocking(true).unwrap();
+        service.accept().unwrap();
+        assert_eq!(service.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "a second call");
+    }
 
     #[test]
     fn a_redirect_stays_with_its_service() {

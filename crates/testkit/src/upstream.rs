@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
@@ -23,6 +24,8 @@ pub enum Reply {
     /// Sends these bytes and hangs up.
     Bytes(Vec<u8>),
     Late(Duration, Vec<u8>),
+    /// Sends these bytes once it may.
+    Held(watch::Receiver<bool>, Vec<u8>),
     /// Sends these bytes, and then the second ones again and again for as long as they are taken.
     Endless(Vec<u8>, Vec<u8>),
     /// As [`Reply::Endless`], with a pause before each.
@@ -116,6 +119,10 @@ async fn converse(
         Reply::Bytes(bytes) => send(stream, &bytes).await,
         Reply::Late(pause, bytes) => {
             tokio::time::sleep(pause).await;
+            send(stream, &bytes).await
+        }
+        Reply::Held(mut is_over, bytes) => {
+            let _ = is_over.wait_for(|is_over| *is_over).await;
             send(stream, &bytes).await
         }
         Reply::Endless(head, piece) => repeat(stream, &head, &piece, Duration::ZERO).await,
