@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::UNCACHED;
 use super::stored::Stored;
 use crate::support::app::{App, Settings};
+use testkit::free_port;
 use testkit::line::Line;
 use testkit::memcached::{Memcached, PASSWORD};
 
@@ -75,6 +76,8 @@ impl Cluster {
 
     /// Ends the processes as a platform does; what they say last must be that they did.
     pub fn stop(&self) {
+        // At once, as stopping is slow.
+        self.instances.iter().for_each(|instance| instance.signal("TERM"));
         for instance in &self.instances {
             let (status, output) = instance.app.lock().unwrap().take().unwrap().terminate();
             assert!(status.success(), "{status}: {output}");
@@ -84,9 +87,9 @@ impl Cluster {
 
 impl Instance {
     fn start(settings: Settings, to_database: Line, has_line: bool, to_memcached: Vec<Line>) -> Self {
+        // One that nobody else takes while it restarts.
+        let settings = settings.with("PORT", &free_port().to_string());
         let app = settings.serve();
-        let (_, port) = app.address().rsplit_once(':').unwrap();
-        let settings = settings.with("PORT", port);
         let url = app.url.clone();
         Self { settings, url, app: Mutex::new(Some(app)), to_database, has_line, to_memcached }
     }

@@ -11,7 +11,7 @@ use super::cluster::Cluster;
 use testkit::http;
 
 /// How long a client waits for an answer: longer than the program takes for one, whatever happens.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest pause between two requests, so that the machine is left something.
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
@@ -31,6 +31,10 @@ pub struct Load<'a> {
     clock: Instant,
     http: reqwest::Client,
     names: AtomicU32,
+    /// How many have succeeded.
+    reads: AtomicU32,
+    adds: AtomicU32,
+    removes: AtomicU32,
     reads_database: bool,
     has_guests: bool,
 }
@@ -67,6 +71,9 @@ impl<'a> Load<'a> {
             clock: Instant::now(),
             http: http(),
             names: AtomicU32::new(0),
+            reads: AtomicU32::new(0),
+            adds: AtomicU32::new(0),
+            removes: AtomicU32::new(0),
             reads_database,
             has_guests: false,
         }
@@ -85,6 +92,12 @@ impl<'a> Load<'a> {
         u64::try_from((instant - self.clock).as_nanos()).unwrap()
     }
 
+    /// Whether enough has happened for a run to be worth something. It ends no sooner, however slow the machine.
+    pub fn has_been_busy(&self) -> bool {
+        let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        count(&self.reads) >= 100 && count(&self.adds) >= 5 && count(&self.removes) >= 1
+    }
+
     /// Runs a client until it is over.
     pub async fn run(&self, seed: u64, is_over: impl Fn() -> bool) -> Log {
         let rng = fastrand::Rng::with_seed(seed);
@@ -98,7 +111,7 @@ impl<'a> Load<'a> {
 
     /// Reads every page of every instance once all is well again, each until it is given.
     pub async fn read_all(&self) -> Log {
-        let (rng, seen) = (fastrand::Rng::new(), Arc::new(Page::only(vec![])));
+        let (rng, seen) = (fastrand::Rng::with_seed(0), Arc::new(Page::only(vec![])));
         let mut client = Client { load: self, rng, seen, log: Log::default() };
         for instance in 0..self.cluster.instances.len() {
             for path in PATHS {
@@ -151,6 +164,7 @@ impl Client<'_> {
         if self.load.reads_database {
             let read = self.load.read_database().await;
             self.seen = read.page.clone();
+            self.load.reads.fetch_add(1, Ordering::Relaxed);
             self.log.history.reads.push(read);
             return true;
         }
@@ -166,6 +180,7 @@ impl Client<'_> {
             Ok((status, body)) if status == 200 => {
                 let page = parse(&body, number).unwrap_or_else(|| panic!("no list page: {body}"));
                 self.seen = Arc::new(if self.load.has_guests { page.of_ours() } else { page });
+                self.load.reads.fetch_add(1, Ordering::Relaxed);
                 self.log.history.reads.push(Read { span, page: self.seen.clone() });
                 true
             }
@@ -214,7 +229,11 @@ impl Client<'_> {
         let answer = self.load.http.post(url).form(&[field]).timeout(PATIENCE).send().await;
         let span = Span { begin, end: self.load.now() };
         let outcome = match &answer {
-            Ok(response) if response.status() == 303 => return (span, Outcome::Acknowledged),
+            Ok(response) if response.status() == 303 => {
+                let done = if request == "POST /add" { &self.load.adds } else { &self.load.removes };
+                done.fetch_add(1, Ordering::Relaxed);
+                return (span, Outcome::Acknowledged);
+            }
             Ok(response) if response.status().is_client_error() => Outcome::Failed,
             Err(error) if error.is_connect() => Outcome::Failed,
             _ => Outcome::Unknown,
