@@ -8,11 +8,14 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use futures_util::future::join_all;
+
 use crate::support::app::{BINARY, Settings};
 use crate::support::disk::Disk;
 use testkit::page::Page;
+use testkit::port::on_free_port;
 use testkit::process::{Process, find, require_file};
-use testkit::{eventually, free_port, http, wait_until};
+use testkit::{eventually, http, wait_until};
 
 /// A server whose output the test does not read.
 struct Server {
@@ -39,16 +42,18 @@ pub fn full_pipe() -> (PipeReader, PipeWriter) {
 impl Server {
     /// Starts a server with other standard streams, and waits until it listens.
     fn start(settings: &Settings, line: &str, output: Option<OwnedFd>, errors: Option<OwnedFd>) -> Self {
-        let port = free_port();
-        let mut command = settings.clone().with("PORT", &port.to_string()).shell(line);
-        if let Some(output) = output {
-            command.stdout(output);
-        }
-        if let Some(errors) = errors {
-            command.stderr(errors);
-        }
-        let process = Process::start(&mut command, settings.directory());
-        wait_until("it serves", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let start = |port: u16| {
+            let mut command = settings.clone().with("PORT", &port.to_string()).shell(line);
+            if let Some(output) = &output {
+                command.stdout(output.try_clone().unwrap());
+            }
+            if let Some(errors) = &errors {
+                command.stderr(errors.try_clone().unwrap());
+            }
+            Process::start(&mut command, settings.directory())
+        };
+        let listens = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let (process, port) = on_free_port("the server", start, listens);
         Self { process, port, _settings: settings.clone() }
     }
 
@@ -116,7 +121,11 @@ async fn a_stalled_log_costs_nothing_but_lines() {
         let (_reader, writer) = full_pipe();
         let server = Server::start(&settings, &serve(), Some(copy(&writer)), Some(copy(&writer)));
         server.is_used("First").await;
-        eventually("the queue is full", async || server.lost().await > 0).await;
+        let fill = async || {
+            join_all((0..50).map(|_| server.get("/nowhere"))).await;
+            server.lost().await > 0
+        };
+        eventually("the queue is full", fill).await;
         server.is_used("Last").await;
         server.terminate();
     }
