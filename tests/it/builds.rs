@@ -10,24 +10,21 @@ use neverstale::backend::memcached;
 use neverstale::{Cache, CacheOptions, Key, Ttl};
 use tasklist::memcache_crate;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 use tokio_memcached::Options;
 
 use crate::support::app::{App, Settings};
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
-use testkit::{eventually, too_long_to_store, wait_until};
+use testkit::{PATIENCE, eventually, too_long_to_store, wait_until, within_reason};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
-/// Longer than anything here takes, and shorter than another's build is waited for.
-const PATIENCE: Duration = Duration::from_secs(8);
-
-/// A cache as a process of its own would have it.
+/// A cache as a process of its own would have it. Its callers wait for longer than a test does, so that those who go on
+/// have been woken.
 fn cache(memcached: &Memcached) -> Cache {
     let options = Options::new([memcached.address().parse().unwrap()]).unwrap();
-    Cache::new(memcached::Memcached::new(options), CacheOptions::default())
+    Cache::new(memcached::Memcached::new(options), CacheOptions::default().max_wait(10 * PATIENCE))
 }
 
 fn key() -> Key {
@@ -37,7 +34,7 @@ fn key() -> Key {
 /// Builds a value without further ado.
 async fn get_or_set(cache: &Cache, value: &str) -> String {
     let build = async || Ok::<_, Infallible>(value.to_owned());
-    timeout(PATIENCE, cache.get_or_set(&key(), MINUTE, build)).await.expect("it does not hang").unwrap()
+    within_reason("there is a value", cache.get_or_set(&key(), MINUTE, build)).await.unwrap()
 }
 
 /// A build that has begun, and ends when it is told to.
@@ -61,18 +58,20 @@ impl HeldBuild {
             };
             cache.get_or_set(&key(), MINUTE, build).await
         });
-        timeout(PATIENCE, begun.notified()).await.expect("the build begins");
+        within_reason("the build begins", begun.notified()).await;
         Self { end, task }
     }
 
     async fn end(self, value: &'static str) -> Result<String, &'static str> {
         self.end.send(value).unwrap();
-        timeout(PATIENCE, self.task).await.expect("it does not hang").unwrap()
+        within_reason("the build has ended", self.task).await.unwrap()
     }
 }
 
 /// How often the list was read.
 fn builds(apps: Vec<App>) -> usize {
+    // Those who stop at a terminal are quicker.
+    apps.iter().for_each(|app| app.signal("INT"));
     let outputs: Vec<_> = apps.into_iter().map(|app| app.terminate().1).collect();
     let lines = outputs.iter().flat_map(|output| output.lines().filter(|line| line.contains(", query: ")));
     let counts = lines.flat_map(|line| line.split(", ").filter_map(|part| part.strip_suffix(" builds")));
@@ -248,14 +247,15 @@ async fn a_build_that_takes_longer_than_a_lock_lives_keeps_it() {
     let [one, other] = [cache(&memcached), cache(&memcached)];
     let slow = HeldBuild::begin(&one).await;
     let waiting = tokio::spawn(async move { get_or_set(&other, "another").await });
-    // Longer than the lock's lifetime by more than memcached's clock is coarse.
+    // Time is the subject: longer than the lock's lifetime by more than memcached's clock is coarse.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(slow.end("slow").await.as_deref(), Ok("slow"));
     assert_eq!(waiting.await.unwrap(), "slow");
     wait_until("the lock is gone", || memcached.client().get::<Vec<u8>>("answer~lock").unwrap().is_none());
 }
 
-#[tokio::test]
+// On a paused clock, which goes on while everybody waits.
+#[tokio::test(start_paused = true)]
 async fn a_build_that_is_known_to_take_long_is_waited_for_in_its_process_as_well() {
     let options = CacheOptions::default().max_wait(Duration::from_secs(15));
     let cache = Cache::new(Locmem::new(), options);

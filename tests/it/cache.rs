@@ -40,9 +40,9 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
     // as well the lock of whoever builds each, and missed each once more, when nobody else can be building it. But for
     // the list of a version whose page is missing: that is looked for only then.
     for (strategy, [first_sets, first_misses], gets, lives) in [
-        ("versioned", [4, 3], 1, 3599),
+        ("versioned", [4, 3], 1, 3600),
         // The page, and the generation that it bears.
-        ("delete", [5, 5], 2, 299),
+        ("delete", [5, 5], 2, 300),
     ] {
         let memcached = Memcached::start_with_sasl();
         let settings = Settings::new().with_login(&memcached).with("CACHE_STRATEGY", strategy);
@@ -60,8 +60,10 @@ async fn the_slow_query_is_felt_once_and_every_reload_is_a_hit() {
         for reload in 1..=5 {
             let again = app.get_from("localhost", "/").await;
             again.assert_lists([]);
-            let status = format!("tasklist; hit; ttl={lives}");
-            assert_eq!(again.header("cache-status"), Some(&*status), "reload {reload}");
+            let status = again.header("cache-status").unwrap();
+            let left: Option<u64> =
+                status.strip_prefix("tasklist; hit; ttl=").and_then(|ttl| ttl.parse().ok());
+            assert!(left.is_some_and(|left| left < lives), "reload {reload}: {status}");
             assert_eq!(counted(), [sets, misses, hits + gets * reload], "{strategy}");
         }
         let other = settings.serve();
@@ -81,7 +83,8 @@ async fn a_copy_of_the_current_page_asks_memcached_for_nothing() {
     let gets = memcached.stat("cmd_get");
     let page = app.get("/").await;
     page.assert_lists(["Here"]);
-    assert_eq!(page.header("cache-status"), Some("tasklist; hit; ttl=3599; detail=\"local\""));
+    let status = page.header("cache-status").unwrap();
+    assert!(status.starts_with("tasklist; hit; ttl=") && status.ends_with("; detail=\"local\""), "{status}");
     assert_eq!(memcached.stat("cmd_get"), gets);
 }
 

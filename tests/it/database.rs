@@ -2,26 +2,25 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use crate::support::app::App;
 use crate::support::app::Settings;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
-use testkit::wait_until;
+use testkit::{eventually, wait_until};
 
 /// Asks until the app serves the list again; every answer until then must be a 503 page.
 async fn wait_for_recovery(app: &App) {
-    let started = std::time::Instant::now();
-    while started.elapsed() < std::time::Duration::from_secs(30) {
+    eventually("the app has recovered", async || {
         let page = app.get("/").await;
-        if page.status == 200 {
-            return;
+        if page.status != 200 {
+            page.assert_error(503, "Back in a moment");
         }
-        page.assert_error(503, "Back in a moment");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("the app did not recover: {}", app.output());
+        page.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -36,12 +35,13 @@ async fn a_database_that_hangs_or_dies_is_a_503_and_comes_back_without_a_restart
 
     postgres.hang();
     let requests: Vec<_> = (0..20).map(|_| tokio::spawn(app.request("GET", "/").send())).collect();
+    let (added, ready) = tokio::join!(app.post("/add", &[("name", "x")]), app.get("/readyz"));
+    added.assert_error(503, "Back in a moment");
+    assert_eq!(ready.status, 503);
     for request in requests {
         let answer = request.await.unwrap().unwrap();
         assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "5"));
     }
-    app.post("/add", &[("name", "x")]).await.assert_error(503, "Back in a moment");
-    assert_eq!(app.get("/readyz").await.status, 503);
     assert_eq!(app.get("/healthz").await.status, 200);
     postgres.go_on();
     wait_for_recovery(&app).await;
@@ -51,6 +51,17 @@ async fn a_database_that_hangs_or_dies_is_a_503_and_comes_back_without_a_restart
     postgres.restart();
     wait_for_recovery(&app).await;
     assert!(app.get("/").await.tasks().contains(&"Safe".to_owned()));
+}
+
+/// Who waits for two failures takes so long each time. Who waits for one takes less, but on a machine that is busy: so
+/// this asks again.
+async fn assert_once(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..5 {
+        if is_so().await {
+            return;
+        }
+    }
+    panic!("never once {what}");
 }
 
 #[tokio::test]
@@ -67,14 +78,24 @@ async fn nobody_waits_for_the_database_after_having_waited_for_another_who_did()
         let timing = page.header("server-timing").unwrap().split(", ").map(str::to_owned);
         timing.map(|entry| entry.rsplit_once("dur=").unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
     };
-    let mut waited: [f64; 3] = tokio::join!(ask(), ask(), ask()).into();
-    waited.sort_by(f64::total_cmp);
-    assert!(waited[2] < waited[0] * 2.0, "nobody waits for two failures: {waited:?}");
+    assert_once("all waited about as long", async || {
+        let mut waited: [f64; 3] = tokio::join!(ask(), ask(), ask()).into();
+        waited.sort_by(f64::total_cmp);
+        waited[2] < waited[0] * 1.7
+    })
+    .await;
     postgres.go_on();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_waited_for_another_process_does_not_wait_for_two_questions_after_it() {
+    // For one it would be five seconds, and for two more than six.
+    assert_once("only one was waited for", async || wait_after_another_process().await.as_millis() < 5700)
+        .await;
+}
+
+/// Returns how long a visitor waits of whom another process has built the page in vain, and then nobody can.
+async fn wait_after_another_process() -> Duration {
     let (memcached, postgres) = (Memcached::start(), Postgres::start());
     let database = postgres.database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
@@ -84,18 +105,18 @@ async fn who_has_waited_for_another_process_does_not_wait_for_two_questions_afte
     let is_lock = |key: &String| key.starts_with("~view.page") && key.ends_with("~lock");
     wait_until("the page is being built", || memcached.keys_now().iter().any(is_lock));
 
-    let (started, waiting) = (std::time::Instant::now(), ask(&app));
-    // Nearly as long as another process is waited for. If it is longer, there is nothing to see.
-    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    let (started, waiting) = (Instant::now(), ask(&app));
+    // Time is the subject: nearly as long as another process is waited for.
+    tokio::time::sleep(Duration::from_millis(2200)).await;
     postgres.hang();
     let other = ask(&app);
-    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     builder.abort();
     assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
     let waited = started.elapsed();
     assert_eq!(other.await.unwrap().unwrap().status(), 503);
-    assert!(waited.as_millis() < 5700, "five seconds, and what a busy machine adds: {waited:?}");
     postgres.go_on();
+    waited
 }
 
 // The proxy runs while the app is waited for.

@@ -37,7 +37,9 @@ async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
     eventually("there is room again", async || client.ask(&post("after")).await.status == 303).await;
     let (_, output) = app.terminate();
     let said = output.lines().filter(|line| line.contains("too many bodies in memory")).count();
-    assert!((1..=2).contains(&said) && !output.contains("ERROR"), "{said} lines");
+    let said = u64::try_from(said).unwrap();
+    // Every few seconds.
+    assert!((1..answers[1] / 5).contains(&said) && !output.contains("ERROR"), "{said} lines");
 }
 
 #[tokio::test(flavor = "multi_thread")]

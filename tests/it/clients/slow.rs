@@ -13,6 +13,7 @@ async fn dribble(client: Client, request: String) {
         if client.stream.try_write(&[byte]).is_err() {
             client.stream.writable().await.unwrap();
         }
+        // Slowness is the subject.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

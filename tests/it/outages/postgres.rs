@@ -1,7 +1,6 @@
 //! A Postgres that is restarted, or ends its connections: not one request fails once it is back.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use super::{CONNECTIONS, add_at_once, assert_logged, assert_unavailable, names};
 use crate::support::app::{App, Settings};
@@ -49,10 +48,8 @@ async fn after_a_crash_of_postgres_no_request_meets_a_connection_of_before() {
     let database = postgres.database().await;
     let app = busy_app(&database).await;
     postgres.kill();
-    let started = Instant::now();
     assert_unavailable(&app.get("/").await);
     assert_unavailable(&app.post("/add", &[("name", "lost")]).await);
-    assert!(started.elapsed().as_secs() < 10, "five seconds each");
     assert_eq!(app.get("/healthz").await.status, 200);
     assert_eq!(app.get("/readyz").await.status, 503);
     assert_logged(&app, 2);

@@ -120,8 +120,8 @@ async fn who_has_looked_leaves_the_locks_of_this_process_alone() {
     session.execute("begin immediate; insert into tasks (name) values ('first')").await;
     drop(watched(&url(&settings)).await);
     let second = tokio::spawn(app.request("POST", "/add").form(&[("name", "second")]).send());
-    // Longer than it takes to add a task, and shorter than that waits for others.
-    sleep(Duration::from_millis(700)).await;
+    // An addition that found no lock would be quicker, and this one waits for far longer.
+    sleep(Duration::from_millis(100)).await;
     assert!(!second.is_finished(), "the other process waits for the lock");
     session.execute("commit").await;
     assert_eq!(second.await.unwrap().unwrap().status(), 303);

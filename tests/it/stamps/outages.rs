@@ -1,20 +1,15 @@
 //! The connection that the stamp is read on: it waits for no other query, and for no server that is gone.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use tasklist::db::Error;
 use tasklist::tasks;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::{Session, add, stamp};
 use crate::support::database::open_database;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use testkit::within_reason;
 
 #[tokio::test]
 async fn a_stamp_waits_for_no_other_query() {
@@ -71,7 +66,7 @@ async fn a_server_that_hangs_is_an_error_and_then_works_again() {
     let before = stamp(&db).await;
     postgres.hang();
     let stamps = join_all((0..20).map(|_| tasks::stamp(&db)));
-    for stamp in timeout(PATIENCE, stamps).await.expect("it ends") {
+    for stamp in within_reason("it ends", stamps).await {
         assert!(matches!(stamp, Err(Error::Timeout)), "{stamp:?}");
     }
     postgres.go_on();
