@@ -250,10 +250,14 @@ fn check_says_what_is_wrong_and_what_to_do() {
             ["user name or password refused", "remedy: check MEMCACHIER_USERNAME"],
         ),
     ];
-    for (settings, messages) in cases {
-        let _ = settings.run(&["migrate"]);
-        assert_fails(&settings.run(&["check"]), &messages);
-    }
+    std::thread::scope(|scope| {
+        for (settings, messages) in cases {
+            scope.spawn(move || {
+                let _ = settings.run(&["migrate"]);
+                assert_fails(&settings.run(&["check"]), &messages);
+            });
+        }
+    });
 }
 
 #[tokio::test]
@@ -309,7 +313,7 @@ async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {
     let app = Settings::new().with("SLOW_QUERY", "20s").with("RUST_LOG", "debug").serve();
     let request = tokio::spawn(app.request("GET", "/").send());
     wait_until("the query runs", || app.output().contains("cache get"));
-    // Somebody at a terminal waits for less time than a platform.
+    // Somebody at a terminal waits for less time than a platform. How long is the subject.
     app.signal("INT");
     wait_until("it stops", || app.output().contains("stopping"));
     let (status, said) = app.terminate();

@@ -25,7 +25,7 @@ use super::places::Table;
 use super::visitors::{Answer, Cookie, Data, KEYS, Step, Ticket, request};
 use super::{key, secret};
 
-const INTERLEAVINGS: u64 = 10_000;
+const INTERLEAVINGS: u64 = 3_000;
 
 /// Each has a database of its own, so that they do not wait for each other's writes.
 const GROUPS: usize = 4;

@@ -40,7 +40,11 @@ async fn assert_counted(database: &TestDatabase) {
 
 #[tokio::test]
 async fn what_a_subscription_brings_has_a_stamp_and_is_counted() {
-    let (publishing, subscribing) = (Postgres::start_with(&["wal_level=logical"]), Postgres::start());
+    let (publishing, subscribing) = (
+        Postgres::start_with(&["wal_level=logical"]),
+        // How often it looks for tables that are to be copied.
+        Postgres::start_with(&["wal_retrieve_retry_interval=100ms"]),
+    );
     let (publisher, subscriber) = (publishing.database().await, subscribing.database().await);
     for database in [&publisher, &subscriber] {
         open_database(&database.url).migrate().await.unwrap();
