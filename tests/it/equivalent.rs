@@ -54,7 +54,7 @@ async fn a_form_is_one_whatever_the_case_and_parameters_of_its_media_type() {
         assert_eq!(add(&app, &[("content-type", media_type)]).await.status, 303, "{media_type}");
     }
     for other in ["text/plain", "application/x-www-form-urlencodedx"] {
-        add(&app, &[("content-type", other)]).await.assert_error(415, "Form not understood");
+        add(&app, &[("content-type", other)]).await.assert_error(415);
     }
 }
 
@@ -119,7 +119,7 @@ async fn a_path_may_escape_its_letters() {
     let app = App::start();
     assert_eq!(app.get("/%63ache").await.status, 200);
     assert_eq!(app.get("/%68%65althz").await.status, 200);
-    app.get("/%2Fcache").await.assert_error(404, "Page not found");
+    app.get("/%2Fcache").await.assert_error(404);
 }
 
 #[tokio::test]

@@ -79,9 +79,9 @@ async fn a_form_without_its_field_is_no_task() {
     let app = App::start();
     assert_eq!(app.post("/add", &[]).await.status, 422);
     assert_eq!(app.post("/add", &[("other", "x")]).await.status, 422);
-    app.post("/add", &[("name", "a"), ("name", "b")]).await.assert_error(422, "Form not understood");
+    app.post("/add", &[("name", "a"), ("name", "b")]).await.assert_error(422);
     let json = app.request("POST", "/add").header("content-type", "application/json").body("{}");
-    testkit::page::Page::read(json).await.assert_error(415, "Form not understood");
+    testkit::page::Page::read(json).await.assert_error(415);
     app.get("/").await.assert_lists([]);
 }
 
@@ -214,7 +214,7 @@ async fn a_style_sheet_is_served_for_good_under_the_name_of_its_content() {
     }
     let stale = paths[0].replace("/static/icon.", "/static/icon.0");
     for path in [&stale, "/static/app.css", "/static/..%2fCargo.toml", "/static/"] {
-        app.get(path).await.assert_error(404, "Page not found");
+        app.get(path).await.assert_error(404);
     }
 }
 

@@ -61,7 +61,7 @@ async fn a_form_from_another_site_is_refused() {
         let page = Page::read(request).await;
         assert_eq!(page.status, status, "{headers:?}");
         if status == 403 {
-            page.assert_error(403, "Request refused");
+            page.assert_error(403);
         }
     }
     assert_eq!(app.get("/").await.tasks().len(), 3);
@@ -90,7 +90,7 @@ async fn a_body_over_64_kib_is_refused_whether_it_says_so_or_not() {
     let app = App::start();
     let form = |bytes: usize| format!("name={}", "x".repeat(bytes));
     let request = || app.request("POST", "/add").header("content-type", "application/x-www-form-urlencoded");
-    Page::read(request().body(form(64 * 1024))).await.assert_error(413, "Too much text");
+    Page::read(request().body(form(64 * 1024))).await.assert_error(413);
     assert_eq!(
         Page::read(request().body(form(60 * 1024))).await.status,
         422,
@@ -122,7 +122,7 @@ async fn other_methods_get_the_list_of_allowed_ones() {
         [("PUT", "/add", "POST"), ("GET", "/remove", "POST"), ("POST", "/", "GET,HEAD")]
     {
         let page = Page::read(app.request(method, path)).await;
-        page.assert_error(405, "Method not allowed");
+        page.assert_error(405);
         assert_eq!(page.header("allow"), Some(allowed), "{method} {path}");
     }
     let head = Page::read(app.request("HEAD", "/")).await;
@@ -135,7 +135,7 @@ async fn only_developers_see_why() {
     for (debug, details) in [("True", vec![detail.to_owned()]), ("False", vec![])] {
         let app = Settings::new().with("DEBUG", debug).serve();
         let page = Page::read(app.request("GET", "/").header("host", "evil.example")).await;
-        page.assert_error(400, "Bad request");
+        page.assert_error(400);
         assert_eq!(page.texts("pre"), details);
     }
 }

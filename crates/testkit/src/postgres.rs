@@ -103,7 +103,8 @@ impl Postgres {
     fn signal_all(&self, name: &str) {
         let postmaster = fs::read_to_string(self.data.join(PID_FILE)).unwrap();
         let parent = postmaster.lines().next().unwrap();
-        let signal_sessions = || Command::new(find("pkill")).args([&format!("-{name}"), "-P", parent]).status();
+        let signal_sessions =
+            || Command::new(find("pkill")).args([&format!("-{name}"), "-P", parent]).status();
         let _ = signal_sessions();
         self.process.signal(name);
         wait_until("Postgres has heeded it", || self.process.is_stopped() == (name == "STOP"));

@@ -153,7 +153,7 @@ async fn head_takes_no_message() {
 async fn nothing_but_the_list_takes_a_message() {
     let (app, visitor) = (App::start(), Visitor::new());
     visitor.post(&app, "/add", &[("name", "One")]).await;
-    visitor.get(&app, "/nowhere").await.assert_error(404, "Page not found");
+    visitor.get(&app, "/nowhere").await.assert_error(404);
     assert_eq!(visitor.post(&app, "/add", &[("name", "")]).await.status, 422);
     visitor.get(&app, "/?page=7").await.assert_tells([words::added("One")]);
     end_calmly(app);
