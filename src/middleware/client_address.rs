@@ -42,7 +42,6 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use axum::http::HeaderValue;
     use proptest::prelude::*;
-    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -90,17 +89,7 @@ mod tests {
         }
     }
 
-    /// Tries the same cases in each run, or those that `PROPTEST_RNG_SEED` asks for.
-    fn same_cases() -> ProptestConfig {
-        let asked = ProptestConfig::default();
-        let is_asked = asked.rng_seed != RngSeed::Random;
-        let rng_seed = if is_asked { asked.rng_seed } else { RngSeed::Fixed(1) };
-        ProptestConfig { rng_seed, ..asked }
-    }
-
     proptest! {
-        #![proptest_config(same_cases())]
-
         #[test]
         fn nothing_a_client_sends_changes_what_the_proxies_say(
             sent in proptest::collection::vec("[ -~]{0,30}", 0..4),

@@ -206,7 +206,6 @@ mod tests {
     use std::collections::{BTreeSet, HashMap};
 
     use proptest::prelude::*;
-    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -270,17 +269,7 @@ mod tests {
         }
     }
 
-    /// Tries the same cases in each run, or those that `PROPTEST_RNG_SEED` asks for.
-    fn same_cases() -> ProptestConfig {
-        let asked = ProptestConfig::default();
-        let is_asked = asked.rng_seed != RngSeed::Random;
-        let rng_seed = if is_asked { asked.rng_seed } else { RngSeed::Fixed(1) };
-        ProptestConfig { rng_seed, ..asked }
-    }
-
     proptest! {
-        #![proptest_config(same_cases())]
-
         #[test]
         fn no_key_of_a_user_is_a_name_of_the_library(
             key in "[~a:v2@.]{1,6}|[~é]{90,130}",

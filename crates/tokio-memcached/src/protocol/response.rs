@@ -87,7 +87,6 @@ pub fn decode(arrived: &mut BytesMut, max_body: usize) -> Result<Option<Response
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -175,17 +174,7 @@ mod tests {
         }
     }
 
-    /// Tries the same cases in each run, or those that `PROPTEST_RNG_SEED` asks for.
-    fn same_cases() -> ProptestConfig {
-        let asked = ProptestConfig::default();
-        let is_asked = asked.rng_seed != RngSeed::Random;
-        let rng_seed = if is_asked { asked.rng_seed } else { RngSeed::Fixed(1) };
-        ProptestConfig { rng_seed, ..asked }
-    }
-
     proptest! {
-        #![proptest_config(same_cases())]
-
         #[test]
         fn answers_are_the_same_wherever_they_are_split(
             responses in vec(any_response(), 0..4),
