@@ -5,7 +5,7 @@ mod panics;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use futures_util::future::join_all;
@@ -26,7 +26,7 @@ struct Server {
 }
 
 /// Writes where its copies do.
-fn copy(output: &impl std::os::fd::AsFd) -> OwnedFd {
+fn copy(output: &impl AsFd) -> OwnedFd {
     output.as_fd().try_clone_to_owned().unwrap()
 }
 
@@ -41,14 +41,19 @@ pub fn full_pipe() -> (PipeReader, PipeWriter) {
 
 impl Server {
     /// Starts a server with other standard streams, and waits until it listens.
-    fn start(settings: &Settings, line: &str, output: Option<OwnedFd>, errors: Option<OwnedFd>) -> Self {
+    fn start(
+        settings: &Settings,
+        line: &str,
+        output: Option<BorrowedFd>,
+        errors: Option<BorrowedFd>,
+    ) -> Self {
         let start = |port: u16| {
             let mut command = settings.clone().with("PORT", &port.to_string()).shell(line);
-            if let Some(output) = &output {
-                command.stdout(output.try_clone().unwrap());
+            if let Some(output) = output {
+                command.stdout(copy(&output));
             }
-            if let Some(errors) = &errors {
-                command.stderr(errors.try_clone().unwrap());
+            if let Some(errors) = errors {
+                command.stderr(copy(&errors));
             }
             Process::start(&mut command, settings.directory())
         };
@@ -106,7 +111,7 @@ fn forms() -> [Settings; 2] {
 async fn a_closed_log_costs_nothing_but_lines() {
     for settings in forms() {
         let (reader, writer) = io::pipe().unwrap();
-        let server = Server::start(&settings, &serve(), Some(copy(&writer)), Some(copy(&writer)));
+        let server = Server::start(&settings, &serve(), Some(writer.as_fd()), Some(writer.as_fd()));
         server.is_used("Before").await;
         drop((reader, writer));
         server.is_used("After").await;
@@ -119,7 +124,7 @@ async fn a_closed_log_costs_nothing_but_lines() {
 async fn a_stalled_log_costs_nothing_but_lines() {
     for settings in forms() {
         let (_reader, writer) = full_pipe();
-        let server = Server::start(&settings, &serve(), Some(copy(&writer)), Some(copy(&writer)));
+        let server = Server::start(&settings, &serve(), Some(writer.as_fd()), Some(writer.as_fd()));
         server.is_used("First").await;
         let fill = async || {
             join_all((0..50).map(|_| server.get("/nowhere"))).await;
@@ -150,7 +155,7 @@ async fn a_disk_that_has_room_again_gets_the_log_again() {
     let disk = Disk::mount(&settings, 1 << 20);
     let file = disk.inside("log");
     let log = File::options().append(true).create(true).open(&file).unwrap();
-    let server = Server::start(&settings, &serve(), Some(copy(&log)), None);
+    let server = Server::start(&settings, &serve(), Some(log.as_fd()), None);
     server.is_used("Before").await;
     disk.fill();
     server.is_used("Meanwhile").await;

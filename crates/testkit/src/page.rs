@@ -68,7 +68,7 @@ impl Page {
     #[track_caller]
     pub fn assert_tells<const N: usize>(&self, messages: [String; N]) {
         assert_eq!(self.status, 200, "{}", self.body);
-        assert_eq!(self.messages(), messages);
+        assert_eq!(self.messages(), Vec::from(messages));
     }
 
     pub fn id_of(&self, task: &str) -> String {

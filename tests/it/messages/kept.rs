@@ -45,7 +45,7 @@ async fn of_changes_made_at_the_same_time_each_is_told() {
     });
     let mut told = visitor.get(&app, "/").await.messages();
     told.sort();
-    assert_eq!(told, names.map(|name| words::added(name)));
+    assert_eq!(told, names.map(words::added));
 }
 
 #[tokio::test(flavor = "multi_thread")]
