@@ -23,7 +23,8 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 const MIB: usize = 1024 * 1024;
 
-/// What does not come until then is not coming: below the half minute after which the server ends it for another reason.
+/// What does not come until then is not coming. It is below the half minute after which the server ends a connection
+/// for another reason.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A client that sends what it likes.

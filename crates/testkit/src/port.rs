@@ -105,13 +105,14 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::process::find;
 
     fn sleeper() -> Process {
-        Process::start(Command::new("sleep").arg("600"), &std::env::temp_dir().join("nothing"))
+        Process::start(Command::new(find("sleep")).arg("600"), &std::env::temp_dir().join("nothing"))
     }
 
     fn failure() -> Process {
-        Process::start(&mut Command::new("false"), &std::env::temp_dir().join("nothing"))
+        Process::start(&mut Command::new(find("false")), &std::env::temp_dir().join("nothing"))
     }
 
     #[test]

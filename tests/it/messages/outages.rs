@@ -4,10 +4,10 @@ use super::{settings, site};
 use crate::support::app::App;
 use crate::support::visitor::Visitor;
 use crate::support::words;
-use testkit::eventually;
 use testkit::memcached::Memcached;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
+use testkit::{eventually, within_reason};
 
 /// A cache that can be taken away.
 struct Line {
@@ -97,7 +97,7 @@ async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn without_a_database_a_visitor_is_told_so_in_time() {
+async fn a_visitor_is_told_of_a_database_that_hangs_while_it_does() {
     let memcached = Memcached::start();
     for (engine, strategy) in [("cached_db", "versioned"), ("db", "versioned"), ("db", "delete")] {
         let postgres = Postgres::start();
@@ -110,16 +110,13 @@ async fn without_a_database_a_visitor_is_told_so_in_time() {
         visitor.post(&app, "/add", &[("name", "Two")]).await;
         postgres.hang();
         let ask = async |visitor: &Visitor| {
-            let started = std::time::Instant::now();
-            let page = visitor.get(&app, "/").await;
+            // The database still hangs when the answer is there.
+            let page = within_reason("the visitor is told", visitor.get(&app, "/")).await;
             page.assert_error(503);
             assert_eq!(page.header("set-cookie"), None);
-            started.elapsed()
         };
         let stranger = Visitor::new();
-        let (of_visitor, of_stranger) = tokio::join!(ask(&visitor), ask(&stranger));
-        let longest = of_visitor.max(of_stranger);
-        assert!(longest.as_millis() < 5700, "five seconds, and what a busy machine adds: {longest:?}");
+        tokio::join!(ask(&visitor), ask(&stranger));
         visitor.post(&app, "/undo", &[]).await.assert_error(503);
         postgres.go_on();
         eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)

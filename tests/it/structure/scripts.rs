@@ -11,7 +11,7 @@ use testkit::process::find;
 const EVERYWHERE: [&str; 3] = ["sh", "/bin/sh", "kill"];
 
 /// Programs of POSIX, which need no package.
-const POSIX: [&str; 4] = ["cp", "grep", "head", "mkfifo"];
+const POSIX: [&str; 6] = ["cp", "false", "grep", "head", "mkfifo", "sleep"];
 
 /// The rows of `scripts/test parts`: a part, and the tests that are about it.
 fn parts() -> Vec<(String, Vec<String>)> {

@@ -80,15 +80,9 @@ impl Drop for Browser {
 impl Running {
     async fn start(runs_scripts: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new(find("chromedriver"));
-        command.arg("--port=0").env("TMPDIR", directory.path()).stdout(Stdio::piped());
-        let mut process = Process::start(&mut command, directory.path());
-        let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
-        let started = lines.map_while(Result::ok).find(|line| line.contains("started successfully on port"));
-        let driver = format!(
-            "http://127.0.0.1:{}",
-            started.unwrap().rsplit(' ').next().unwrap().trim_end_matches('.')
-        );
+        // It takes a port that is free for one family of addresses, and ends if the other family's is not.
+        let started = (0..5).find_map(|_| start_driver(directory.path()));
+        let (process, driver) = started.expect("chromedriver starts");
 
         let mut capabilities = serde_json::Map::new();
         capabilities.insert("goog:chromeOptions".into(), options(directory.path(), runs_scripts));
@@ -283,6 +277,17 @@ impl Browser {
         let violations = self.client.execute_async(axe::RUN, vec![]).await.unwrap();
         assert_eq!(violations, json!([]), "{page}");
     }
+}
+
+/// Starts a driver, and returns its URL; none if it ends before it listens.
+fn start_driver(directory: &Path) -> Option<(Process, String)> {
+    let mut command = Command::new(find("chromedriver"));
+    command.arg("--port=0").env("TMPDIR", directory).stdout(Stdio::piped());
+    let mut process = Process::start(&mut command, directory);
+    let lines = BufReader::new(process.child().stdout.take().unwrap()).lines();
+    let started = lines.map_while(Result::ok).find(|line| line.contains("started successfully on port"))?;
+    let port = started.rsplit(' ').next().unwrap().trim_end_matches('.');
+    Some((process, format!("http://127.0.0.1:{port}")))
 }
 
 fn options(directory: &Path, runs_scripts: bool) -> Value {
