@@ -18,14 +18,16 @@ async fn a_late_answer_is_never_given_to_another_key() {
         for key in ["mine", "yours"] {
             backend.set(key, Bytes::from(key), MINUTE).await.unwrap();
         }
-        memcached.stop();
-        let error = backend.get("mine").await.unwrap_err();
-        assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
-        // Time is the subject: the crate's own wait must be over as well, else the answer is not late.
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        memcached.go_on();
-        let answer = wait_for_answer(backend, "yours").await;
-        assert_eq!(answer.as_deref(), Some(&b"yours"[..]));
+        for _ in 0..2 {
+            memcached.stop();
+            let error = backend.get("mine").await.unwrap_err();
+            assert!(matches!(error.kind, ErrorKind::Timeout(_)), "{error}");
+            // Time is the subject: the crate's own wait must be over as well, else the answer is not late.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            memcached.go_on();
+            let answer = wait_for_answer(backend, "yours").await;
+            assert_eq!(answer.as_deref(), Some(&b"yours"[..]));
+        }
     })
     .await;
 }

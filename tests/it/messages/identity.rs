@@ -104,6 +104,7 @@ async fn a_save_that_comes_too_late_is_told_and_brings_nothing_back() {
             visitor.add(&app, "One").await;
             let page = send_late(&database, &app, &visitor, path, name).await;
             page.assert_error(400);
+            assert_eq!(page.texts("h1"), ["Your session has ended"]);
             let [taken] = page.cookies()[..] else { panic!("{:?}", page.headers) };
             assert!(taken.starts_with("sessionid=;") && taken.ends_with("Max-Age=0"), "{taken}");
             assert_eq!(database.sessions().await, [], "{engine}");

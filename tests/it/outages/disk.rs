@@ -34,6 +34,7 @@ async fn add_until_full(app: &App) -> (Page, usize) {
 #[track_caller]
 fn assert_full(page: &Page) {
     page.assert_error(507);
+    assert_eq!(page.texts("h1"), ["No room left"]);
     assert!(page.body.contains("Your change was not made") && page.body.contains("can still be read"));
     assert_discreet(page);
 }
