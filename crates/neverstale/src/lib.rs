@@ -1,4 +1,4 @@
-//! A cache for async Rust whose failures only make calls slower, and whose versioned values are never stale.
+//! A cache for async Rust: its failures make calls slower and never wrong, and versioned values are never stale.
 //!
 //! # What is here
 //!

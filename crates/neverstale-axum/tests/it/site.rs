@@ -76,7 +76,7 @@ impl Held {
     }
 }
 
-/// Options with which another's build is waited for longer than a test waits, so that who goes on has been woken.
+/// Options whose `max_wait` is longer than any test waits, so that a caller that goes on has been woken.
 fn patient() -> CacheOptions {
     CacheOptions::default().max_wait(10 * PATIENCE)
 }
