@@ -22,8 +22,8 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -110,14 +110,18 @@ where
     let serve = |stream, peer, permit| {
         let is_crowded = permits.available_permits() < limits.connections / 4;
         let site = site.clone();
+        let has_asked = Arc::new(Notify::new());
+        let asks = Arc::clone(&has_asked);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asks.notify_one();
             // Only changes are counted by address, and a request's first extension costs a hash map.
             if !request.method().is_safe() {
                 request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
             }
             site.clone().call(request)
         });
-        let served = serve_connection(stream, service, limits.clone(), is_crowded, stopping.clone());
+        let served =
+            serve_connection(stream, service, limits.clone(), is_crowded, stopping.clone(), has_asked);
         let open = counters.open();
         connections.spawn(async move {
             let _permit = permit;
@@ -160,14 +164,15 @@ fn close(listener: TcpListener, most: usize) -> Vec<(TcpStream, SocketAddr)> {
     waiting.filter_map(|accepted| into_tokio(accepted).ok()).collect()
 }
 
-/// Serves a connection until its end, or until the request under way is answered once the server stops. Returns why it
-/// was cut, if that was its client's doing.
+/// Serves a connection until its end, or until the request under way is answered once the server stops. `has_asked` is
+/// notified of requests. Returns why the connection was cut, if that was its client's doing.
 async fn serve_connection<S>(
     stream: TcpStream,
     service: S,
     limits: Limits,
     is_crowded: bool,
     stopping: CancellationToken,
+    has_asked: Arc<Notify>,
 ) -> Option<Cut>
 where
     S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
@@ -179,7 +184,7 @@ where
     // At once, hyper would close a connection whose first request is still on its way.
     let shutdown = async {
         stopping.cancelled().await;
-        sleep_until(accepted + limits.first_request).await;
+        let _ = timeout_at(accepted + limits.first_request, has_asked.notified()).await;
     };
     let result = tokio::select! {
         // The connection first, so that it reads what has come before it is shut down.
@@ -330,5 +335,20 @@ mod tests {
             assert!(response.starts_with(b"HTTP/1.1 200 "), "{} bytes", response.len());
         }
         assert!(server.await.unwrap(), "both ended by themselves");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_that_was_served_once_ends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let limits = Limits { first_request: 600 * SECOND, ..Limits::default() };
+        let stopped = async { stopped.await.unwrap() };
+        let server = tokio::spawn(serve(listener, site(), limits, Connections::default(), stopped));
+        client.write_all(b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
+        stop.send(600 * SECOND).unwrap();
+        assert_eq!(client.read(&mut [0; 1024]).await.unwrap(), 0);
+        assert!(server.await.unwrap(), "it ended by itself");
     }
 }

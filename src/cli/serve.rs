@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -61,11 +61,13 @@ async fn run(config: &Config, output: &Output) -> Result<()> {
     let state = AppState::from_config(config)?;
     let version = wait_for(&state.db, config).await?;
     prepare(&state.db, config).await?;
+    // Until here a signal ends the process at once. From its first connection on it has something to end.
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(listen);
     // Not earlier: a load balancer takes a process that listens for one that serves.
     let listener = socket.listen(BACKLOG).map_err(|error| explain_bind(address, error))?;
     announce(config, &state, listener.local_addr()?, &version, output).await;
     let limits = Limits::for_process(reserved_descriptors(&config.cache.backend));
-    serve(listener, state, limits).await;
+    serve(listener, state, limits, stop_signal(signals)).await;
     Ok(())
 }
 
@@ -189,12 +191,13 @@ fn reserved_descriptors(cache: &BackendConfig) -> u64 {
     64 + 9 * servers as u64
 }
 
-async fn serve(listener: TcpListener, state: AppState, limits: Limits) {
+/// Serves until `stop`, which returns whether it came from a terminal.
+async fn serve(listener: TcpListener, state: AppState, limits: Limits, stop: impl Future<Output = bool>) {
     let (cache, changes, stopping) = (state.cache.clone(), state.changes.clone(), state.stopping.clone());
     let clearing = tokio::spawn(clear_sessions(state.sessions.clone()));
     let watching = tokio::spawn(state.monitor.clone().watch());
     let stop = async {
-        let is_interrupted = stop_signal().await;
+        let is_interrupted = stop.await;
         tracing::info!("stopping: requests under way are ended; Ctrl-C cuts them");
         stopping.cancel();
         if is_interrupted {
@@ -239,10 +242,13 @@ async fn clear_sessions(sessions: Sessions) {
     }
 }
 
+/// Catches a signal from now on, in place of what it would do by itself.
+fn listen(kind: SignalKind) -> Signal {
+    signal(kind).expect("the process may install signal handlers")
+}
+
 /// Waits for a signal to stop, and returns whether it came from a terminal.
-async fn stop_signal() -> bool {
-    let [mut terminate, mut interrupt] = [SignalKind::terminate(), SignalKind::interrupt()]
-        .map(|kind| signal(kind).expect("the process may install signal handlers"));
+async fn stop_signal([mut terminate, mut interrupt]: [Signal; 2]) -> bool {
     tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => true,
@@ -252,6 +258,5 @@ async fn stop_signal() -> bool {
 /// Waits for a Ctrl-C after the server was told to stop.
 async fn interrupted_again(stopping: CancellationToken) {
     stopping.cancelled().await;
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the process may install signal handlers");
-    interrupt.recv().await;
+    listen(SignalKind::interrupt()).recv().await;
 }

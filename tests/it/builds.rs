@@ -70,9 +70,8 @@ impl HeldBuild {
 
 /// How often the list was read.
 fn builds(apps: Vec<App>) -> usize {
-    // Those who stop at a terminal are quicker.
     apps.iter().for_each(|app| app.signal("INT"));
-    let outputs: Vec<_> = apps.into_iter().map(|app| app.terminate().1).collect();
+    let outputs: Vec<_> = apps.into_iter().map(|app| app.ended().1).collect();
     let lines = outputs.iter().flat_map(|output| output.lines().filter(|line| line.contains(", query: ")));
     let counts = lines.flat_map(|line| line.split(", ").filter_map(|part| part.strip_suffix(" builds")));
     counts.map(|count| count.parse::<usize>().unwrap()).sum()

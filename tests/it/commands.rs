@@ -307,6 +307,20 @@ async fn a_stop_signal_lets_requests_end() {
     }
 }
 
+#[test]
+fn a_process_that_is_stopped_as_it_starts_to_listen_ends_well() {
+    let memcached = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings::new().with("MEMCACHIER_SERVERS", &memcached.local_addr().unwrap().to_string());
+    for signal in ["TERM", "INT"] {
+        let mut process = settings.start();
+        // It listens by now, and before it serves it asks what the cache is.
+        let asked = memcached.accept().unwrap();
+        process.signal(signal);
+        drop(asked);
+        assert!(process.wait().success());
+    }
+}
+
 // The request is sent while the app is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_does_not_end_is_cut_so_that_the_process_can() {

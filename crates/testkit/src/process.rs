@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use super::wait_until;
+
 /// Waits for the end of the test process, which closes its standard input, and then ends the child.
 const WATCHDOG: &str = r#"cat >/dev/null; kill -CONT "$0"; kill -INT "$0"; sleep 1; kill -KILL "$0"; rm -rf "$1"; pkill -KILL -f "$1""#;
 
@@ -88,8 +90,14 @@ impl Process {
         String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
     }
 
+    /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("the child can be waited for")
+        let mut status = None;
+        wait_until("the process ends", || {
+            status = self.child.try_wait().expect("the child can be waited for");
+            status.is_some()
+        });
+        status.expect("it has ended")
     }
 
     pub fn kill(&mut self) {

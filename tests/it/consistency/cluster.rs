@@ -74,12 +74,11 @@ impl Cluster {
         self.instances.iter().map(|instance| instance.to_database.list_queries()).sum()
     }
 
-    /// Ends the processes as a platform does; what they say last must be that they did.
+    /// Ends the processes, which must end well.
     pub fn stop(&self) {
-        // At once, as stopping is slow.
-        self.instances.iter().for_each(|instance| instance.signal("TERM"));
+        self.instances.iter().for_each(|instance| instance.signal("INT"));
         for instance in &self.instances {
-            let (status, output) = instance.app.lock().unwrap().take().unwrap().terminate();
+            let (status, output) = instance.app.lock().unwrap().take().unwrap().ended();
             assert!(status.success(), "{status}: {output}");
         }
     }

@@ -141,6 +141,11 @@ impl Settings {
         command
     }
 
+    /// Starts the server, and waits for nothing.
+    pub fn start(&self) -> Process {
+        Process::start(self.command(&["serve"]).stdout(Stdio::null()), self.directory())
+    }
+
     /// Starts the server and waits until it serves.
     pub fn serve(&self) -> App {
         self.serve_by(self.command(&["serve"]))
@@ -232,16 +237,18 @@ impl App {
 
     /// Asks it to stop as a platform does, and waits. It goes on serving for a second.
     pub fn terminate(self) -> (ExitStatus, String) {
-        self.end_by("TERM")
+        self.signal("TERM");
+        self.ended()
     }
 
     /// Asks it to stop as Ctrl-C does, and waits.
     pub fn interrupt(self) -> (ExitStatus, String) {
-        self.end_by("INT")
+        self.signal("INT");
+        self.ended()
     }
 
-    fn end_by(mut self, signal: &str) -> (ExitStatus, String) {
-        self.process.signal(signal);
+    /// Waits for its end, and returns all that it has printed.
+    pub fn ended(mut self) -> (ExitStatus, String) {
         let status = self.process.wait();
         // What it said last is read when all of it is.
         self.reader.join().unwrap();
