@@ -2,14 +2,10 @@
 //!
 //! Limits of half a minute are tested where the clock can be turned, in `src/server.rs` and `src/middleware`.
 
-mod bodies;
 mod crowd;
-mod idle;
 mod malformed;
 mod pipelined;
 mod posts;
-mod slow;
-mod unread;
 
 use std::time::Duration;
 
@@ -19,44 +15,42 @@ use tokio::time::timeout;
 
 use crate::support::app::App;
 
-const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
-
-const MIB: usize = 1024 * 1024;
+pub const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// What does not come until then is not coming. It is below the half minute after which the server ends a connection
 /// for another reason.
 const SOON: Duration = Duration::from_secs(20);
 
 /// A client that sends what it likes.
-struct Client {
-    stream: TcpStream,
+pub struct Client {
+    pub stream: TcpStream,
     read: Vec<u8>,
 }
 
 /// An answer, read to its end and no further.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Client {
-    async fn connect(app: &App) -> Self {
+    pub async fn connect(app: &App) -> Self {
         Self { stream: TcpStream::connect(app.address()).await.unwrap(), read: vec![] }
     }
 
-    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Sends a request and returns its answer.
-    async fn ask(&mut self, request: &str) -> Answer {
+    pub async fn ask(&mut self, request: &str) -> Answer {
         self.send(request).await;
         self.answer().await
     }
 
     /// Reads the next answer.
-    async fn answer(&mut self) -> Answer {
+    pub async fn answer(&mut self) -> Answer {
         let read = async {
             loop {
                 if let Some(answer) = self.take() {
@@ -80,7 +74,7 @@ impl Client {
     }
 
     /// Reads until the server closes, as it must, and returns the rest.
-    async fn rest(mut self) -> String {
+    pub async fn rest(mut self) -> String {
         let read = async {
             // A connection that is reset is as good as closed.
             while let Ok(1..) = self.stream.read_buf(&mut self.read).await {}
@@ -91,7 +85,7 @@ impl Client {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
 }
@@ -102,11 +96,11 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A POST as the list's form sends it.
-fn post(name: &str) -> String {
+pub fn post(name: &str) -> String {
     format!("{}name={name}", post_head(5 + name.len()))
 }
 
-fn post_head(length: usize) -> String {
+pub fn post_head(length: usize) -> String {
     format!(
         "POST /add HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
          content-length: {length}\r\n\r\n"

@@ -2,6 +2,7 @@
 
 mod excerpt;
 pub mod markdown;
+mod tutorial;
 
 use crate::structure::{files, read};
 

@@ -38,4 +38,3 @@ mod security;
 mod sessions;
 mod stamps;
 mod structure;
-mod tutorial;

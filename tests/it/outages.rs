@@ -1,8 +1,5 @@
 //! A bad night: what the program depends on fails, all of it for a while, and the program goes on by itself.
 
-mod cache_file;
-mod clock;
-mod disk;
 mod memcached;
 mod pool;
 mod postgres;
@@ -28,14 +25,14 @@ fn assert_unavailable(page: &Page) {
 }
 
 #[track_caller]
-fn assert_discreet(page: &Page) {
+pub fn assert_discreet(page: &Page) {
     let body = page.body.to_lowercase();
     assert!(!SECRETS.iter().any(|secret| body.contains(secret)), "{}", page.body);
 }
 
 /// Asserts that each of so many failures has a line of its own in the log, and nothing has panicked.
 #[track_caller]
-fn assert_logged(app: &App, failures: usize) {
+pub fn assert_logged(app: &App, failures: usize) {
     let lines = || app.output().lines().filter(|line| line.contains("ERROR")).count();
     // A response may arrive before its log line.
     wait_until("each failure is in the log", || lines() >= failures);
@@ -45,7 +42,7 @@ fn assert_logged(app: &App, failures: usize) {
 }
 
 /// Adds tasks at the same time and returns the answers' statuses.
-async fn add_at_once(app: &App, names: impl Iterator<Item = String>) -> Vec<u16> {
+pub async fn add_at_once(app: &App, names: impl Iterator<Item = String>) -> Vec<u16> {
     at_once(names.map(|name| app.request("POST", "/add").form(&[("name", name)])).collect()).await
 }
 
@@ -64,7 +61,7 @@ async fn at_once(requests: Vec<reqwest::RequestBuilder>) -> Vec<u16> {
     statuses
 }
 
-fn names(word: &str, count: usize) -> impl Iterator<Item = String> + use<> {
+pub fn names(word: &str, count: usize) -> impl Iterator<Item = String> + use<> {
     let word = word.to_owned();
     (0..count).map(move |number| format!("{word} {number}"))
 }

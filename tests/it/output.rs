@@ -86,15 +86,10 @@ impl Server {
         lost.expect("it is counted").parse().unwrap()
     }
 
-    /// Asks it to stop as a platform does.
-    fn terminate(mut self) {
-        self.process.signal("TERM");
-        let mut status = None;
-        wait_until("it ends", || {
-            status = self.process.child().try_wait().unwrap();
-            status.is_some()
-        });
-        assert!(status.unwrap().success());
+    /// Asks it to stop as Ctrl-C does, and waits.
+    fn interrupt(mut self) {
+        self.process.signal("INT");
+        assert!(self.process.wait().success());
     }
 }
 
@@ -116,7 +111,7 @@ async fn a_closed_log_costs_nothing_but_lines() {
         drop((reader, writer));
         server.is_used("After").await;
         eventually("lines are lost", async || server.lost().await > 0).await;
-        server.terminate();
+        server.interrupt();
     }
 }
 
@@ -132,7 +127,7 @@ async fn a_stalled_log_costs_nothing_but_lines() {
         };
         eventually("the queue is full", fill).await;
         server.is_used("Last").await;
-        server.terminate();
+        server.interrupt();
     }
 }
 
@@ -145,7 +140,7 @@ async fn a_log_that_cannot_be_written_from_the_start_costs_nothing_but_lines() {
         // A closed stream becomes /dev/null when a program starts, and never fails.
         let can_fail = !redirected.contains("&-");
         eventually("lines are lost", async || (server.lost().await > 0) == can_fail).await;
-        server.terminate();
+        server.interrupt();
     }
 }
 
@@ -174,7 +169,7 @@ async fn a_disk_that_has_room_again_gets_the_log_again() {
     let whole = said();
     let line = whole.lines().find(|line| line.contains("found-again")).unwrap();
     assert!(line.starts_with("20") && line.contains("INFO request{id="), "{line}");
-    server.terminate();
+    server.interrupt();
     assert!(said().trim_end().ends_with("stopped"));
 }
 

@@ -2,7 +2,7 @@
 //! of the output.
 
 pub mod document;
-mod hostile;
+pub mod hostile;
 mod injection;
 mod poisoning;
 mod secrets;

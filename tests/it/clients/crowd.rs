@@ -50,7 +50,7 @@ async fn changes_that_cannot_be_made_are_refused_at_once_and_pages_served_meanwh
     let refused = app.metric(REFUSED).await;
     assert!((1..=600 - 256).contains(&refused), "{refused} refused");
     app.add("After").await;
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     let said = output.lines().filter(|line| line.contains("too many requests in work")).count();
     assert!((1..=3).contains(&said), "{said} lines");
 }

@@ -61,7 +61,7 @@ async fn an_invalid_request_is_refused_and_its_connection_closed() {
     assert_eq!(app.get("/").await.status, 200);
     let malformed = app.metric("tasklist_http_connections_cut_total{cause=\"malformed\"}").await;
     assert_eq!(malformed, cases.len() as u64);
-    let (status, output) = app.terminate();
+    let (status, output) = app.interrupt();
     assert!(status.success() && !output.contains("panicked") && !output.contains("ERROR"), "{output}");
 }
 
@@ -87,7 +87,7 @@ async fn nothing_behind_a_body_of_two_lengths_is_read_as_a_request() {
     {
         assert_eq!(statuses(&app, &chunked(lines, &body)).await, [303], "{lines}");
     }
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     assert!(!output.contains("/hidden"), "{output}");
 }
 

@@ -42,7 +42,7 @@ async fn an_address_may_send_so_many_to_all_processes_together() {
     let end = memcached.end_of("posts.127.0.0.1").unwrap() - i64::try_from(now).unwrap();
     assert!((1..=61).contains(&end), "the count is bare, and forgotten in {end} s");
     let [app, _] = apps;
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     assert!(output.contains("answered method=POST path=\"/add\" status=429"), "{output}");
 }
 
@@ -94,7 +94,7 @@ async fn an_address_that_cannot_be_known_is_that_of_the_connection_and_said_once
         }
         assert_eq!(answers, [303, 303, 303, 429, 429, 429, 429, 429], "{hops}");
         memcached.evict("posts.");
-        let (_, output) = app.terminate();
+        let (_, output) = app.interrupt();
         let said: Vec<_> = output.lines().filter(|line| line.contains("X-Forwarded-For")).collect();
         assert_eq!(said.len(), lines, "{said:?}");
         assert!(said.iter().all(|line| line.contains("WARN")), "{said:?}");
@@ -159,6 +159,6 @@ async fn no_address_is_logged() {
     memcached.stop();
     add_for(&app, &["192.0.2.7"]).await;
     memcached.go_on();
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     assert!(output.contains("DEBUG") && !output.contains("192.0.2.7"), "{output}");
 }

@@ -96,31 +96,42 @@ async fn sessions_in_a_cache_that_hangs_are_there_when_it_goes_on() {
     visitor.get(&app, "/").await.assert_lists(["One", "Three"]);
 }
 
+/// Lets the database hang while a visitor asks for the page, a stranger does, and a removal is taken back.
+async fn a_visitor_is_told_of_a_database_that_hangs(engine: &str, strategy: &str) {
+    let (memcached, postgres) = (Memcached::start(), Postgres::start());
+    let database = postgres.database().await;
+    let settings = site(&database, &memcached).with("CACHE_STRATEGY", strategy);
+    let app = settings.with("SESSION_ENGINE", engine).serve();
+    let visitor = Visitor::new();
+    visitor.add(&app, "One").await;
+    visitor.post(&app, "/add", &[("name", "Two")]).await;
+    postgres.hang();
+    let ask = async |visitor: &Visitor| {
+        // The database still hangs when the answer is there.
+        let page = within_reason("the visitor is told", visitor.get(&app, "/")).await;
+        page.assert_error(503);
+        assert_eq!(page.header("set-cookie"), None);
+    };
+    let stranger = Visitor::new();
+    tokio::join!(ask(&visitor), ask(&stranger));
+    visitor.post(&app, "/undo", &[]).await.assert_error(503);
+    postgres.go_on();
+    eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)
+        .await;
+    visitor.get(&app, "/").await.assert_tells([words::added("Two")]);
+}
+
 #[tokio::test]
-async fn a_visitor_is_told_of_a_database_that_hangs_while_it_does() {
-    let memcached = Memcached::start();
-    for (engine, strategy) in [("cached_db", "versioned"), ("db", "versioned"), ("db", "delete")] {
-        let postgres = Postgres::start();
-        let database = postgres.database().await;
-        memcached.client().flush().unwrap();
-        let settings = site(&database, &memcached).with("CACHE_STRATEGY", strategy);
-        let app = settings.with("SESSION_ENGINE", engine).serve();
-        let visitor = Visitor::new();
-        visitor.add(&app, "One").await;
-        visitor.post(&app, "/add", &[("name", "Two")]).await;
-        postgres.hang();
-        let ask = async |visitor: &Visitor| {
-            // The database still hangs when the answer is there.
-            let page = within_reason("the visitor is told", visitor.get(&app, "/")).await;
-            page.assert_error(503);
-            assert_eq!(page.header("set-cookie"), None);
-        };
-        let stranger = Visitor::new();
-        tokio::join!(ask(&visitor), ask(&stranger));
-        visitor.post(&app, "/undo", &[]).await.assert_error(503);
-        postgres.go_on();
-        eventually("the database is used again", async || Visitor::new().get(&app, "/").await.status == 200)
-            .await;
-        visitor.get(&app, "/").await.assert_tells([words::added("Two")]);
-    }
+async fn a_visitor_whose_session_is_cached_is_told_of_a_database_that_hangs() {
+    a_visitor_is_told_of_a_database_that_hangs("cached_db", "versioned").await;
+}
+
+#[tokio::test]
+async fn a_visitor_whose_session_is_not_cached_is_told_of_a_database_that_hangs() {
+    a_visitor_is_told_of_a_database_that_hangs("db", "versioned").await;
+}
+
+#[tokio::test]
+async fn a_visitor_is_told_of_a_database_that_hangs_while_the_list_is_cached() {
+    a_visitor_is_told_of_a_database_that_hangs("db", "delete").await;
 }

@@ -58,12 +58,13 @@ async fn as_many_hits_are_for_visitors_as_for_strangers() {
         let visitor = known(&app).await;
         Visitor::new().get(&app, "/").await;
         let mut hits = [0, 0];
-        for _ in 0..300 {
+        for _ in 0..100 {
             for (hits, visitor) in hits.iter_mut().zip([&visitor, &Visitor::new()]) {
                 *hits += usize::from(is_hit(&visitor.get(&app, "/").await));
             }
         }
-        assert!(hits[0].abs_diff(hits[1]) <= 3 && hits[0] >= 290, "{hits:?}");
+        // What has expired is built by whoever comes next.
+        assert!(hits.iter().all(|hits| *hits >= 80), "{hits:?}");
         end_calmly(app);
     }
 }

@@ -81,7 +81,7 @@ async fn a_file_that_is_replaced_is_neither_read_nor_written() {
     app.add("Ours").await.assert_lists(["Ours"]);
     let theirs = other.serve();
     theirs.add("Theirs").await;
-    assert!(theirs.terminate().0.success());
+    assert!(theirs.interrupt().0.success());
     let path = |settings: &Settings| settings.directory().join("db.sqlite3");
     let before = fs::read(path(&other)).unwrap();
     fs::copy(path(&other), settings.directory().join("next")).unwrap();

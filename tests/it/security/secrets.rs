@@ -160,7 +160,7 @@ async fn no_page_or_log_of_a_server_that_fails_tells_a_secret() {
         let cookie = visitor.cookie().unwrap();
         assert_tells_nothing("the cookie", cookie.as_bytes());
         Visitor::expecting(&format!("{cookie}x")).get(&app, "/").await;
-        let (_, output) = app.terminate();
+        let (_, output) = app.interrupt();
         assert!(output.contains("TRACE") || output.contains("DEBUG"));
         assert_tells_nothing("the log", output.as_bytes());
         assert!(!output.contains(&cookie) && !output.contains(cookie.split('.').next().unwrap()));

@@ -29,7 +29,7 @@ fn token(db: &Database) -> ChangeToken {
 #[tokio::test]
 async fn each_commit_changes_the_token_and_nothing_else_does() {
     let settings = Settings::new();
-    drop(settings.serve().terminate());
+    drop(settings.serve().interrupt());
     let url = url(&settings);
     let (db, mut session) = (watched(&url).await, Session::open(&url).await);
     let before = token(&db);
@@ -102,7 +102,7 @@ async fn metric(app: &App, name: &str) -> u64 {
 #[tokio::test]
 async fn nothing_is_to_be_seen_of_a_file_that_is_gone() {
     let settings = Settings::new();
-    drop(settings.serve().terminate());
+    drop(settings.serve().interrupt());
     let db = watched(&url(&settings)).await;
     let before = token(&db);
     let (file, elsewhere) = (settings.directory().join("db.sqlite3"), settings.directory().join("elsewhere"));

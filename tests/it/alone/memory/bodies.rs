@@ -1,6 +1,7 @@
 //! Bodies by the thousand.
 
-use super::{Client, GET, MIB, post, post_head};
+use super::MIB;
+use crate::clients::{Client, GET, post, post_head};
 use crate::support::app::App;
 use testkit::eventually;
 
@@ -36,7 +37,7 @@ async fn bodies_by_the_thousand_take_no_more_memory_than_they_may() {
     let refused = app.metric("tasklist_http_requests_refused_total{cause=\"bodies\"}").await;
     assert_eq!(refused, answers[1], "each is counted");
     eventually("there is room again", async || client.ask(&post("after")).await.status == 303).await;
-    let (_, output) = app.terminate();
+    let (_, output) = app.interrupt();
     let said = output.lines().filter(|line| line.contains("too many bodies in memory")).count();
     let said = u64::try_from(said).unwrap();
     // Every few seconds.

@@ -4,7 +4,7 @@ use std::fs;
 
 use sqlx::{Connection, SqliteConnection};
 
-use super::{add_at_once, assert_discreet, assert_logged, names};
+use crate::outages::{add_at_once, assert_discreet, assert_logged, names};
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
 use testkit::page::Page;

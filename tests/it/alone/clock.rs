@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{Connection, SqliteConnection};
 
-use super::assert_logged;
+use crate::outages::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::clock::Clock;
 use crate::support::visitor::Visitor;
@@ -46,7 +46,7 @@ async fn check(settings: &Settings, clock: &Clock) {
     let decisions = app.get("/cache.json").await.body;
     assert!(decisions.contains("\"decisions\":[{"), "{decisions}");
     assert_logged(&app, 0);
-    assert!(app.terminate().0.success());
+    assert!(app.interrupt().0.success());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Connections on which nothing comes.
 
-use super::{Client, GET, MIB, post};
+use super::MIB;
+use crate::clients::{Client, GET, post};
 use crate::support::app::{App, Settings};
 use testkit::eventually;
 use testkit::postgres::Postgres;
@@ -54,7 +55,7 @@ async fn with_few_files_connections_leave_enough_for_requests() {
     drop(idle);
     assert_eq!(app.get("/").await.tasks().len(), 40);
     assert_eq!(app.get("/readyz").await.status, 200);
-    let (status, output) = app.terminate();
+    let (status, output) = app.interrupt();
     let warnings: Vec<_> = output.lines().filter(|line| line.contains("WARN")).collect();
     let [told] = warnings[..] else { panic!("{warnings:?}") };
     assert!(told.contains("few connections can be served at once") && told.contains("files=256"), "{told}");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Client, GET, MIB, post};
+use super::MIB;
+use crate::clients::{Client, GET, post};
 use crate::support::app::App;
 
 const MANY: usize = 400;

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::{Client, GET, MIB, post};
+use super::MIB;
+use crate::clients::{Client, GET, post};
 use crate::support::app::App;
 
 /// Who takes nothing for so long is taken for one who takes nothing more.

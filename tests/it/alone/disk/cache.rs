@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::assert_logged;
+use crate::outages::assert_logged;
 use crate::support::app::{App, Settings};
 use crate::support::disk::Disk;
 use crate::support::visitor::Visitor;

@@ -1,0 +1,4 @@
+//! A disk that is full: a small one of the test's own.
+
+mod cache;
+mod database;
