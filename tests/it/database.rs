@@ -1,12 +1,17 @@
 //! A database that hangs, goes away, comes back, or is not what it should be.
 
 use std::fs::Permissions;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::app::App;
-use crate::support::app::Settings;
+use tasklist::app::AppState;
+use tasklist::config::Config;
+use tokio::time::Instant;
+
+use crate::support::app::{App, Settings};
 use testkit::memcached::Memcached;
+use testkit::page::Page;
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
 use testkit::{eventually, wait_until};
@@ -53,70 +58,41 @@ async fn a_database_that_hangs_or_dies_is_a_503_and_comes_back_without_a_restart
     assert!(app.get("/").await.tasks().contains(&"Safe".to_owned()));
 }
 
-/// Who waits for two failures takes so long each time. Who waits for one takes less, but on a machine that is busy: so
-/// this asks again.
-async fn assert_once(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..5 {
-        if is_so().await {
-            return;
-        }
-    }
-    panic!("never once {what}");
-}
-
-#[tokio::test]
-async fn nobody_waits_for_the_database_after_having_waited_for_another_who_did() {
-    let postgres = Postgres::start();
-    let database = postgres.database().await;
-    // Without asking for the version first, which fails by itself.
-    let settings = Settings::new().with("DATABASE_URL", &database.url).with("CACHE_STRATEGY", "delete");
-    let app = settings.serve();
-    postgres.hang();
-    let ask = async || {
-        let page = app.get("/").await;
-        page.assert_error(503);
-        let timing = page.header("server-timing").unwrap().split(", ").map(str::to_owned);
-        timing.map(|entry| entry.rsplit_once("dur=").unwrap().1.parse::<f64>().unwrap()).sum::<f64>()
-    };
-    assert_once("all waited about as long", async || {
-        let mut waited: [f64; 3] = tokio::join!(ask(), ask(), ask()).into();
-        waited.sort_by(f64::total_cmp);
-        waited[2] < waited[0] * 1.7
-    })
-    .await;
-    postgres.go_on();
+#[tokio::test(start_paused = true)]
+async fn whoever_has_waited_long_enough_for_others_waits_for_no_query() {
+    // It accepts connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://nobody@{}/nothing", silent.local_addr().unwrap());
+    let variables = [("DATABASE_URL", &*url), ("CACHE_STRATEGY", "delete")];
+    let state = AppState::from_config(&Config::from_variables(variables).unwrap()).unwrap();
+    let now = Instant::now();
+    let page = async |arrival: Instant| state.listing.page(arrival, None, 1).await.map(|_| ());
+    assert!(page(now - Duration::from_secs(10)).await.is_err());
+    assert_eq!(now.elapsed(), Duration::ZERO);
+    assert!(page(now).await.is_err());
+    assert!(now.elapsed() > Duration::from_secs(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_waited_for_another_process_does_not_wait_for_two_questions_after_it() {
-    // For one it would be five seconds, and for two more than six.
-    assert_once("only one was waited for", async || wait_after_another_process().await.as_millis() < 5700)
-        .await;
-}
-
-/// Returns how long a visitor waits of whom another process has built the page in vain, and then nobody can.
-async fn wait_after_another_process() -> Duration {
+async fn whoever_has_waited_for_another_process_does_not_wait_for_a_version_that_is_late() {
     let (memcached, postgres) = (Memcached::start(), Postgres::start());
     let database = postgres.database().await;
     let settings = Settings::new().with("DATABASE_URL", &database.url).with_memcached(&memcached);
     let [slow, app] = [settings.clone().with("SLOW_QUERY", "20s").serve(), settings.serve()];
-    let ask = |app: &App| tokio::spawn(app.request("GET", "/").header("host", "localhost").send());
+    let ask = |app: &App| tokio::spawn(Page::read(app.request("GET", "/").header("host", "localhost")));
     let builder = ask(&slow);
     let is_lock = |key: &String| key.starts_with("~view.page") && key.ends_with("~lock");
     wait_until("the page is being built", || memcached.keys_now().iter().any(is_lock));
 
-    let (started, waiting) = (Instant::now(), ask(&app));
-    // Time is the subject: nearly as long as another process is waited for.
-    tokio::time::sleep(Duration::from_millis(2200)).await;
+    let before = memcached.stat("cmd_get");
+    let waiting = ask(&app);
+    wait_until("the page is asked for again and again", || memcached.stat("cmd_get") > before + 4);
     postgres.hang();
-    let other = ask(&app);
-    tokio::time::sleep(Duration::from_millis(100)).await;
     builder.abort();
-    assert_eq!(waiting.await.unwrap().unwrap().status(), 503);
-    let waited = started.elapsed();
-    assert_eq!(other.await.unwrap().unwrap().status(), 503);
+    let page = waiting.await.unwrap();
+    page.assert_error(503);
+    assert_eq!(page.header("cache-status"), Some("tasklist; fwd=bypass; detail=\"version-late\""));
     postgres.go_on();
-    waited
 }
 
 // The proxy runs while the app is waited for.
