@@ -14,7 +14,7 @@ use tokio_memcached::{Credentials, Options};
 use super::memcached::{Memcached, PASSWORD, USER};
 
 /// How long operations may take on a store that is expected to answer, however busy the machine is.
-pub const PATIENT: Duration = Duration::from_secs(10);
+pub const PATIENT: Duration = Duration::from_secs(60);
 
 /// An empty store, and two handles on it.
 pub struct Store {
@@ -56,7 +56,7 @@ pub async fn memcached() -> Store {
 
 pub async fn file() -> Store {
     let directory = tempfile::tempdir().unwrap();
-    let handle = || Arc::new(Files::new(directory.path().join("cache")));
+    let handle = || Arc::new(Files::with_timeout(directory.path().join("cache"), PATIENT));
     Store::new([handle(), handle()], directory)
 }
 

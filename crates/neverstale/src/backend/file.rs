@@ -49,6 +49,8 @@ pub struct Files {
 struct Store {
     name: String,
     directory: Directory,
+    /// How long an operation may take.
+    timeout: Duration,
     breaker: Breaker,
     permits: Arc<Semaphore>,
     /// Changes queue here before they wait for the lock of all processes, which so costs one thread and not all.
@@ -60,9 +62,16 @@ impl Files {
     /// Names the directory; it is made, for this user alone, when it is first used.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
+        Self::with_timeout(directory, OPERATION_TIMEOUT)
+    }
+
+    /// As [`new`](Self::new), for operations that may take so long: 750 ms by default.
+    #[must_use]
+    pub fn with_timeout(directory: PathBuf, timeout: Duration) -> Self {
         let store = Store {
             name: directory.display().to_string(),
             directory: Directory::new(directory),
+            timeout,
             breaker: Breaker::default(),
             permits: Arc::new(Semaphore::new(THREADS as usize)),
             changing: Arc::default(),
@@ -162,7 +171,7 @@ impl Store {
         work: impl FnOnce(&Directory) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         self.check_up(&[])?;
-        let work = async { self.run(ends()?, work).await };
+        let work = async { self.run(self.ends()?, work).await };
         work.await.map_err(|cause| self.fail(&[], cause))
     }
 
@@ -171,7 +180,7 @@ impl Store {
         self: &Arc<Self>,
         work: impl FnOnce(&Locked<'_>) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ErrorKind> {
-        let ends = ends()?;
+        let ends = self.ends()?;
         let queued = timeout_at(ends, Arc::clone(&self.changing).lock_owned()).await;
         let queued = queued.map_err(|_| ErrorKind::Busy)?;
         let caller = Arc::new(());
@@ -203,8 +212,14 @@ impl Store {
                 _ => ErrorKind::Unreachable(error.to_string()),
             }),
             Ok(Err(panic)) => Err(ErrorKind::Unreachable(panic.to_string())),
-            Err(_) => Err(ErrorKind::Timeout(OPERATION_TIMEOUT)),
+            Err(_) => Err(ErrorKind::Timeout(self.timeout)),
         }
+    }
+
+    /// Returns when an operation that begins now has to end.
+    fn ends(&self) -> Result<Instant, ErrorKind> {
+        Handle::try_current().map_err(|error| ErrorKind::Unreachable(error.to_string()))?;
+        Ok(Instant::now() + self.timeout)
     }
 
     /// Notes a failure. While a thread hangs, so does the file system, and nothing else is run; any other failure
@@ -218,12 +233,6 @@ impl Store {
         }
         self.defer(written, cause)
     }
-}
-
-/// Returns when an operation that begins now has to end.
-fn ends() -> Result<Instant, ErrorKind> {
-    Handle::try_current().map_err(|error| ErrorKind::Unreachable(error.to_string()))?;
-    Ok(Instant::now() + OPERATION_TIMEOUT)
 }
 
 impl Recover for Store {

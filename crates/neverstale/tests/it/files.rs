@@ -13,6 +13,7 @@ use neverstale::backend::{Backend, Error};
 use tempfile::{TempDir, tempdir};
 
 use testkit::eventually;
+use testkit::stores::PATIENT;
 
 fn start() -> (TempDir, Files) {
     let directory = tempdir().unwrap();
@@ -22,7 +23,7 @@ fn start() -> (TempDir, Files) {
 
 /// What another process on the same directory has.
 fn open(directory: &TempDir) -> Files {
-    Files::new(path(directory))
+    Files::with_timeout(path(directory), PATIENT)
 }
 
 /// Not there yet.

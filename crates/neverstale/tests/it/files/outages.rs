@@ -11,9 +11,20 @@ use neverstale::backend::{Backend, ErrorKind};
 use tempfile::{TempDir, tempdir};
 use tokio::runtime::Runtime;
 
-use super::{bytes, entries, entry, open, path, set, start};
+use super::{bytes, entries, entry, path, set};
 use testkit::eventually;
 use testkit::process::find;
+
+fn start() -> (TempDir, Files) {
+    let directory = tempdir().unwrap();
+    let files = open(&directory);
+    (directory, files)
+}
+
+/// With the limit on an operation's time that it has by itself.
+fn open(directory: &TempDir) -> Files {
+    Files::new(path(directory))
+}
 
 /// Holds the lock, as another process in the middle of a change does, until it is dropped.
 fn hold_lock(directory: &TempDir) -> File {
