@@ -71,7 +71,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // CurrentVersion, it ends its workers; killed, it would leave them behind.
+        // Told to stop, it ends its workers; killed, it would leave them behind.
         self.process.signal("TERM");
         self.process.wait();
     }

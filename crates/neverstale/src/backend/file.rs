@@ -34,8 +34,9 @@ use crate::Ttl;
 /// Threads at work at once.
 const THREADS: u32 = 8;
 
-/// How much of an operation's time is left when its thread gives up, so that it is back before its caller has gone.
-const MARGIN: Duration = Duration::from_millis(50);
+/// The part of an operation's time that is left when its thread gives up, so that it is back before its caller has gone:
+/// 50 ms by default.
+const MARGIN: u32 = 15;
 
 /// Of so many changed keys one has its process look whether there are too many, which costs as much as some ten writes.
 const CULL_EVERY: usize = 100;
@@ -184,7 +185,7 @@ impl Store {
         let queued = timeout_at(ends, Arc::clone(&self.changing).lock_owned()).await;
         let queued = queued.map_err(|_| ErrorKind::Busy)?;
         let caller = Arc::new(());
-        let turn = Turn { until: ends - MARGIN, caller: Arc::downgrade(&caller) };
+        let turn = Turn { until: ends - self.timeout / MARGIN, caller: Arc::downgrade(&caller) };
         let locked = move |directory: &Directory| {
             let _queued = queued;
             work(&directory.lock(turn)?)

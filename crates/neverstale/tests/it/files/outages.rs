@@ -21,9 +21,9 @@ fn start() -> (TempDir, Files) {
     (directory, files)
 }
 
-/// With the limit on an operation's time that it has by itself.
+/// With a limit on an operation's time that is meant to be met, and by nothing that is only slow.
 fn open(directory: &TempDir) -> Files {
-    Files::new(path(directory))
+    Files::with_timeout(path(directory), Duration::from_secs(3))
 }
 
 /// Holds the lock, as another process in the middle of a change does, until it is dropped.
