@@ -46,6 +46,9 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// The pause when no connection can be accepted, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long connections that have begun may take to be there when the server stops.
+const HANDSHAKE: Duration = Duration::from_millis(50);
+
 /// Limits on clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -145,23 +148,45 @@ where
             drain = &mut stop => break drain,
         }
     };
-    for (stream, peer) in close(listener, limits.connections) {
-        serve(stream, peer, None);
-    }
     stopping.cancel();
+    if let Err(error) = begin_no_more(&listener) {
+        tracing::warn!("connections that begin now may be reset: {error}");
+    }
+    let rest = async {
+        for _ in 0..limits.connections {
+            let Ok((stream, peer)) = listener.accept().await else { break };
+            serve(stream, peer, None);
+        }
+    };
+    let _ = timeout(HANDSHAKE, rest).await;
+    drop(listener);
     connections.close();
     timeout(drain, connections.wait()).await.is_ok()
 }
 
-/// Closes a listener, and returns the connections that the kernel has accepted and would reset, at most so many.
-fn close(listener: TcpListener, most: usize) -> Vec<(TcpStream, SocketAddr)> {
-    let Ok(listener) = listener.into_std() else { return vec![] };
-    let waiting = std::iter::from_fn(|| listener.accept().ok()).take(most);
-    let into_tokio = |(stream, peer): (std::net::TcpStream, _)| {
-        stream.set_nonblocking(true)?;
-        io::Result::Ok((TcpStream::from_std(stream)?, peer))
-    };
-    waiting.filter_map(|accepted| into_tokio(accepted).ok()).collect()
+/// Lets no further connection begin, on Linux: what asks for one gets no answer, asks again after a second, and is refused
+/// by then. Closed with connections that still begin, a listener would reset those that come after the last is accepted.
+#[cfg(target_os = "linux")]
+fn begin_no_more(listener: &TcpListener) -> io::Result<()> {
+    use socket2::{SockFilter, SockRef};
+
+    /// Where the flags are in the head of a TCP segment, and the one that asks for a connection.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+
+    // Classic BPF, on segments that arrive for the listener.
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(0x30, 0, 0, FLAGS),    // load the byte
+        SockFilter::new(0x45, 0, 1, SYN),      // unless it has the flag, skip one
+        SockFilter::new(0x06, 0, 0, 0),        // drop the segment
+        SockFilter::new(0x06, 0, 0, u32::MAX), // keep all of it
+    ])
+}
+
+/// Elsewhere a connection may be reset that begins at just that moment.
+#[cfg(not(target_os = "linux"))]
+fn begin_no_more(_: &TcpListener) -> io::Result<()> {
+    Ok(())
 }
 
 /// Serves a connection until its end, or until the request under way is answered once the server stops. `has_asked` is
@@ -241,6 +266,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use testkit::within_reason;
 
     const SECOND: Duration = Duration::from_secs(1);
     const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -337,18 +363,32 @@ mod tests {
         assert!(server.await.unwrap(), "both ended by themselves");
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_that_begins_too_late_is_neither_made_nor_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut early = TcpStream::connect(address).await.unwrap();
+        begin_no_more(&listener).unwrap();
+        timeout(SECOND / 10, TcpStream::connect(address)).await.unwrap_err();
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        drop(listener);
+        accepted.write_all(b"served").await.unwrap();
+        assert_eq!(early.read(&mut [0; 6]).await.unwrap(), 6);
+    }
+
     #[tokio::test]
     async fn an_idle_connection_that_was_served_once_ends_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stop, stopped) = oneshot::channel();
-        let limits = Limits { first_request: 600 * SECOND, ..Limits::default() };
+        let limits = Limits { head: 600 * SECOND, first_request: 600 * SECOND, ..Limits::default() };
         let stopped = async { stopped.await.unwrap() };
         let server = tokio::spawn(serve(listener, site(), limits, Connections::default(), stopped));
         client.write_all(b"HEAD / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         assert!(client.read(&mut [0; 1024]).await.unwrap() > 0);
         stop.send(600 * SECOND).unwrap();
-        assert_eq!(client.read(&mut [0; 1024]).await.unwrap(), 0);
+        assert_eq!(within_reason("it is closed", client.read(&mut [0; 1024])).await.unwrap(), 0);
         assert!(server.await.unwrap(), "it ended by itself");
     }
 }

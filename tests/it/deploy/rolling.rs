@@ -2,7 +2,7 @@
 //!
 //! What could fail a request, each of which was seen to:
 //!
-//! - The listener closes while connections wait before it, which the kernel has accepted: they are reset.
+//! - The listener closes while connections wait before it, which the kernel has accepted, or begin: they are reset.
 //! - A kept connection is closed just as a request is sent on it.
 //! - nginx leaves the process that has just restarted out for 10 s, while the other restarts.
 //! - A change fails on a kept connection, and may not be sent again, for it might have been made.
