@@ -164,8 +164,9 @@ where
     timeout(drain, connections.wait()).await.is_ok()
 }
 
-/// Lets no further connection begin, on Linux: what asks for one gets no answer, asks again after a second, and is refused
-/// by then. Closed with connections that still begin, a listener would reset those that come after the last is accepted.
+/// Lets no further connection begin, on Linux: a client that asks for one gets no answer, asks again after a second,
+/// and is refused by then. Without that, connections are reset that begin between the last `accept` and the end of the
+/// listener.
 #[cfg(target_os = "linux")]
 fn begin_no_more(listener: &TcpListener) -> io::Result<()> {
     use socket2::{SockFilter, SockRef};
