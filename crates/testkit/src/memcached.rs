@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::port::{on_free_port, on_same_port};
 use super::process::{Process, find};
-use super::wait_until;
+use super::{PATIENCE, wait_until};
 
 pub const USER: &str = "tester";
 pub const PASSWORD: &str = "sesame";
@@ -109,14 +109,33 @@ impl Memcached {
 
     /// The keys of what it has, each with what it says of it.
     fn items(&self) -> Vec<(String, String)> {
-        let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
-        let lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| line != "END");
-        let items = lines.filter_map(|line| {
-            let (key, rest) = line.strip_prefix("key=")?.split_once(' ')?;
-            Some((percent_decode_str(key).decode_utf8().unwrap().into_owned(), rest.to_owned()))
+        let mut items = None;
+        wait_until("memcached lists its keys", || {
+            items = self.dump();
+            items.is_some()
         });
-        items.collect()
+        items.expect("it has listed them")
+    }
+
+    /// The same, unless memcached looks through its keys already, for itself or for another client.
+    fn dump(&self) -> Option<Vec<(String, String)>> {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
+        let mut items = vec![];
+        for line in BufReader::new(stream).lines().map(Result::unwrap) {
+            if line == "END" {
+                return Some(items);
+            }
+            if line.starts_with("BUSY") {
+                return None;
+            }
+            let Some((key, rest)) = line.strip_prefix("key=").and_then(|item| item.split_once(' ')) else {
+                continue;
+            };
+            items.push((percent_decode_str(key).decode_utf8().unwrap().into_owned(), rest.to_owned()));
+        }
+        None
     }
 
     /// Removes all keys that contain `mark`, as an eviction might, and returns how many.
@@ -170,4 +189,23 @@ fn write_user(directory: &TempDir, user: &str) {
 
 fn user_database(directory: &TempDir) -> PathBuf {
     directory.path().join("sasldb2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // While it looks through them for one, it has only a word for the others.
+    #[test]
+    fn several_list_its_keys_at_once() {
+        let memcached = Memcached::start();
+        let sets: String = (0..20_000).map(|number| format!("set {number} 0 0 1 noreply\r\nx\r\n")).collect();
+        let mut stream = TcpStream::connect(memcached.address()).unwrap();
+        stream.write_all(sets.as_bytes()).unwrap();
+        wait_until("all are stored", || memcached.stat("curr_items") == 20_000);
+        std::thread::scope(|scope| {
+            let lists: Vec<_> = (0..4).map(|_| scope.spawn(|| memcached.keys_now().len())).collect();
+            assert!(lists.into_iter().all(|list| list.join().unwrap() == 20_000));
+        });
+    }
 }
