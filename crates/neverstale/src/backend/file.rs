@@ -34,8 +34,8 @@ use crate::Ttl;
 /// Threads at work at once.
 const THREADS: u32 = 8;
 
-/// The part of an operation's time that is left when its thread gives up, so that it is back before its caller has gone:
-/// 50 ms by default.
+/// The part of an operation's time that is left when its thread gives up, so that it is back before its caller has
+/// gone: 50 ms by default.
 const MARGIN: u32 = 15;
 
 /// Of so many changed keys one has its process look whether there are too many, which costs as much as some ten writes.
