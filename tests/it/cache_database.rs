@@ -18,8 +18,7 @@ use crate::support::backends::migrated;
 use crate::support::database::{self, open_database as open};
 use testkit::postgres::Postgres;
 use testkit::proxy::Proxy;
-use testkit::stores::PATIENT;
-use testkit::{eventually, wait_until};
+use testkit::{PATIENCE, eventually, wait_until};
 
 const MINUTE: Ttl = Ttl::After(Duration::from_secs(60));
 
@@ -31,7 +30,7 @@ fn sqlite_url(directory: &TempDir) -> String {
 async fn on_both_databases(test: impl AsyncFn([DatabaseCache; 2], &str)) {
     database::on_both_databases(async |url| {
         migrated(url).await;
-        test([open(url), open(url)].map(|db| DatabaseCache::with_timeout(db, PATIENT)), url).await;
+        test([open(url), open(url)].map(|db| DatabaseCache::with_timeout(db, PATIENCE)), url).await;
     })
     .await;
 }

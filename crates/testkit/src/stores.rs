@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use neverstale::backend::Backend;
 use neverstale::backend::dummy::Dummy;
@@ -11,10 +10,8 @@ use neverstale::backend::locmem::Locmem;
 use neverstale::backend::memcached::Memcached as MemcachedBackend;
 use tokio_memcached::{Credentials, Options};
 
+use super::PATIENCE;
 use super::memcached::{Memcached, PASSWORD, USER};
-
-/// How long operations may take on a store that is expected to answer, however busy the machine is.
-pub const PATIENT: Duration = Duration::from_secs(60);
 
 /// An empty store, and two handles on it.
 pub struct Store {
@@ -56,7 +53,7 @@ pub async fn memcached() -> Store {
 
 pub async fn file() -> Store {
     let directory = tempfile::tempdir().unwrap();
-    let handle = || Arc::new(Files::with_timeout(directory.path().join("cache"), PATIENT));
+    let handle = || Arc::new(Files::with_timeout(directory.path().join("cache"), PATIENCE));
     Store::new([handle(), handle()], directory)
 }
 
@@ -75,5 +72,5 @@ pub fn options(address: &str, login: bool) -> Options {
 
 /// Options for a server that asks for a login and is expected to answer, however busy the machine is.
 pub fn patient(server: &Memcached) -> Options {
-    options(&server.address(), true).operation_timeout(PATIENT).connect_timeout(PATIENT)
+    options(&server.address(), true).operation_timeout(PATIENCE).connect_timeout(PATIENCE)
 }

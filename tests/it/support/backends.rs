@@ -10,9 +10,10 @@ use tasklist::memcache_crate::MemcacheCrate;
 use tokio_memcached::Options;
 
 use super::database::open_database;
+use testkit::PATIENCE;
 use testkit::memcached::{Memcached, PASSWORD, USER};
 use testkit::postgres::Postgres;
-use testkit::stores::{PATIENT, patient};
+use testkit::stores::patient;
 pub use testkit::stores::{Store, dummy, file, locmem};
 
 pub async fn memcache_crate() -> Store {
@@ -35,7 +36,7 @@ pub async fn database_on_postgres() -> Store {
 /// Two handles on one table, each with connections of its own.
 async fn tables(url: &str) -> [Arc<dyn Backend>; 2] {
     migrated(url).await;
-    let handle = || Arc::new(DatabaseCache::with_timeout(open_database(url), PATIENT));
+    let handle = || Arc::new(DatabaseCache::with_timeout(open_database(url), PATIENCE));
     [handle(), handle()]
 }
 

@@ -12,8 +12,7 @@ use neverstale::backend::file::Files;
 use neverstale::backend::{Backend, Error};
 use tempfile::{TempDir, tempdir};
 
-use testkit::eventually;
-use testkit::stores::PATIENT;
+use testkit::{PATIENCE, eventually};
 
 fn start() -> (TempDir, Files) {
     let directory = tempdir().unwrap();
@@ -23,7 +22,7 @@ fn start() -> (TempDir, Files) {
 
 /// What another process on the same directory has.
 fn open(directory: &TempDir) -> Files {
-    Files::with_timeout(path(directory), PATIENT)
+    Files::with_timeout(path(directory), PATIENCE)
 }
 
 /// Not there yet.
