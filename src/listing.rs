@@ -64,8 +64,7 @@ impl Listing {
             CacheStrategy::ByHand(strategy) => CachedQuery::new(cache, key, strategy),
         };
         let rows = Fragments::new(cache, "task-fragment", digest::TASK_ROW, Ttl::Never);
-        let has_copies = strategy == CacheStrategy::Versioned && pages.has_local_copies();
-        let rows = if has_copies { rows.with_local_copies(ROW_COPIES) } else { rows };
+        let rows = if pages.has_local_copies() { rows.with_local_copies(ROW_COPIES) } else { rows };
         let page_ttl = match strategy {
             CacheStrategy::Versioned => VERSIONED,
             CacheStrategy::ByHand(strategy) => strategy.ttl(cache.default_ttl()),

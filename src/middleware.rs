@@ -69,8 +69,8 @@ where
     let limits = LoadShedding::new(&state);
     let replay = state
         .pages
-        // Other pages are not kept by version, and handlers need other headers.
-        .replay_layer(|uri| uri.path() == "/")
+        // Other pages are not cached, and their handlers need other headers.
+        .replay_layer(|uri| matches!(uri.path(), "/" | "/apicalls"))
         .bypass(may_show_messages)
         // For the lines that the log has of the request.
         .pass([access_log::REQUEST_ID])

@@ -11,7 +11,7 @@ async fn a_hundred_rows_are_fetched_in_one_round_trip() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
     let settings = Settings::new().with("MEMCACHIER_SERVERS", &proxy.address.to_string());
-    let app = settings.with("CACHE_STRATEGY", "delete").serve();
+    let app = settings.with("CACHE_STRATEGY", "delete").with("CACHE_LOCAL", "off").serve();
     let names: Vec<_> = (0..100).map(|number| format!("Task {number}")).collect();
     for name in &names {
         assert_eq!(app.post("/add", &[("name", name)]).await.status, 303);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::http::{Uri, request};
 use axum::response::IntoResponse;
-use moka::sync::Cache as Memory;
 use tower::Layer;
 
 use super::key;
@@ -18,9 +17,6 @@ use super::service::CachePageService;
 use super::store::{Store, random_token};
 use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, Ttl};
-
-/// How many URLs a process remembers the varying headers of. One that is forgotten costs a round trip.
-const LEARNED: u64 = 10_000;
 
 /// The cached pages of a site: makes layers for handlers, and purges pages. Cheap to clone.
 #[derive(Clone)]
@@ -36,7 +32,7 @@ impl PageCache {
     /// Creates a cache of pages in `cache`.
     #[must_use]
     pub fn new(cache: &Cache) -> Self {
-        let store = Store { cache: cache.counted_as("views"), learned: Memory::new(LEARNED) };
+        let store = Store::new(cache.counted_as("views"));
         Self { store, responses: None, prefix: "".into(), name: env!("CARGO_PKG_NAME") }
     }
 
@@ -55,8 +51,8 @@ impl PageCache {
         self
     }
 
-    /// Keeps current pages in the process as well, ready to be sent, where pages are kept by version: up to `capacity`
-    /// bytes of responses, which a [`ReplayLayer`] keeps and replays.
+    /// Keeps current pages in the process as well, ready to be sent: up to `capacity` bytes of responses, which a
+    /// [`ReplayLayer`] keeps and replays.
     #[must_use]
     pub fn with_local_copies(mut self, capacity: u64) -> Self {
         self.responses = Some(Responses::new(&self.store.cache, capacity));

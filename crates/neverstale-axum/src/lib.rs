@@ -66,8 +66,11 @@
 //! handler runs and names with a [`PageVersion`] the version that it has read, under which the page is stored. What is
 //! stored is never wrong, only no longer current; so the cache may lose, delay, repeat or bring back whatever it likes.
 //!
+//! # Copies in the process
+//!
 //! A [`ReplayLayer`] outside of the site keeps finished responses [in the process](PageCache::with_local_copies). Then
-//! a hit needs no cache and passes none of the site's layers: see [`replay`].
+//! a hit passes none of the site's layers: see [`replay`]. A page by version needs no cache for that. Of other pages
+//! the generation is read, once for all requests that come at the same time.
 //!
 //! # Private state
 //!

@@ -1,8 +1,8 @@
 //! Replay: a response cache for the outermost place of a site.
 //!
 //! A cached page still passes every layer on its way out, and each layer does the same for everybody. So
-//! [`ReplayLayer`] keeps responses as they leave the site, and replays each while the version of the page that it
-//! shows is the current one. This is the one copy of a page in the process, and most requests get no further.
+//! [`ReplayLayer`] keeps responses as they leave the site, and replays each while the page that it shows is the current
+//! one. This is the one copy of a page in the process, and most requests get no further.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -31,8 +31,10 @@
 //! | `If-None-Match`, `If-Modified-Since` | nothing: this layer responds with 304 by itself | no |
 //! | all other headers, HTTP's version, extensions | nothing | no |
 //!
-//! The data that a page shows changes without a request, so the version is checked for each replay. A response is not
-//! kept if its request's [`Privacy`] was marked, or if it names a header in `Vary` that the site did not see.
+//! The data that a page shows changes without a request. So for each replay the version is checked, or the generation of
+//! the path is read from the cache, after the request has come; requests that come meanwhile share the next check. If
+//! the generation cannot be read, the request goes to the site. A response is not kept if its request's [`Privacy`] was
+//! marked, or if it names a header in `Vary` that the site did not see.
 //!
 //! Some requests reach the site untouched, and their responses are not kept: those for which
 //! [`bypass`](ReplayLayer::bypass) is true, and those with another method, a body, `Authorization`, `If-Match`,
@@ -43,8 +45,7 @@
 //! What gives each response something of its own, such as an id, belongs outside of this layer. So does what happens
 //! for another reason than a request, such as `Connection: close` during a shutdown.
 //!
-//! Only pages [by version](crate::CachePageLayer::versioned) are kept, and only with
-//! [`PageCache::with_local_copies`](crate::PageCache::with_local_copies).
+//! Responses are kept only with [`PageCache::with_local_copies`](crate::PageCache::with_local_copies).
 
 mod responses;
 
@@ -195,7 +196,7 @@ where
                 return Ok(apply(request.headers(), response));
             }
             // So that the page layer does not check the version once more.
-            Err(check) => keyed = Keyed::checked(check),
+            Err(known) => keyed = known,
         }
     }
     responses.count_miss();

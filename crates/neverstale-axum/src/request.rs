@@ -24,7 +24,7 @@ use super::policy::Policy;
 use super::privacy::Privacy;
 use super::storable::{page_of, refusal};
 use super::store::{Found, Slot};
-use super::version::{self, CurrentVersion, Keyed, PageVersion, Shown};
+use super::version::{self, CurrentVersion, Keyed, PageVersion, Shown, Source};
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
@@ -187,7 +187,9 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         match page {
             Ok((key, page)) => {
                 let mut response = with_body(parts, page.body(&headers).await);
-                note_shown(&policy, &page.validity, &mut response);
+                if keyed.is_some() {
+                    note_shown(&policy, &keys, &page.validity, &mut response);
+                }
                 let (built, is_stored) = store.keep(&key, page, &headers, policy.ttl).await;
                 let outcome = match is_stored {
                     true if store.cache.keeps_nothing() => Outcome::Unstored("cache-keeps-nothing"),
@@ -220,7 +222,9 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             parts.headers.insert(header::AGE, age.into());
         }
         let mut response = with_body(parts, page.body(&self.parts.headers).await);
-        note_shown(&self.policy, &page.validity, &mut response);
+        if self.keyed.is_some() {
+            note_shown(&self.policy, &self.keys, &page.validity, &mut response);
+        }
         outcome.write(self.report, &mut response);
         response
     }
@@ -258,12 +262,15 @@ fn place(policy: &Policy, page: &Key, slot: &Slot, response: &response::Parts) -
     Some((page.at(version), version.clone()))
 }
 
-/// Notes the version that a response shows, for the replay layer.
-fn note_shown(policy: &Policy, validity: &Validity, response: &mut Response) {
-    if let Some(versions) = &policy.versions {
-        let (versions, validity, cache) = (versions.clone(), validity.clone(), policy.name);
-        response.extensions_mut().insert(Shown { versions, validity, cache });
-    }
+/// Notes the version or the generation that a response shows, for the replay layer.
+fn note_shown(policy: &Policy, keys: &PageKey, validity: &Validity, response: &mut Response) {
+    let source = match (&policy.versions, &keys.state) {
+        (Some(versions), _) => Source::Versions(versions.clone()),
+        (None, State::Generation(key)) => Source::Generations(policy.store.generations(key)),
+        (None, State::Version(_)) => return,
+    };
+    let (validity, cache) = (validity.clone(), policy.name);
+    response.extensions_mut().insert(Shown { source, validity, cache });
 }
 
 /// Returns the response with a page's body, which may be encoded and then has a tag of its own.

@@ -9,10 +9,15 @@ use moka::sync::Cache as Memory;
 use super::entry::{Entry, Page};
 use super::key::{PageKey, State, learn_cache_key};
 use super::outcome::Fwd;
+use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, Envelope, Key, Ttl};
 
 /// How long no request waits for a page that could not be stored.
 const PASS: Ttl = Ttl::After(Duration::from_secs(2));
+
+/// How many URLs a process remembers the varying headers of, and how many paths the source of generations. One that is
+/// forgotten costs a round trip, or shares none with others.
+const REMEMBERED: u64 = 10_000;
 
 /// The cache of pages. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +25,8 @@ pub(super) struct Store {
     pub(super) cache: Cache,
     /// The headers that each page of this process varies on: a guess which keys to get, and nothing else.
     pub(super) learned: Memory<Key, Vec<String>>,
+    /// The sources of the generations of paths.
+    sources: Memory<Key, Versions<Lost>>,
 }
 
 /// The result of a look-up.
@@ -42,6 +49,10 @@ pub(super) struct Slot {
 }
 
 impl Store {
+    pub(super) fn new(cache: Cache) -> Self {
+        Self { cache, learned: Memory::new(REMEMBERED), sources: Memory::new(REMEMBERED) }
+    }
+
     /// Looks for a page: in one round trip, if this process knows what it varies on.
     pub(super) async fn find(&self, wanted: &PageKey, headers: &HeaderMap) -> Found {
         let page = &wanted.page;
@@ -102,19 +113,25 @@ impl Store {
         if self.cache.add_envelope(&self.envelope(key, &Entry::Generation(token.clone())), Ttl::Never).await {
             return Some(token);
         }
-        if let Some(token) = self.generation(key).await {
+        if let Some(token) = generation(&self.cache, key).await {
             return Some(token);
         }
         // What is there may be unreadable, left by a build with another format, and would be so for ever.
         self.renew(key, token).await;
-        self.generation(key).await
+        generation(&self.cache, key).await
     }
 
-    async fn generation(&self, key: &Key) -> Option<String> {
-        match self.read(std::slice::from_ref(key)).await.pop().flatten() {
-            Some(Entry::Generation(token)) => Some(token),
-            _ => None,
-        }
+    /// Returns the source of a path's generation: one read for all requests that ask at the same time, each of which
+    /// gets what was there after it had asked.
+    pub(super) fn generations(&self, key: &Key) -> Versions<Lost> {
+        self.sources.get_with_by_ref(key, || {
+            let (cache, key) = (self.cache.clone(), key.clone());
+            let source = VersionSource::new(move || {
+                let (cache, key) = (cache.clone(), key.clone());
+                async move { generation(&cache, &key).await.ok_or(Lost) }
+            });
+            Versions::of(&source, |lost| *lost)
+        })
     }
 
     /// Gives a path another generation.
@@ -176,6 +193,13 @@ impl Slot {
 /// Returns a token that was never used and never will be.
 pub(super) fn random_token() -> String {
     format!("{:016x}", fastrand::u64(..))
+}
+
+async fn generation(cache: &Cache, key: &Key) -> Option<String> {
+    match cache.get_many_with(std::slice::from_ref(key), Entry::decode).await.pop().flatten() {
+        Some(Entry::Generation(token)) => Some(token),
+        _ => None,
+    }
 }
 
 fn found(entry: Option<Entry>, slot: Slot) -> Found {

@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::entry::Validity;
 #[cfg(fault_injection)]
 use super::mistake::{self, Mistake};
-use neverstale::version::Versions;
+use neverstale::version::{Lost, Versions};
 
 /// The current version, among a request's extensions where pages are kept by version.
 ///
@@ -32,13 +32,22 @@ pub(super) struct Check {
     pub(super) version: Result<Arc<str>, Response>,
 }
 
-/// The version that a response shows, among its extensions: the response may be replayed while that is current.
+/// The state of the site that a response shows, among its extensions: it may be replayed while that is current.
 #[derive(Clone)]
 pub(super) struct Shown {
-    pub(super) versions: Versions<Response>,
+    pub(super) source: Source,
     pub(super) validity: Validity,
     /// The name in `Cache-Status`.
     pub(super) cache: &'static str,
+}
+
+/// Where the current state of the site is read.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// The versions of the origin.
+    Versions(Versions<Response>),
+    /// The generations of a path, in the cache.
+    Generations(Versions<Lost>),
 }
 
 impl Keyed {
@@ -59,7 +68,7 @@ impl Keyed {
 }
 
 impl Shown {
-    /// Returns whether the response shows this version and has not expired.
+    /// Returns whether the response shows this version or generation, and has not expired.
     pub(super) fn is_current(&self, version: &str) -> bool {
         #[cfg(fault_injection)]
         if Mistake::CopyOfAnyVersion.is_made() {

@@ -12,7 +12,7 @@ use moka::sync::Cache as Memory;
 use crate::headers::{has_directive, list};
 use crate::outcome::{Arrival, CACHE_STATUS, Outcome, Report, SERVER_TIMING};
 use crate::storable::broken;
-use crate::version::{self, Check, Shown};
+use crate::version::{self, Check, Keyed, Shown, Source};
 use neverstale::{Cache, Event};
 
 /// The memory that a header takes in a map, about.
@@ -109,20 +109,31 @@ fn may_be_kept(response: &Response, in_key: &[HeaderName]) -> bool {
 }
 
 impl Kept {
-    /// Returns the response for a request that arrived at `arrival`, if the version that it shows is the current one.
+    /// Returns the response for a request that arrived at `arrival`, if what it shows is current.
     ///
     /// # Errors
     ///
-    /// The result of the version check, for the request's extensions, if the response must not be replayed.
-    pub(crate) async fn replay(&self, arrival: Arrival) -> Result<Response, Check> {
-        let Shown { versions, validity, cache } = &self.shown;
-        let version = version::current(versions).await;
-        if !version.as_ref().is_ok_and(|version| self.shown.is_current(version)) {
-            return Err(Check { versions: versions.clone(), version });
+    /// What the page layer is told, among the request's extensions, if the response must not be replayed.
+    pub(crate) async fn replay(&self, arrival: Arrival) -> Result<Response, Keyed> {
+        let Shown { source, validity, cache } = &self.shown;
+        let is_current = |state: &Arc<str>| self.shown.is_current(state);
+        match source {
+            Source::Versions(versions) => {
+                let version = version::current(versions).await;
+                if !version.as_ref().is_ok_and(is_current) {
+                    return Err(Keyed::checked(Check { versions: versions.clone(), version }));
+                }
+            }
+            Source::Generations(generations) => {
+                if !generations.current().await.as_ref().is_ok_and(is_current) {
+                    return Err(Keyed::default());
+                }
+            }
         }
         // Beside the check a replay takes next to no time, which is not worth another look at the clock.
         let took = arrival.0.elapsed();
-        let report = Report { cache, arrival, check: Some(took), handler: None };
+        let check = matches!(source, Source::Versions(_)).then_some(took);
+        let report = Report { cache, arrival, check, handler: None };
         let remaining = validity.remaining();
         let outcome = Outcome::Replayed(remaining);
         let mut response = Response::new(Body::from(self.body.clone()));
@@ -189,7 +200,11 @@ mod tests {
     fn shown() -> Shown {
         let source = VersionSource::<u64, Lost>::new(async || Ok(1));
         let versions = Versions::of(&source, |_| Response::new(Body::empty()));
-        Shown { versions, validity: Validity::new("1".into(), Ttl::Never), cache: "example" }
+        Shown {
+            source: Source::Versions(versions),
+            validity: Validity::new("1".into(), Ttl::Never),
+            cache: "example",
+        }
     }
 
     async fn keep(responses: &Responses, key: &str, mut response: Response) {

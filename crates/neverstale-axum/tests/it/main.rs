@@ -152,6 +152,7 @@ on_both! {
         a_purge_leaves_other_prefixes
         a_purge_covers_the_pages_of_another_build
         a_purge_in_one_process_is_seen_by_the_other
+        a_copy_is_shown_until_its_path_is_purged
         a_page_rendered_before_a_purge_is_not_served_after_it
         a_late_page_does_not_harm_a_newer_one_for_long
         after_a_purge_nobody_waits_for_a_build_that_began_before_it
@@ -189,7 +190,7 @@ on_both! {
         a_request_without_a_permit_passes
         a_failed_version_check_is_not_repeated
         a_response_that_was_on_its_way_while_all_were_dropped_is_not_replayed
-        nothing_is_replayed_without_copies_of_versions;
+        nothing_is_replayed_without_copies;
 }
 
 /// An answer, read.

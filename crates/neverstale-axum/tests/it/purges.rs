@@ -1,6 +1,6 @@
 //! What a purge promises: nobody who asks after it sees what was begun before it.
 
-use neverstale::Key;
+use neverstale::{Cache, CacheOptions, Key};
 
 use super::site::{Site, View, echoing, numbered, with};
 use testkit::stores::Store;
@@ -66,6 +66,21 @@ pub async fn a_purge_in_one_process_is_seen_by_the_other(store: &Store) {
     other.pages.purge("/").await;
     site.get("/").await.is_stored().says("run 2");
     other.get("/").await.is_hit().says("run 2");
+}
+
+pub async fn a_copy_is_shown_until_its_path_is_purged(store: &Store) {
+    let site = Site::with_copies(Cache::new(store.backend.clone(), CacheOptions::default()), numbered(&[]));
+    let copy = "hit; ttl=59; detail=\"local\"";
+    for (run, other) in [("run 1", "run 2"), ("run 3", "run 4")] {
+        site.get("/x").await.is_stored().says(run);
+        site.get("/y").await.is_stored().says(other);
+        site.get("/x").await.is(copy).says(run);
+        site.elsewhere(store).pages.purge("/x").await;
+        site.get("/y").await.is(copy).says(other);
+        site.pages.purge("/y").await;
+    }
+    let answer = site.get("/x").await;
+    assert!(!answer.is_stored().header("server-timing").contains("gate"), "{answer:?}");
 }
 
 pub async fn a_page_rendered_before_a_purge_is_not_served_after_it(store: &Store) {

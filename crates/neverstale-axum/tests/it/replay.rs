@@ -309,13 +309,11 @@ pub async fn a_response_that_was_on_its_way_while_all_were_dropped_is_not_replay
     assert!(matches!(get().await.unwrap(), Outcome::Replayed(_)));
 }
 
-pub async fn nothing_is_replayed_without_copies_of_versions(store: &Store) {
+pub async fn nothing_is_replayed_without_copies(store: &Store) {
     let cache = Cache::new(store.backend.clone(), CacheOptions::default());
-    let origin = Origin::default();
-    for (prefix, pages, is_versioned) in
-        [("a", PageCache::new(&cache), true), ("b", with_copies(PageCache::new(&cache)), false)]
-    {
-        let pages = pages.key_prefix(prefix);
+    let (origin, pages) = (Origin::default(), PageCache::new(&cache));
+    for (prefix, is_versioned) in [("a", true), ("b", false)] {
+        let pages = pages.clone().key_prefix(prefix);
         let page = pages.cache_page(MINUTE);
         let page = if is_versioned { page.versioned(&origin.gate(), Down::response) } else { page };
         let service = pages.replay_layer(|_| true).layer(around(&origin.view(&[]), page));

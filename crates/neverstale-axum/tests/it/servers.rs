@@ -58,16 +58,65 @@ async fn a_hit_of_a_variant_is_one_round_trip_once_it_is_learned() {
     assert_eq!(proxy.messages(), messages + 1);
 }
 
+/// A copy of the page is in the process, and the server is reached through the proxy.
+async fn with_a_copy(proxy: &Proxy) -> Site {
+    let backend = memcached::Memcached::new(options(&proxy.address.to_string(), false));
+    let site = Site::with_copies(Cache::new(backend, CacheOptions::default()), echoing("x-a", &[]));
+    site.get("/").await.is_stored();
+    site.get("/").await.is("hit; ttl=59; detail=\"local\"");
+    site
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_of_a_copy_share_a_get_of_its_generation() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let site = with_a_copy(&proxy).await;
+    wait_until_nobody_builds(&memcached);
+    let gets = memcached.stat("cmd_get");
+    proxy.hold("view.generation");
+    let hits: Vec<_> = (0..10).map(|_| site.begin("/", &[])).collect();
+    proxy.wait_for_held().await;
+    proxy.release();
+    for hit in hits {
+        hit.answer().await.is("hit; ttl=59; detail=\"local\"");
+    }
+    // The first of them does not wait for others.
+    assert!(memcached.stat("cmd_get") <= gets + 2);
+}
+
+#[tokio::test]
+async fn after_a_purge_no_copy_is_shown_by_a_get_that_was_sent_before_it() {
+    let memcached = Memcached::start();
+    let proxy = Proxy::start(memcached.address()).await;
+    let site = with_a_copy(&proxy).await;
+    proxy.hold_answers("Generation");
+    let before = site.begin("/", &[]);
+    proxy.wait_for_held().await;
+    self::site(&memcached.address(), &[]).pages.purge("/").await;
+    let after = site.begin("/", &[]);
+    // Lets it ask.
+    tokio::task::yield_now().await;
+    proxy.release();
+    before.answer().await.says("run 1 for none");
+    after.answer().await.is_stored().says("run 2 for none");
+}
+
 #[tokio::test]
 async fn without_a_server_the_view_runs_and_nothing_is_stored() {
     let mut memcached = Memcached::start();
-    let site = site(&memcached.address(), &[]);
-    site.get("/").await.is_stored();
+    let proxy = Proxy::start(memcached.address()).await;
+    let (site, copied) = (site(&memcached.address(), &[]), with_a_copy(&proxy).await);
+    site.get("/").await.is_hit();
     memcached.kill();
-    for run in ["run 2 for none", "run 3 for none"] {
-        site.get("/").await.is("fwd=bypass; detail=\"cache-unavailable\"").says(run);
+    for site in [site, copied] {
+        for _ in 0..2 {
+            let runs = site.runs();
+            site.get("/").await.is("fwd=bypass; detail=\"cache-unavailable\"");
+            assert_eq!(site.runs(), runs + 1);
+        }
+        site.pages.purge("/").await;
     }
-    site.pages.purge("/").await;
 }
 
 #[tokio::test]

@@ -114,6 +114,12 @@ impl Site {
         Self { router: around(&view, layer), view, cache, pages }
     }
 
+    /// As [`over`](Self::over), with copies in the process.
+    pub fn with_copies(cache: Cache, view: View) -> Self {
+        let pages = PageCache::new(&cache).with_local_copies(1 << 20);
+        Self::over(cache, view, |_| pages.cache_page(MINUTE)).replayed(&pages)
+    }
+
     /// Puts the replay of these pages around it. A page may depend on the language.
     pub fn replayed(self, pages: &PageCache) -> Self {
         let replay = pages.replay_layer(|_| true).vary_on([header::ACCEPT_LANGUAGE]);
