@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::within_reason;
+
 pub struct Proxy {
     pub address: SocketAddr,
     orders: watch::Sender<Orders>,
@@ -100,7 +102,8 @@ impl Proxy {
 
     /// Waits until something is held.
     pub async fn wait_for_held(&self) {
-        self.held.subscribe().wait_for(|held| *held > 0).await.unwrap();
+        let mut held = self.held.subscribe();
+        within_reason("something is held", held.wait_for(|held| *held > 0)).await.unwrap();
     }
 
     /// Lets what is held go on.
