@@ -18,7 +18,7 @@ use neverstale::fragment::Fragments;
 use neverstale::query::CachedQuery;
 use neverstale::version::{VersionSource, VersionStats, Versions};
 use neverstale::{Cache, Key, Strategy, Ttl, VERSIONED};
-use neverstale_axum::{CachePageLayer, CurrentVersion, PageCache, PageVersion};
+use neverstale_axum::{CachePageLayer, PageCache, PageVersion};
 
 /// The path of the list.
 const PATH: &str = "/";
@@ -92,7 +92,7 @@ impl Listing {
         (self.0.strategy == CacheStrategy::Versioned).then(|| self.0.gate.stats())
     }
 
-    /// Returns a page of the list, for a request that arrived at `arrival` and may have checked the version since.
+    /// Returns a page of the list, for a request that arrived at `arrival` and may have learned the version since.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Listing {
     pub async fn page(
         &self,
         arrival: Instant,
-        asked: Option<CurrentVersion>,
+        version: Option<Arc<str>>,
         number: usize,
     ) -> Result<Stamped<Page>, Error> {
         // A request that waits for another's query must not wait for a query of its own as well.
@@ -108,7 +108,7 @@ impl Listing {
         // The page may have waited for another process already.
         let patience = self.0.db.max_wait_for_others().saturating_sub(arrival.elapsed());
         let (db, query) = (self.0.db.clone(), self.0.query.with_max_wait(patience));
-        let query = query.at(asked.map(|CurrentVersion(version)| version));
+        let query = query.at(version);
         // The query that finds the list too long reads the page with it.
         let found = Arc::new(Mutex::new(None));
         let found_by_query = Arc::clone(&found);

@@ -11,7 +11,7 @@ use crate::no_store::NoStore;
 use crate::templates::ApiCallsPage;
 use crate::upstream::{self, Upstream};
 use neverstale::{Cache, Key, Ttl};
-use neverstale_axum::Arrival;
+use neverstale_axum::PageContext;
 
 /// How long the page is cached for: the tutorial's five minutes.
 pub(crate) const FRESH: Ttl = Ttl::After(Duration::from_secs(300));
@@ -30,7 +30,7 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(11);
 pub async fn show(
     State(upstream): State<Upstream>,
     State(cache): State<Cache>,
-    Extension(Arrival(arrival)): Extension<Arrival>,
+    Extension(PageContext { arrival, .. }): Extension<PageContext>,
 ) -> Result<Response, Error> {
     let last = Key::new("apicalls.last").expect("a constant without blanks");
     // After waiting for the failed call of another request, there is no time for a second one.

@@ -14,7 +14,7 @@ use crate::listing::{Listing, label};
 use crate::tasks::{self, Adder, InvalidName, Stamped, TaskName};
 use crate::templates::IndexPage;
 use crate::visitor::{Change, NO_COOKIES, SetCookies, Visitor};
-use neverstale_axum::{Arrival, CurrentVersion, PageVersion, Personal};
+use neverstale_axum::{PageContext, PageVersion};
 
 /// `?page=N`. Anything that is no number means the first page.
 #[derive(Deserialize)]
@@ -51,20 +51,14 @@ pub struct RemoveTask {
 /// The database's.
 pub async fn index(
     State(listing): State<Listing>,
-    Extension(Arrival(arrival)): Extension<Arrival>,
-    asked: Option<Extension<CurrentVersion>>,
-    personal: Option<Extension<Personal>>,
+    Extension(PageContext { arrival, version, is_personal, .. }): Extension<PageContext>,
     visitor: Visitor,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<(SetCookies, Extension<PageVersion>, IndexPage), Error> {
     // Before the list is read, which so has the changes of all messages that are found.
-    let waiting = match personal {
-        Some(_) => visitor.waiting().await,
-        None => None,
-    };
+    let waiting = if is_personal { visitor.waiting().await } else { None };
     let number = query.map_or(1, |Query(query)| query.number());
-    let Stamped { stamp, value: page } =
-        listing.page(arrival, asked.map(|Extension(asked)| asked), number).await?;
+    let Stamped { stamp, value: page } = listing.page(arrival, version, number).await?;
     let rows = listing.rows(&page).await;
     // When the page is there: one that fails must not cost the messages.
     let (messages, cookies) = match waiting {

@@ -15,17 +15,11 @@ use neverstale::Key;
 
 /// The keys of a request's page.
 pub(super) struct PageKey {
-    /// What a page must bear to count.
-    pub(super) state: State,
+    /// Of the generation that a page must bear to count. It belongs to the path, for every host, scheme and query.
+    pub(super) generation: Key,
+    /// The version that a page must show in place of that. It is in the page's key.
+    pub(super) version: Option<Arc<str>>,
     pub(super) page: Key,
-}
-
-/// The state of the site that a page must show.
-pub(super) enum State {
-    /// The generation that is under this key, which belongs to the path, for every host, scheme and query.
-    Generation(Key),
-    /// This version, which is in the pages' keys.
-    Version(Arc<str>),
 }
 
 impl PageKey {
@@ -49,13 +43,13 @@ impl PageKey {
         // A client chooses how long a URL is, and this process keeps the keys of many.
         let page = format!("{}:GET:{url}#{digest}", prefix_part(prefix));
         let page = Key::reserved("view.page", &page).shortened();
-        Some(Self { state: State::Generation(generation(prefix, uri.path())), page })
+        Some(Self { generation: generation(prefix, uri.path()), version: None, page })
     }
 
     /// Returns the keys of the same page at one version.
     pub(super) fn at(&self, version: Arc<str>) -> Self {
         let page = self.page.at(&version);
-        Self { state: State::Version(version), page }
+        Self { generation: self.generation.clone(), version: Some(version), page }
     }
 }
 

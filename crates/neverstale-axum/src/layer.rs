@@ -169,8 +169,8 @@ impl CachePageLayer {
 
     /// Chooses which GET requests have a response of their own, in the place of the page that everybody gets.
     ///
-    /// Such a request bypasses the cache. Its handler finds [`Personal`](super::Personal) among the request's
-    /// extensions, and its response is kept nowhere. All other requests share the page.
+    /// Such a request bypasses the cache, and its response is kept nowhere. Its handler learns of it by
+    /// [`PageContext::is_personal`](super::PageContext::is_personal). All other requests share the page.
     ///
     /// `is_personal` decides by the request alone, such as by a cookie that was set when there was something to show.
     /// `header` is the request header that it looks at, which all responses name in `Vary`.

@@ -99,7 +99,7 @@
 //!   `Accept-Encoding` chooses. Behind a [`ReplayLayer`] an encoding is made once a client prefers it. A layer further
 //!   out that compresses must leave such responses alone, see [`Outcome::is_as_stored`]. A body that the handler
 //!   encoded, or forbids to transform, stays as it is.
-//! - **A handler with a time limit** counts from the [`Arrival`], since it may run after others were waited for.
+//! - **A handler with a time limit** counts from [`PageContext::arrival`]: it may run after others were waited for.
 //! - **Another build** with other templates must not find the pages of this one: see [`CachePageLayer::digest`].
 //! - **HEAD** is GET without the body: the handler sees a GET. Conditions (RFC 9110, section 13) are answered with 304
 //!   or 412, by the tag of each encoding; [`conditional`] does that for responses that are not cached.
@@ -127,6 +127,7 @@ pub mod headers;
 pub mod replay;
 pub mod target;
 
+mod context;
 mod encoding;
 mod entry;
 mod key;
@@ -144,17 +145,17 @@ mod storable;
 mod store;
 mod version;
 
+pub use self::context::PageContext;
 pub use self::encoding::accepts_nothing;
 pub use self::layer::{CachePageLayer, PageCache};
 pub use self::order::{make_personal, watch_order};
-pub use self::outcome::{Arrival, CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
-pub use self::personal::Personal;
+pub use self::outcome::{CACHE_STATUS, Fwd, Outcome, SERVER_TIMING};
 pub use self::policy::Browser;
 pub use self::privacy::Privacy;
 #[doc(inline)]
 pub use self::replay::{ReplayLayer, ReplayService};
 pub use self::service::CachePageService;
-pub use self::version::{CurrentVersion, PageVersion};
+pub use self::version::PageVersion;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -7,14 +7,33 @@ use axum::response::Response;
 use tower::util::MapResponseLayer;
 
 use super::headers::{has_directive, list, patch_cache_control};
+use super::version::Shown;
 
-/// `Vary` as the page cache left it, among the response's extensions.
+/// An extension of a response: it is a page as it is stored.
 #[derive(Clone)]
-pub(super) struct StoredVary(Vec<HeaderValue>);
+pub(super) struct Stored {
+    /// `Vary` as the page cache left it.
+    vary: Vec<HeaderValue>,
+    /// None if the replay layer has no use for the response.
+    pub(super) shown: Option<Shown>,
+}
 
-impl StoredVary {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        Self(headers.get_all(header::VARY).iter().cloned().collect())
+impl Stored {
+    pub(super) fn new(shown: Option<Shown>) -> Self {
+        Self { vary: vec![], shown }
+    }
+
+    /// Records `Vary` as the page cache leaves it.
+    pub(super) fn record_vary(response: &mut Response) {
+        let vary = response.headers().get_all(header::VARY).iter().cloned().collect();
+        if let Some(stored) = response.extensions_mut().get_mut::<Self>() {
+            stored.vary = vary;
+        }
+    }
+
+    /// The response is not that page any more.
+    pub(super) fn forget(response: &mut Response) {
+        response.extensions_mut().remove::<Self>();
     }
 }
 
@@ -27,7 +46,7 @@ pub fn make_personal(response: &mut Response) {
     if !has_directive(headers, "no-store") {
         patch_cache_control(headers, &[("private", None), ("no-cache", None)]);
     }
-    response.extensions_mut().remove::<StoredVary>();
+    Stored::forget(response);
 }
 
 /// Returns a layer that logs a warning, once, if layers are in the wrong order. Make it the outermost layer.
@@ -53,7 +72,7 @@ fn watch(response: Response) -> Response {
 
 /// Returns the header that the page cache would have refused, or varied on, had it seen it.
 fn added(response: &Response) -> Option<String> {
-    let StoredVary(vary) = response.extensions().get()?;
+    let Stored { vary, .. } = response.extensions().get()?;
     let headers = response.headers();
     if headers.contains_key(header::SET_COOKIE) {
         return Some("Set-Cookie".into());
@@ -89,8 +108,8 @@ mod tests {
         ] {
             let mut response = Response::new(().into());
             response.headers_mut().insert(header::VARY, stored.parse().unwrap());
-            let stored = StoredVary::of(response.headers());
-            response.extensions_mut().insert(stored);
+            response.extensions_mut().insert(Stored::new(None));
+            Stored::record_vary(&mut response);
             response.headers_mut().append(name, value.parse().unwrap());
             assert_eq!(added(&response).as_deref(), expected, "{name}: {value}");
         }

@@ -48,18 +48,13 @@ pub enum Fwd {
     VaryMiss,
 }
 
-/// The time when a request reached the page cache, kept among the request's extensions.
-///
-/// A handler with a time limit counts from it, since other builds may have been waited for before the handler runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival(pub Instant);
-
 /// What a response says of its request's way through the cache.
 #[derive(Clone, Copy)]
 pub(super) struct Report {
     /// The cache's name.
     pub(super) cache: &'static str,
-    pub(super) arrival: Arrival,
+    /// When the request reached it.
+    pub(super) arrival: Instant,
     /// Of that, version checks, named `gate` in `Server-Timing`.
     pub(super) check: Option<Duration>,
     /// Of that, the handler, named `view` there.
@@ -73,7 +68,7 @@ impl Outcome {
     /// Adds to a response's `Cache-Status`, behind those of caches further in, and to its `Server-Timing`.
     pub(super) fn write(self, report: Report, response: &mut Response) {
         response.headers_mut().append(CACHE_STATUS, self.status(report.cache));
-        let took = report.arrival.0.elapsed();
+        let took = report.arrival.elapsed();
         response.headers_mut().append(SERVER_TIMING, self.timing(report, took));
         response.extensions_mut().insert(self);
     }

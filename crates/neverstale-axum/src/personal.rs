@@ -8,13 +8,7 @@ use axum::response::Response;
 use super::head::WasHead;
 use super::headers::{has_directive, patch_cache_control};
 
-/// An extension of a request: the response is for this visitor alone.
-///
-/// See [`CachePageLayer::personal`](crate::CachePageLayer::personal).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Personal;
-
-/// The rule that says which requests are [`Personal`].
+/// The rule that says which requests are personal.
 #[derive(Clone)]
 pub(super) struct PersonalRule {
     /// The request header that the rule looks at.

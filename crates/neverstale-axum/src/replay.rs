@@ -31,10 +31,10 @@
 //! | `If-None-Match`, `If-Modified-Since` | nothing: this layer responds with 304 by itself | no |
 //! | all other headers, HTTP's version, extensions | nothing | no |
 //!
-//! The data that a page shows changes without a request. So for each replay the version is checked, or the generation of
-//! the path is read from the cache, after the request has come; requests that come meanwhile share the next check. If
-//! the generation cannot be read, the request goes to the site. A response is not kept if its request's [`Privacy`] was
-//! marked, or if it names a header in `Vary` that the site did not see.
+//! The data that a page shows changes without a request. So for each replay the version is checked, or the generation
+//! of the path is read from the cache, after the request has come; requests that come meanwhile share the next check.
+//! If the generation cannot be read, the request goes to the site. A response is not kept if its request's [`Privacy`]
+//! was marked, or if it names a header in `Vary` that the site did not see.
 //!
 //! Some requests reach the site untouched, and their responses are not kept: those for which
 //! [`bypass`](ReplayLayer::bypass) is true, and those with another method, a body, `Authorization`, `If-Match`,
@@ -65,7 +65,6 @@ pub(super) use self::responses::Responses;
 use super::conditional::{apply, conditions};
 use super::encoding::Encoding;
 use super::headers::select;
-use super::outcome::Arrival;
 use super::privacy::Privacy;
 use super::target::X_FORWARDED_PROTO;
 use super::version::Keyed;
@@ -185,8 +184,8 @@ where
     let Some((responses, (key, encoding))) = keyed else {
         return replay.site.clone().oneshot(request).await;
     };
-    let arrival = Arrival(Instant::now());
-    let mut keyed = Keyed::default();
+    let arrival = Instant::now();
+    let mut check = None;
     if let Some(kept) = responses.get(&key)
         && let Ok(_permit) = layer.permit()
     {
@@ -196,14 +195,13 @@ where
                 return Ok(apply(request.headers(), response));
             }
             // So that the page layer does not check the version once more.
-            Err(known) => keyed = known,
+            Err(checked) => check = checked,
         }
     }
     responses.count_miss();
     let conditions = conditions(request.headers());
     layer.withhold(&mut request, encoding);
-    request.extensions_mut().insert(keyed);
-    request.extensions_mut().insert(arrival);
+    request.extensions_mut().insert(Keyed::new(arrival, check));
     let privacy = Privacy::of(request.extensions_mut());
     let mut response = replay.site.clone().oneshot(request).await?;
     if !privacy.is_marked() {

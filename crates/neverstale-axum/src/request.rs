@@ -13,18 +13,20 @@ use neverstale::{Envelope, Event, Key};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
+use super::context::PageContext;
 use super::encoding::Encoding;
 use super::entry::{Entry, Page, Validity};
 use super::headers;
-use super::key::{self, PageKey, State};
+use super::key::{self, PageKey};
 #[cfg(fault_injection)]
 use super::mistake::Mistake;
+use super::order::Stored;
 use super::outcome::{Fwd, Outcome, Report};
 use super::policy::Policy;
 use super::privacy::Privacy;
 use super::storable::{page_of, refusal};
 use super::store::{Found, Slot};
-use super::version::{self, CurrentVersion, Keyed, PageVersion, Shown, Source};
+use super::version::{self, Keyed, PageVersion, Shown, Source};
 
 /// How often a request looks again because it waited for a page that turned out to be another variant.
 const LOOKS: usize = 3;
@@ -62,8 +64,8 @@ where
 
 /// Looks for the page. Where it is likely missing, it is left to be looked for together with the right to build it.
 async fn look_up(policy: &Policy, keys: &PageKey, headers: &HeaderMap, is_missing: bool) -> (Look, Found) {
-    match &keys.state {
-        State::Version(version) if is_missing && !policy.store.learned.contains_key(&keys.page) => {
+    match &keys.version {
+        Some(version) if is_missing && !policy.store.learned.contains_key(&keys.page) => {
             let (key, generation) = (keys.page.clone(), version.to_string());
             (Look::First, Found::Nothing(Slot { key, generation, fwd: Fwd::UriMiss }))
         }
@@ -148,15 +150,15 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         let Some(versions) = &self.policy.versions else { return Ok(None) };
         let checked = self.keyed.as_ref().and_then(|keyed| keyed.take(versions));
         let (version, took) = match checked {
-            Some(check) => (check.version, self.report.arrival.0.elapsed()),
+            Some(check) => (check.version, self.report.arrival.elapsed()),
             None => {
                 let start = Instant::now();
                 (version::current(versions).await, start.elapsed())
             }
         };
         self.report.check = Some(self.report.check.unwrap_or_default() + took);
-        if let Ok(version) = &version {
-            self.parts.extensions.insert(CurrentVersion(Arc::clone(version)));
+        if let Some(context) = self.parts.extensions.get_mut::<PageContext>() {
+            context.version = version.as_ref().ok().cloned();
         }
         version.map(Some).map_err(|mut response| {
             Outcome::Bypass("version-unknown").write(self.report, &mut response);
@@ -187,9 +189,8 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         match page {
             Ok((key, page)) => {
                 let mut response = with_body(parts, page.body(&headers).await);
-                if keyed.is_some() {
-                    note_shown(&policy, &keys, &page.validity, &mut response);
-                }
+                let shown = keyed.map(|_| shown(&policy, &keys, &page.validity));
+                response.extensions_mut().insert(Stored::new(shown));
                 let (built, is_stored) = store.keep(&key, page, &headers, policy.ttl).await;
                 let outcome = match is_stored {
                     true if store.cache.keeps_nothing() => Outcome::Unstored("cache-keeps-nothing"),
@@ -222,16 +223,15 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
             parts.headers.insert(header::AGE, age.into());
         }
         let mut response = with_body(parts, page.body(&self.parts.headers).await);
-        if self.keyed.is_some() {
-            note_shown(&self.policy, &self.keys, &page.validity, &mut response);
-        }
+        let shown = self.keyed.as_ref().map(|_| shown(&self.policy, &self.keys, &page.validity));
+        response.extensions_mut().insert(Stored::new(shown));
         outcome.write(self.report, &mut response);
         response
     }
 
     /// Returns how long the request may still wait for another process: a version check may have taken its part.
     fn max_wait(&self) -> Duration {
-        self.policy.max_wait.saturating_sub(self.report.arrival.0.elapsed())
+        self.policy.max_wait.saturating_sub(self.report.arrival.elapsed())
     }
 
     /// Returns the key that all builds of this page share.
@@ -262,15 +262,13 @@ fn place(policy: &Policy, page: &Key, slot: &Slot, response: &response::Parts) -
     Some((page.at(version), version.clone()))
 }
 
-/// Notes the version or the generation that a response shows, for the replay layer.
-fn note_shown(policy: &Policy, keys: &PageKey, validity: &Validity, response: &mut Response) {
-    let source = match (&policy.versions, &keys.state) {
-        (Some(versions), _) => Source::Versions(versions.clone()),
-        (None, State::Generation(key)) => Source::Generations(policy.store.generations(key)),
-        (None, State::Version(_)) => return,
+/// Returns what a page shows, and where it is read whether that is current.
+fn shown(policy: &Policy, keys: &PageKey, validity: &Validity) -> Shown {
+    let source = match &policy.versions {
+        Some(versions) => Source::Versions(versions.clone()),
+        None => Source::Generations(policy.store.generations(&keys.generation)),
     };
-    let (validity, cache) = (validity.clone(), policy.name);
-    response.extensions_mut().insert(Shown { source, validity, cache });
+    Shown { source, validity: validity.clone(), cache: policy.name }
 }
 
 /// Returns the response with a page's body, which may be encoded and then has a tag of its own.

@@ -12,16 +12,18 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::conditional::{apply, conditions};
+use super::context::PageContext;
 use super::head::{turn_into_get, without_body};
 use super::headers::patch_vary;
 use super::key::PageKey;
-use super::order::StoredVary;
-use super::outcome::{Arrival, Outcome, Report};
-use super::personal::{Personal, keep_nowhere};
+use super::order::Stored;
+use super::outcome::{Outcome, Report};
+use super::personal::keep_nowhere;
 use super::policy::Policy;
 use super::privacy::Privacy;
 use super::request::{PageRequest, bypass};
 use super::storable::PRIVATE;
+use super::version::Keyed;
 
 /// A handler whose responses are cached, made by [`CachePageLayer`](crate::CachePageLayer).
 #[derive(Clone)]
@@ -70,10 +72,11 @@ where
     }
     if response.extensions().get().is_some_and(Outcome::is_as_stored) {
         response = apply(&conditions, response);
-        // A 412 is not the page any more: a layer further out may make it private, as any other error.
-        if response.status() != StatusCode::PRECONDITION_FAILED {
-            let vary = StoredVary::of(response.headers());
-            response.extensions_mut().insert(vary);
+        if response.status() == StatusCode::PRECONDITION_FAILED {
+            // A layer further out may make it private, as any other error.
+            Stored::forget(&mut response);
+        } else {
+            Stored::record_vary(&mut response);
         }
     }
     Ok(if is_head { without_body(response) } else { response })
@@ -84,8 +87,9 @@ async fn shared_or_own<S>(policy: Arc<Policy>, handler: S, mut request: Request)
 where
     S: Service<Request, Response = Response>,
 {
-    // A layer further out that has checked the version has noted when the request arrived there.
-    let arrival = *request.extensions_mut().get_or_insert_with(|| Arrival(Instant::now()));
+    let keyed: Option<Keyed> = request.extensions_mut().remove();
+    let arrival = keyed.as_ref().map_or_else(Instant::now, |keyed| keyed.arrival);
+    request.extensions_mut().insert(PageContext { arrival, version: None, is_personal: false });
     let report = Report { cache: policy.name, arrival, check: None, handler: None };
     if *request.method() != Method::GET {
         return bypass(handler, request, Outcome::Method, report).await;
@@ -95,10 +99,11 @@ where
     if privacy.is_marked() {
         return bypass(handler, request, Outcome::Bypass(PRIVATE), report).await;
     }
-    let keyed = request.extensions_mut().remove();
     let (mut parts, body) = request.into_parts();
     if policy.personal.as_ref().is_some_and(|rule| rule.applies_to(&parts)) {
-        parts.extensions.insert(Personal);
+        if let Some(context) = parts.extensions.get_mut::<PageContext>() {
+            context.is_personal = true;
+        }
         let request = Request::from_parts(parts, body);
         let mut response = bypass(handler, request, Outcome::Bypass("personal"), report).await?;
         keep_nowhere(&mut response);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use moka::sync::Cache as Memory;
 
 use super::entry::{Entry, Page};
-use super::key::{PageKey, State, learn_cache_key};
+use super::key::{PageKey, learn_cache_key};
 use super::outcome::Fwd;
 use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, Envelope, Key, Ttl};
@@ -56,19 +56,16 @@ impl Store {
     /// Looks for a page: in one round trip, if this process knows what it varies on.
     pub(super) async fn find(&self, wanted: &PageKey, headers: &HeaderMap) -> Found {
         let page = &wanted.page;
-        let mut keys = match &wanted.state {
-            State::Generation(key) => vec![key.clone()],
-            State::Version(_) => vec![],
-        };
+        let mut keys = if wanted.version.is_none() { vec![wanted.generation.clone()] } else { vec![] };
         let known = self.learned.get(page);
         keys.push(page.clone());
         keys.extend(known.as_ref().map(|vary_on| learn_cache_key(page, vary_on, headers)));
         let mut entries = self.read(&keys).await.into_iter();
-        let generation = match &wanted.state {
-            State::Version(version) => version.to_string(),
-            State::Generation(key) => match entries.next().flatten() {
+        let generation = match &wanted.version {
+            Some(version) => version.to_string(),
+            None => match entries.next().flatten() {
                 Some(Entry::Generation(generation)) => generation,
-                _ => match self.begin(key).await {
+                _ => match self.begin(&wanted.generation).await {
                     Some(generation) => generation,
                     None => return Found::Unavailable,
                 },

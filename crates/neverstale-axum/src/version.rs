@@ -3,18 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::entry::Validity;
 #[cfg(fault_injection)]
 use super::mistake::{self, Mistake};
 use neverstale::version::{Lost, Versions};
-
-/// The current version, among a request's extensions where pages are kept by version.
-///
-/// A version check that began after the request arrived has returned it, so a handler that looks for data of the
-/// current version need not check again.
-#[derive(Clone, Debug)]
-pub struct CurrentVersion(pub Arc<str>);
 
 /// The version that a response shows. A handler reads it together with the data, and adds it to the response's
 /// extensions.
@@ -24,15 +18,18 @@ pub struct PageVersion(pub String);
 /// An extension of a request: the replay layer may keep its response.
 ///
 /// It holds the result of the version check, if the layer has checked for a response of another version.
-#[derive(Clone, Default)]
-pub(super) struct Keyed(Arc<Mutex<Option<Check>>>);
+#[derive(Clone)]
+pub(super) struct Keyed {
+    pub(super) arrival: Instant,
+    check: Arc<Mutex<Option<Check>>>,
+}
 
 pub(super) struct Check {
     pub(super) versions: Versions<Response>,
     pub(super) version: Result<Arc<str>, Response>,
 }
 
-/// The state of the site that a response shows, among its extensions: it may be replayed while that is current.
+/// The state of the site that a response shows: it may be replayed while that is current.
 #[derive(Clone)]
 pub(super) struct Shown {
     pub(super) source: Source,
@@ -51,18 +48,18 @@ pub(super) enum Source {
 }
 
 impl Keyed {
-    pub(super) fn checked(check: Check) -> Self {
-        Self(Arc::new(Mutex::new(Some(check))))
+    pub(super) fn new(arrival: Instant, check: Option<Check>) -> Self {
+        Self { arrival, check: Arc::new(Mutex::new(check)) }
     }
 
     /// Returns whether the version was checked.
     pub(super) fn is_checked(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.check.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Takes the check out, if it was one of these versions.
     pub(super) fn take(&self, versions: &Versions<Response>) -> Option<Check> {
-        let mut check = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut check = self.check.lock().unwrap_or_else(PoisonError::into_inner);
         check.take_if(|check| check.versions.is_same(versions))
     }
 }

@@ -10,10 +10,12 @@ use http_body_util::BodyExt;
 use moka::sync::Cache as Memory;
 
 use crate::headers::{has_directive, list};
-use crate::outcome::{Arrival, CACHE_STATUS, Outcome, Report, SERVER_TIMING};
+use crate::order::Stored;
+use crate::outcome::{CACHE_STATUS, Outcome, Report, SERVER_TIMING};
 use crate::storable::broken;
-use crate::version::{self, Check, Keyed, Shown, Source};
+use crate::version::{self, Check, Shown, Source};
 use neverstale::{Cache, Event};
+use tokio::time::Instant;
 
 /// The memory that a header takes in a map, about.
 const PER_HEADER: usize = 128;
@@ -62,8 +64,8 @@ impl Responses {
 
     /// Keeps a response that leaves the site, if it may be replayed. `in_key` are the headers in its key.
     pub(crate) async fn keep(&self, key: Vec<u8>, in_key: &[HeaderName], response: Response) -> Response {
-        let shown = response.extensions().get::<Shown>().filter(|_| may_be_kept(&response, in_key));
-        let Some(shown) = shown.cloned() else { return response };
+        let stored = response.extensions().get::<Stored>().filter(|_| may_be_kept(&response, in_key));
+        let Some(shown) = stored.and_then(|stored| stored.shown.clone()) else { return response };
         let (parts, body) = response.into_parts();
         let body = match body.collect().await {
             Ok(collected) => collected.to_bytes(),
@@ -113,25 +115,25 @@ impl Kept {
     ///
     /// # Errors
     ///
-    /// What the page layer is told, among the request's extensions, if the response must not be replayed.
-    pub(crate) async fn replay(&self, arrival: Arrival) -> Result<Response, Keyed> {
+    /// The result of the version check, if there was one, and the response must not be replayed.
+    pub(crate) async fn replay(&self, arrival: Instant) -> Result<Response, Option<Check>> {
         let Shown { source, validity, cache } = &self.shown;
         let is_current = |state: &Arc<str>| self.shown.is_current(state);
         match source {
             Source::Versions(versions) => {
                 let version = version::current(versions).await;
                 if !version.as_ref().is_ok_and(is_current) {
-                    return Err(Keyed::checked(Check { versions: versions.clone(), version }));
+                    return Err(Some(Check { versions: versions.clone(), version }));
                 }
             }
             Source::Generations(generations) => {
                 if !generations.current().await.as_ref().is_ok_and(is_current) {
-                    return Err(Keyed::default());
+                    return Err(None);
                 }
             }
         }
         // Beside the check a replay takes next to no time, which is not worth another look at the clock.
-        let took = arrival.0.elapsed();
+        let took = arrival.elapsed();
         let check = matches!(source, Source::Versions(_)).then_some(took);
         let report = Report { cache, arrival, check, handler: None };
         let remaining = validity.remaining();
@@ -208,7 +210,7 @@ mod tests {
     }
 
     async fn keep(responses: &Responses, key: &str, mut response: Response) {
-        response.extensions_mut().insert(shown());
+        response.extensions_mut().insert(Stored::new(Some(shown())));
         let named = [HeaderName::from_static("x-named")];
         responses.keep(key.into(), &named, response).await;
         responses.kept.run_pending_tasks();

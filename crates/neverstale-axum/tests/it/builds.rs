@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use neverstale::{Cache, CacheOptions};
-use neverstale_axum::Arrival;
+use neverstale_axum::PageContext;
 
 use super::site::{Pending, Site, View, echoing, numbered, with};
 use testkit::eventually;
@@ -140,7 +140,7 @@ pub async fn other_methods_do_not_wait(store: &Store) {
 
 pub async fn a_view_knows_since_when_its_visitor_waits(store: &Store) {
     let view = View::new(|run, request| {
-        let Arrival(arrival) = request.extensions().get().copied().expect("the layer says so");
+        let PageContext { arrival, .. } = request.extensions().get().expect("the layer says so");
         let status = if run == 1 { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
         (status, arrival.elapsed().as_millis().to_string()).into_response()
     });

@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 use hyper::body::{Frame, SizeHint};
 use neverstale::version::{Lost, VersionSource};
 use neverstale::{Cache, CacheOptions};
-use neverstale_axum::{CachePageLayer, PageCache, PageVersion, Personal, Privacy};
+use neverstale_axum::{CachePageLayer, PageCache, PageContext, PageVersion, Privacy};
 use neverstale_sessions::{Session, Sessions};
 use tokio::sync::Semaphore;
 use tower::Layer;
@@ -148,7 +148,7 @@ pub async fn who_waits_for_a_page_of_another_visitor_gets_a_page_of_their_own(st
 pub async fn a_personal_request_has_a_response_of_its_own_and_the_others_share(store: &Store) {
     let pages = PageCache::new(&cache_over(store)).cache_page(MINUTE);
     let pages = pages.personal("Cookie", |request| request.headers.contains_key("cookie"));
-    let handler = get(async |personal: Option<Extension<Personal>>| format!("{}", personal.is_some()));
+    let handler = get(async |Extension(context): Extension<PageContext>| format!("{}", context.is_personal));
     let site = Router::new().route("/", handler).layer(pages);
     shown_to(&site, "").await.is_stored().says("false");
     for _ in 0..2 {

@@ -21,7 +21,7 @@ use neverstale::fragment::{Fragments, digest};
 use neverstale::query::CachedQuery;
 use neverstale::version::{Lost, VersionSource, Versions};
 use neverstale::{Cache, CacheOptions, Key, Secret, Ttl};
-use neverstale_axum::{CurrentVersion, PageCache, PageVersion, watch_order};
+use neverstale_axum::{PageCache, PageContext, PageVersion, watch_order};
 use neverstale_sessions::{Session, Sessions};
 use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
@@ -172,10 +172,10 @@ struct Row<'a> {
 
 async fn index(
     State(shop): State<Shop>,
-    asked: Option<Extension<CurrentVersion>>,
+    Extension(context): Extension<PageContext>,
 ) -> Result<impl IntoResponse, Problem> {
     // The layer has asked for the version already, and need not be asked again.
-    let shelf = shop.shelf.at(asked.map(|Extension(CurrentVersion(version))| version));
+    let shelf = shop.shelf.at(context.version);
     let db = shop.db.clone();
     let shelf = shelf.get_or_set(async move || read(db).await).await?;
     // All that a row shows is in its key, so a row is never old. All rows are asked for in one round trip.
