@@ -74,10 +74,10 @@ pub const FORM: &str = "content-type: application/x-www-form-urlencoded";
 pub const SAME_ORIGIN: &str = "sec-fetch-site: same-origin";
 
 impl Answer {
-    /// The value of a header, which our servers write in lower case.
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| *known == name).map(|(_, value)| value)
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Whether it says that it comes from the cache.

@@ -13,6 +13,7 @@ mod growth;
 mod hits;
 mod http;
 mod load;
+mod nginx;
 mod process;
 mod rebuild;
 mod report;

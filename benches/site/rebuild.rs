@@ -45,7 +45,7 @@ pub fn measure(stand: &Stand, effort: Effort) -> Result<()> {
         "rebuild of a page of 100 tasks after a write, over its SQL statement alone",
         over_sql,
         "",
-        at_most(5.0, 3.0),
+        at_most(4.0, 3.0),
     );
 
     let mut long = Bench::new(stand, "rebuild_long", 100_000)?;

@@ -201,7 +201,7 @@ impl Example {
 
 /// Checks for what is not part of the project.
 pub fn check_programs() -> Result<()> {
-    for program in ["wrk", "pgbench", "postgres", "initdb", "memcached", "saslpasswd2"] {
+    for program in ["wrk", "pgbench", "postgres", "initdb", "memcached", "saslpasswd2", "nginx"] {
         find(program)?;
     }
     Ok(())
