@@ -150,7 +150,7 @@ where
     };
     stopping.cancel();
     if let Err(error) = begin_no_more(&listener) {
-        tracing::warn!("connections that begin now may be reset: {error}");
+        tracing::debug!("connections that begin now may be reset: {error}");
     }
     let rest = async {
         for _ in 0..limits.connections {
@@ -166,7 +166,7 @@ where
 
 /// Lets no further connection begin, on Linux: a client that asks for one gets no answer, asks again after a second,
 /// and is refused by then. Without that, connections are reset that begin between the last `accept` and the end of the
-/// listener.
+/// listener. Some systems allow it to root alone.
 #[cfg(target_os = "linux")]
 fn begin_no_more(listener: &TcpListener) -> io::Result<()> {
     use socket2::{SockFilter, SockRef};
@@ -267,6 +267,8 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    #[cfg(target_os = "linux")]
+    use testkit::process::leave_out;
     use testkit::within_reason;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -370,7 +372,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut early = TcpStream::connect(address).await.unwrap();
-        begin_no_more(&listener).unwrap();
+        if begin_no_more(&listener).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            leave_out("the right to filter what a socket receives");
+        }
         timeout(SECOND / 10, TcpStream::connect(address)).await.unwrap_err();
         let (mut accepted, _) = listener.accept().await.unwrap();
         drop(listener);
