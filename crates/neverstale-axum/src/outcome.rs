@@ -26,8 +26,7 @@ pub enum Outcome {
     Replayed(Option<Duration>),
     /// A miss, and another request built the page.
     Collapsed,
-    /// A miss: the handler ran, and its response was stored. Behind a [`ReplayLayer`](crate::ReplayLayer) that keeps a
-    /// page by version, it may still be on its way to the cache.
+    /// A miss: the handler ran, and its response was stored.
     Stored(Fwd),
     /// A miss: the handler ran, and the page that it made is not in the cache, for this reason.
     Unstored(&'static str),

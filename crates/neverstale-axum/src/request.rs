@@ -8,9 +8,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header, request, response};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::future::FutureExt;
-use neverstale::build::{Joined, Look, Permit};
-use neverstale::{Event, Key};
+use neverstale::build::{Joined, Look};
+use neverstale::{Envelope, Event, Key};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt};
 
@@ -106,7 +105,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
                     let outcome = Outcome::Hit(page.validity.remaining());
                     return Ok(self.show(&page, outcome).await);
                 }
-                Found::Pass(slot) => return self.build(&slot, None).await,
+                Found::Pass(slot) => return Ok(self.build(&slot).await?.0),
                 Found::Unavailable => return self.bypass(Outcome::Bypass("cache-unavailable")).await,
                 Found::Nothing(slot) => slot,
             };
@@ -124,7 +123,7 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
                     self.policy.store.learned.insert(keys.page.clone(), page.vary_on);
                 }
                 Joined::Value { value: Entry::Pass { .. }, .. } | Joined::Failed(_) | Joined::BuildAlone => {
-                    return self.build(&slot, None).await;
+                    return Ok(self.build(&slot).await?.0);
                 }
                 Joined::Value { .. } => {}
                 // Another process may have stored a newer version meanwhile than the one that was current before.
@@ -132,7 +131,11 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
                     has_waited = true;
                     permit.end(None).await;
                 }
-                Joined::Build(permit) => return self.build(&slot, Some(permit)).await,
+                Joined::Build(permit) => {
+                    let (response, built) = permit.during(self.build(&slot)).await?;
+                    permit.end(Some(built)).await;
+                    return Ok(response);
+                }
             }
         }
         self.bypass(Outcome::Miss("varies-too-often".into())).await
@@ -163,16 +166,12 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         })
     }
 
-    /// Runs the handler, and stores its response if it may be stored. With a permit, waiting requests get it as well.
-    async fn build(self, slot: &Slot, permit: Option<Permit<'_>>) -> Result<Response, S::Error> {
+    /// Runs the handler, stores its response if it may be stored, and returns it with what waiting requests get.
+    async fn build(self, slot: &Slot) -> Result<(Response, Envelope), S::Error> {
         let Self { policy, keys, privacy, keyed, .. } = self;
         let (store, headers) = (&policy.store, self.parts.headers.clone());
         let request = Request::from_parts(self.parts, self.body);
-        let run = run(self.handler, request, self.report);
-        let (response, report) = match &permit {
-            Some(permit) => permit.during(run).await?,
-            None => run.await?,
-        };
+        let (response, report) = run(self.handler, request, self.report).await?;
         store.cache.record(Event::Build);
         let (mut parts, body) = response.into_parts();
         let place = match refusal(&parts, body.size_hint().exact(), &privacy, policy.max_size) {
@@ -190,41 +189,23 @@ impl<S: Service<Request, Response = Response>> PageRequest<S> {
         match page {
             Ok((key, page)) => {
                 let mut response = with_body(parts, page.body(&headers).await);
-                let is_replayable = keyed.is_some() && policy.versions.is_some();
                 let shown = keyed.map(|_| shown(&policy, &keys, &page.validity));
                 response.extensions_mut().insert(Stored::new(shown));
-                let (built, storing) = store.keep(&key, page, &headers, policy.ttl);
-                let is_stored = match permit {
-                    // The replay layer keeps the response meanwhile.
-                    Some(permit) if is_replayable => {
-                        permit.end_after(&store.cache, built, storing.map(drop));
-                        true
-                    }
-                    Some(permit) => {
-                        let is_stored = storing.await;
-                        permit.end(Some(built)).await;
-                        is_stored
-                    }
-                    None => storing.await,
-                };
+                let (built, is_stored) = store.keep(&key, page, &headers, policy.ttl).await;
                 let outcome = match is_stored {
                     true if store.cache.keeps_nothing() => Outcome::Unstored("cache-keeps-nothing"),
                     true => Outcome::Stored(slot.fwd),
                     false => Outcome::Unstored("cache-refused"),
                 };
                 outcome.write(report, &mut response);
-                Ok(response)
+                Ok((response, built))
             }
             Err((body, reason)) => {
                 let mut response = Response::from_parts(parts, body);
                 Outcome::Miss(reason).write(report, &mut response);
                 // What fails may work at once, and is not worth a note for later requests.
                 let is_lasting = !response.status().is_server_error();
-                let pass = store.pass(slot, is_lasting).await;
-                if let Some(permit) = permit {
-                    permit.end(Some(pass)).await;
-                }
-                Ok(response)
+                Ok((response, store.pass(slot, is_lasting).await))
             }
         }
     }

@@ -136,14 +136,14 @@ impl Store {
         self.cache.set_envelopes(&[self.envelope(key, &Entry::Generation(token))], Ttl::Never).await;
     }
 
-    /// Returns a page's envelope at `page`, or at the key of its variant, and what stores it and says whether it did.
-    pub(super) fn keep(
+    /// Stores a page at `page`, or at the key of its variant; returns its envelope, and whether it was stored.
+    pub(super) async fn keep(
         &self,
         page: &Key,
         content: Page,
         headers: &HeaderMap,
         ttl: Ttl,
-    ) -> (Envelope, impl Future<Output = bool> + Send + use<>) {
+    ) -> (Envelope, bool) {
         let (generation, vary_on) = (content.validity.generation.clone(), content.vary_on.clone());
         let key = learn_cache_key(page, &vary_on, headers);
         let built = self.envelope(&key, &Entry::Page(content));
@@ -152,8 +152,7 @@ impl Store {
             self.learned.insert(page.clone(), vary_on.clone());
             envelopes.push(self.envelope(page, &Entry::Varies { generation, vary_on }));
         }
-        let cache = self.cache.clone();
-        (built, async move { cache.set_envelopes(&envelopes, ttl).await })
+        (built, self.cache.set_envelopes(&envelopes, ttl).await)
     }
 
     /// Returns what requests get that wait for a page which cannot be stored. Stores that for a moment, where nothing

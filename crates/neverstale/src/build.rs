@@ -179,7 +179,7 @@ impl Permit<'_> {
 
     /// Hands what was built to the callers that wait, and stores it in the background. The lock is kept until then, for
     /// which callers in other processes wait.
-    pub fn end_after(
+    pub(super) fn end_after(
         self,
         cache: &Cache,
         built: Envelope,
