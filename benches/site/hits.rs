@@ -89,22 +89,15 @@ fn with_postgres(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result
         &rounds,
     );
 
-    for (connections, must, aim) in [(FEW, 0.66, 0.8), (ONE, 0.55, 0.65)] {
-        let rounds = contest(&[&ours, &limits], load(connections, effort), effort.rounds)?;
-        at_least(&cached_page("Postgres + memcached", connections), rounds.ratio(0, 1), must, aim);
-        note(figures, &named(connections), &["tasklist, Postgres + memcached", "static handler"], &rounds);
+    for (connections, goal) in [(FEW, [0.66, 0.8]), (ONE, [0.55, 0.65])] {
+        let both = [("tasklist, Postgres + memcached", &ours), ("static handler", &limits)];
+        pair(figures, both, connections, effort, &cached_page("Postgres + memcached", connections), goal)?;
     }
 
-    let ours = stand.contestant(&[&app], &same);
-    let rounds = contest(&[&ours, &limit.contestant(&same, &[])], load(FEW, effort), effort.rounds)?;
-    at_least(
-        "304 by If-None-Match, 32 connections, of the static handler's 304",
-        rounds.ratio(0, 1),
-        0.64,
-        0.75,
-    );
-    note(figures, "304, 32 connections", &["tasklist, Postgres + memcached", "static handler"], &rounds);
-    Ok(())
+    let (ours, limits) = (stand.contestant(&[&app], &same), limit.contestant(&same, &[]));
+    let both = [("tasklist, Postgres + memcached, 304", &ours), ("static handler, 304", &limits)];
+    let what = "304 by If-None-Match, 32 connections, of the static handler's 304";
+    pair(figures, both, FEW, effort, what, [0.64, 0.75])
 }
 
 fn with_sqlite(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result<()> {
@@ -115,16 +108,15 @@ fn with_sqlite(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result<(
     let limit = Example::static_page(&page)?;
     // Who works for it is the program alone.
     let ours = Contestant::new(page.clone(), &[app.process.id()]);
-    for (connections, must, aim) in [(MANY, 0.82, 0.92), (FEW, 0.78, 0.88), (ONE, 0.72, 0.85)] {
-        let contestants = [&ours, &limit.contestant(&page, &[])];
-        let rounds = contest(&contestants, load(connections, effort), effort.rounds)?;
-        at_least(&cached_page("SQLite + locmem", connections), rounds.ratio(0, 1), must, aim);
-        note(figures, &named(connections), &["tasklist, SQLite + locmem", "static handler"], &rounds);
+    let limits = limit.contestant(&page, &[]);
+    for (connections, goal) in [(MANY, [0.82, 0.92]), (FEW, [0.78, 0.88]), (ONE, [0.72, 0.85])] {
+        let both = [("tasklist, SQLite + locmem", &ours), ("static handler", &limits)];
+        pair(figures, both, connections, effort, &cached_page("SQLite + locmem", connections), goal)?;
     }
     Ok(())
 }
 
-/// A strategy of the tutorial's: each hit asks memcached for the page.
+/// A strategy of the tutorial's: hits ask memcached for the generation of the page.
 fn by_hand(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result<()> {
     let database = stand.database("by_hand", 0)?;
     let mut variables = stand.variables(&database);
@@ -134,16 +126,10 @@ fn by_hand(stand: &Stand, effort: Effort, figures: &mut Figures) -> Result<()> {
     let app = App::start(&variables)?;
     let page = app.warm(&Target::page(""))?;
     let limit = Example::static_page(&page)?;
-    let contestants = [&stand.contestant(&[&app], &page), &limit.contestant(&page, &[])];
-    let rounds = contest(&contestants, load(FEW, effort), effort.rounds)?;
-    at_least(
-        "cached page with `delete`, 32 connections, of the static handler",
-        rounds.ratio(0, 1),
-        0.42,
-        0.6,
-    );
-    note(figures, &named(FEW), &["tasklist with `delete`, Postgres + memcached", "static handler"], &rounds);
-    Ok(())
+    let (ours, limits) = (stand.contestant(&[&app], &page), limit.contestant(&page, &[]));
+    let both = [("tasklist with `delete`, Postgres + memcached", &ours), ("static handler", &limits)];
+    let what = "cached page with `delete`, 32 connections, of the static handler";
+    pair(figures, both, FEW, effort, what, [0.42, 0.6])
 }
 
 /// The page while it changes again and again.
@@ -152,20 +138,24 @@ fn between_changes(stand: &Stand, effort: Effort, figures: &mut Figures) -> Resu
     let app = App::start(&stand.variables(&database))?;
     let page = Target { may_expire: true, ..app.warm(&Target::page(""))? };
     let mixed = Target { script: MIXED.into(), ..page.clone().with(FORM).with(SAME_ORIGIN) };
-    let contestants = [&stand.contestant(&[&app], &mixed), &stand.contestant(&[&app], &page)];
-    let rounds = contest(&contestants, load(FEW, effort), effort.rounds)?;
-    at_least(
-        "95 pages and 5 changes, 32 connections, Postgres, of pages alone",
-        rounds.ratio(0, 1),
-        0.3,
-        0.45,
-    );
-    note(
-        figures,
-        &named(FEW),
-        &["tasklist, 95 pages and 5 changes", "tasklist, pages of 100 tasks"],
-        &rounds,
-    );
+    let [mixed, pages] = [mixed, page].map(|target| stand.contestant(&[&app], &target));
+    let both = [("tasklist, 95 pages and 5 changes", &mixed), ("tasklist, pages of 100 tasks", &pages)];
+    let what = "95 pages and 5 changes, 32 connections, Postgres, of pages alone";
+    pair(figures, both, FEW, effort, what, [0.3, 0.45])
+}
+
+/// Lets two take turns, and reports how many requests the first does of the other's: what it must reach, and the aim.
+fn pair(
+    figures: &mut Figures,
+    [one, other]: [(&str, &Contestant); 2],
+    connections: usize,
+    effort: Effort,
+    what: &str,
+    [must, aim]: [f64; 2],
+) -> Result<()> {
+    let rounds = contest(&[one.1, other.1], load(connections, effort), effort.rounds)?;
+    at_least(what, rounds.ratio(0, 1), must, aim);
+    note(figures, &named(connections), &[one.0, other.0], &rounds);
     Ok(())
 }
 
