@@ -85,7 +85,7 @@ async fn what_was_not_begun_is_said_to_be_unwritten() {
     let memcached = Memcached::start();
     let proxy = Proxy::start(memcached.address()).await;
     let client = Client::new(impatient(&proxy.address.to_string()));
-    client.get("k").await.unwrap();
+    super::until_answered(&client, "k").await;
     proxy.hold("begun");
     let value = vec![0_u8; HUGE];
     let (begun, behind) =
