@@ -7,7 +7,7 @@
 //! | `access_log` | `SetRequestId`, `TraceLayer` | a tenth of the time of a replay |
 //! | `body` | `RequestBodyLimitLayer` | the limit on the memory of all bodies; a page for those who sent too much |
 //! | `load_shedding` | `ConcurrencyLimitLayer`, `LoadShedLayer` | reads never wait for changes, nor for `/apicalls` |
-//! | `security_headers` | `SetResponseHeaderLayer` | one layer in place of eight, one of which depends on the request |
+//! | `security_headers` | `SetResponseHeaderLayer` | brevity: it takes eight, and one depends on the request |
 
 mod access_log;
 mod body;
